@@ -1,0 +1,1 @@
+"""Running a bottleneck: one fixed batch of images in, features out."""

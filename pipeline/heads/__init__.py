@@ -1,0 +1,1 @@
+"""Classifiers on cached bottleneck features, one module per kind."""

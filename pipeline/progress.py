@@ -1,0 +1,34 @@
+"""Progress bars: drawn on a terminal, silent in a log."""
+
+import sys
+from collections.abc import Iterable
+from typing import Any
+
+from tqdm import tqdm
+
+
+def progress(
+    iterable: Iterable[Any] | None = None,
+    *,
+    total: int | None = None,
+    desc: str,
+    unit: str = "img",
+) -> "tqdm[Any]":
+    """Return a tqdm bar on standard error, disabled when that is no terminal.
+
+    Args:
+        iterable: What to iterate over; without one, call `update`.
+        total: Number of steps, when `iterable` has no length.
+        desc: What is being done, two or three words.
+        unit: What one step is.
+    """
+    return tqdm(
+        iterable,
+        total=total,
+        desc=desc,
+        unit=unit,
+        file=sys.stderr,
+        disable=not sys.stderr.isatty(),
+        leave=False,
+        dynamic_ncols=True,
+    )

@@ -1,0 +1,51 @@
+"""TensorFlow and Keras, imported without their start-up noise.
+
+Import `tf` and `keras` from here and nowhere else: the noise is silenced only when this module
+comes first. Importing it costs seconds; a module that may do without must not import it.
+"""
+
+import logging
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+
+
+@contextmanager
+def _standard_error_silenced() -> Iterator[None]:
+    # The first lines come from C++ before any log level applies, so the descriptor is redirected.
+    sys.stderr.flush()
+    saved = os.dup(2)
+    null = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(null, 2)
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+        os.close(null)
+
+
+with _standard_error_silenced():
+    import keras
+    import tensorflow as tf
+
+    # The first device look-up logs the missing GPU driver; do it while nobody listens.
+    tf.config.list_physical_devices()
+
+logging.getLogger("tensorflow").setLevel(logging.ERROR)
+
+__all__ = ["keras", "seed_everything", "tf"]
+
+
+def seed_everything(seed: int) -> None:
+    """Seed Python, NumPy and TensorFlow and make TensorFlow's operations deterministic.
+
+    Args:
+        seed: Any integer in [0, 2**32).
+    """
+    keras.utils.set_random_seed(seed)
+    tf.config.experimental.enable_op_determinism()
