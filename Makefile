@@ -1,0 +1,38 @@
+# Two commands: `make run` and `make test`. Both make .venv first, when it is missing or stale.
+
+PYTHON ?= python3
+VENV := .venv
+# The stages are started as `python -m ...`; with the environment first on PATH, that is the same
+# interpreter as in a shell where it is activated.
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+export DVC_NO_ANALYTICS := 1
+READY := $(VENV)/.ready
+
+.PHONY: run test lint lock clean
+
+run: $(READY)
+	@dvc repro --quiet
+	@headstart scores
+
+test: $(READY) lint
+	pytest -n 2 --dist worksteal
+
+lint: $(READY)
+	ruff format --check .
+	ruff check .
+	mypy
+	lint-imports
+
+$(READY): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Headstart needs Python 3.11 or newer, this is %s; name another: make PYTHON=python3.12" % sys.version.split()[0])'
+	@test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	@echo "Installing the pinned dependencies into $(VENV) (once; some minutes on a slow line) ..."
+	@python -m pip install --quiet --disable-pip-version-check --requirement requirements.lock
+	@python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+lock:
+	uv pip compile --universal --python-version 3.11 --extra dev --extra export --no-header --no-annotate --no-emit-package headstart pyproject.toml --output-file requirements.lock
+
+clean:
+	rm -rf $(VENV)

@@ -1,0 +1,53 @@
+"""What all tests share: an own feature store, no network, small generated photos."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
+
+
+def pytest_runtest_setup() -> None:
+    """No test reaches the network; local servers and sockets between processes are allowed."""
+    from pytest_socket import socket_allow_hosts
+
+    socket_allow_hosts(["127.0.0.1", "::1", "localhost"], allow_unix_socket=True)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_feature_store(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Keep the user's feature store out of the tests, in this process and those it starts."""
+    os.environ["HEADSTART_CACHE"] = str(tmp_path_factory.mktemp("store"))
+
+
+@pytest.fixture(scope="session")
+def photo() -> Callable[[int, int, int], np.ndarray]:
+    """Make a smooth, noisy, photo-like image: seed, height, width -> uint8 (height, width, 3)."""
+
+    def make(seed: int, height: int = 96, width: int = 128) -> np.ndarray:
+        rng = np.random.default_rng(seed)
+        coarse = Image.fromarray(rng.integers(0, 256, (6, 8, 3), dtype=np.uint8))
+        smooth = np.asarray(coarse.resize((width, height), Image.Resampling.BICUBIC), dtype=float)
+        noise = rng.normal(0, 6, (height, width, 3))
+        return np.clip(smooth + noise, 0, 255).astype(np.uint8)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def photo_folder(
+    tmp_path_factory: pytest.TempPathFactory, photo: Callable[[int, int, int], np.ndarray]
+) -> Path:
+    """A folder with two classes of 20 JPEGs: reddish ("warm") and bluish ("cold")."""
+    root = tmp_path_factory.mktemp("photos")
+    for label, channel in (("warm", 0), ("cold", 2)):
+        (root / label).mkdir()
+        for index in range(20):
+            image = photo(index + 100 * channel, 96, 128) // 2
+            image[..., channel] += 100
+            Image.fromarray(image).save(root / label / f"{index:02}.jpg", quality=92)
+    return root
