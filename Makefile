@@ -15,7 +15,7 @@ run: $(READY)
 	@headstart scores
 
 test: $(READY) lint
-	pytest -n 2 --dist worksteal
+	pytest -n 2 --dist loadfile
 
 lint: $(READY)
 	ruff format --check .
@@ -27,7 +27,9 @@ $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Headstart needs Python 3.11 or newer, this is %s; name another: make PYTHON=python3.12" % sys.version.split()[0])'
 	@test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
 	@echo "Installing the pinned dependencies into $(VENV) (once; some minutes on a slow line) ..."
-	@python -m pip install --quiet --disable-pip-version-check --requirement requirements.lock
+	@python -m pip install --quiet --disable-pip-version-check $$(grep '^uv==' requirements.lock)
+	@# uv takes seconds where pip takes minutes, but does not read pip's configuration of indexes.
+	@uv pip install --quiet --requirement requirements.lock || python -m pip install --quiet --requirement requirements.lock
 	@python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
