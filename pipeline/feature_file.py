@@ -45,8 +45,8 @@ class Header:
         class_names: Sorted; a label is an index into it.
         identity: The extractor that made the features.
         feature_shape: Of one row: (feature_dim,) or (height, width, channels).
-        preprocessing: The rule from RGB in [0, 255] to the network's input; its digest is
-            `identity.preprocessing_digest`.
+        preprocessing: The rule from RGB in [0, 255] to the network's input; its digest, the
+            name left out, is `identity.preprocessing_digest`.
         augment: Recipe of the views 1..K; None without views.
         versions: Versions of the libraries that computed the features, by distribution name.
     """
@@ -351,7 +351,7 @@ def _read_header(path: Path, file: h5py.File, feature_shape: tuple[int, ...]) ->
     expected = {
         "feature_digest": identity.feature_digest,
         "fingerprint": identity.fingerprint,
-        "preprocessing_digest": digest_of(header.preprocessing),
+        "preprocessing_digest": digest_of(_without_name(header.preprocessing)),
     }
     stored["preprocessing_digest"] = identity.preprocessing_digest
     for name, digest in expected.items():
@@ -361,6 +361,11 @@ def _read_header(path: Path, file: h5py.File, feature_shape: tuple[int, ...]) ->
                 f"changed after it was written: {_REMEDY}"
             )
     return header
+
+
+def _without_name(preprocessing: dict[str, Any]) -> dict[str, Any]:
+    # What a rule is called is no part of what it does.
+    return {key: value for key, value in preprocessing.items() if key != "name"}
 
 
 def _plain(value: Any) -> Any:

@@ -32,3 +32,8 @@ def progress(
         leave=False,
         dynamic_ncols=True,
     )
+
+
+def notify(message: str) -> None:
+    """Print one line on standard error, above a bar if there is one."""
+    tqdm.write(message, file=sys.stderr)

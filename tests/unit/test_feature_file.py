@@ -16,6 +16,7 @@ from pipeline.feature_file import (
 from pipeline.identity import FeatureIdentity, digest_of
 
 PREPROCESSING = {"name": "plain", "divisor": 255.0}
+PREPROCESSING_DIGEST = digest_of({"divisor": 255.0})
 N_ROWS = 12
 
 
@@ -29,7 +30,7 @@ def make_header(feature_shape: tuple[int, ...] = (5,)) -> Header:
         image_size=(32, 24),
         resize="stretch",
         interpolation="bilinear",
-        preprocessing_digest=digest_of(PREPROCESSING),
+        preprocessing_digest=PREPROCESSING_DIGEST,
         precision="float32",
         engine="openvino",
     )
@@ -209,7 +210,7 @@ def test_label_without_a_class_name(written: Path) -> None:
     [
         ("layer", "another", "feature_digest"),
         ("engine", "tensorflow", "fingerprint"),
-        ("preprocessing", '{"name": "other"}', "preprocessing_digest"),
+        ("preprocessing", '{"divisor": 1.0}', "preprocessing_digest"),
     ],
 )
 def test_changed_header(written: Path, attribute: str, value: str, digest: str) -> None:
