@@ -21,8 +21,11 @@ MAX_PIXELS = 200_000_000
 MAX_BYTES = 2**30
 """Largest file that is read."""
 
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "MPO", "AVIF", "JPEG2000", "PPM", "TGA")
-"""Pillow formats that are read; leaving out those that start other programs, such as EPS."""
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "PPM", "TGA")
+"""Pillow formats that are read; leaving out those that start other programs, such as EPS.
+
+MPO, which cameras write, is opened as JPEG; Pillow knows no reader of that name.
+"""
 
 SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".gif", ".bmp", ".dib"}
