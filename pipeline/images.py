@@ -195,22 +195,38 @@ def resize(
     own_height, own_width = image.shape[:2]
     if (own_height, own_width) == (height, width):
         return image
-    box = None
-    inner = (width, height)
+    # Whole pixels, computed in whole numbers: an exported model must come to the same ones.
     if method == "crop":
-        scale = min(own_height / height, own_width / width)
-        top, left = (own_height - scale * height) / 2, (own_width - scale * width) / 2
-        box = (left, top, left + scale * width, top + scale * height)
-    elif method == "pad":
-        scale = max(own_height / height, own_width / width)
-        inner = (max(1, round(own_width / scale)), max(1, round(own_height / scale)))
-    resized = np.array(Image.fromarray(image).resize(inner, _FILTERS[interpolation], box=box))
-    if inner == (width, height):
-        return resized
-    padded = np.zeros((height, width, 3), np.uint8)
-    top, left = (height - inner[1]) // 2, (width - inner[0]) // 2
-    padded[top : top + inner[1], left : left + inner[0]] = resized
-    return padded
+        kept_height = max(1, min(own_height, own_width * height // width))
+        kept_width = max(1, min(own_width, own_height * width // height))
+        top, left = (own_height - kept_height) // 2, (own_width - kept_width) // 2
+        kept = image[top : top + kept_height, left : left + kept_width]
+        return _stretch(np.ascontiguousarray(kept), height, width, interpolation)
+    if method == "pad":
+        inner_height = max(1, min(height, (2 * own_height * width + own_width) // (2 * own_width)))
+        inner_width = max(1, min(width, (2 * own_width * height + own_height) // (2 * own_height)))
+        top, left = (height - inner_height) // 2, (width - inner_width) // 2
+        padded = np.zeros((height, width, 3), np.uint8)
+        padded[top : top + inner_height, left : left + inner_width] = _stretch(
+            image, inner_height, inner_width, interpolation
+        )
+        return padded
+    return _stretch(image, height, width, interpolation)
+
+
+def _stretch(
+    pixels: NDArray[np.uint8], height: int, width: int, interpolation: Interpolation
+) -> NDArray[np.uint8]:
+    """Resize across, then down; pixels are rounded in between.
+
+    Pillow would do both in one call, but in an order that depends on its version and on the
+    image's shape (from 13 on, tall images downwards first), and the order shows in the pixels.
+    """
+    image = Image.fromarray(pixels)
+    for size in ((width, image.height), (width, height)):
+        if image.size != size:
+            image = image.resize(size, _FILTERS[interpolation])
+    return np.array(image)
 
 
 def _open(data: bytes) -> Image.Image:
