@@ -240,6 +240,18 @@ class FinetuneOptions(Section):
     stages: list[UnfreezeStep]
 
 
+Projection = Literal["pca", "tsne", "umap"]
+
+
+class ReportOptions(Section):
+    """How much the page of `headstart report` holds."""
+
+    seed: Seed
+    pictures: Annotated[int, Field(ge=0, le=5000)]
+    heat_maps: Annotated[int, Field(ge=0, le=500)]
+    projections: Annotated[list[Projection], Field(min_length=1)]
+
+
 class PretrainOptions(Section):
     """One pretraining run on a source data set."""
 

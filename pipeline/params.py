@@ -13,6 +13,7 @@ from pipeline.options import (
     FinetuneOptions,
     PrepareOptions,
     PretrainOptions,
+    ReportOptions,
     Section,
     TrainOptions,
 )
@@ -29,6 +30,7 @@ class Params(Section):
     train: TrainOptions
     finetune: FinetuneOptions
     evaluate: EvaluateOptions
+    report: ReportOptions
 
 
 def load_params(path: Path = PARAMS_FILE) -> Params:
