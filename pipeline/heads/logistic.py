@@ -1,0 +1,25 @@
+"""Multinomial logistic regression over the whole path of L2 penalties: the linear probe."""
+
+from pipeline.heads.descent import CrossEntropy
+from pipeline.heads.linear_path import DescentHead
+from pipeline.options import LogisticOptions
+
+L2_PATH = tuple(float(10 ** (5 - 0.25 * step)) for step in range(45))
+"""45 penalties from 1e5 down to 1e-6.
+
+Source: Kornblith et al., Do Better ImageNet Models Transfer Better?, CVPR 2019, appendix A.4.
+"""
+
+
+class LogisticHead(DescentHead):
+    """Minimises the summed cross-entropy + l2 / 2 |W|^2; scikit-learn's C is 1 / l2."""
+
+    kind = "logistic"
+    options_type = LogisticOptions
+    setting_name = "l2"
+    grid = L2_PATH
+    loss = CrossEntropy()
+    scaled = False
+
+    def _penalty(self, setting: float) -> float:
+        return setting

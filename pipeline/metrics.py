@@ -1,0 +1,285 @@
+"""Scores from labels and class probabilities; pure functions of arrays.
+
+Two classes and many are treated alike: probabilities have one column per class and every row sums
+to 1. A score that the data cannot define (the ROC of a class that no image has) is None.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Labels = npt.NDArray[np.integer[Any]]
+Floats = npt.NDArray[np.floating[Any]]
+
+TOP_5_FROM = 10
+"""Number of classes from which on top-5 accuracy says something."""
+
+CALIBRATION_BINS = 15
+"""Bins of equal width. Source: Guo et al., On Calibration of Modern Neural Networks, ICML 2017."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """Weighted counts per class, from which the scores of hard decisions follow.
+
+    Attributes:
+        support: (n_classes,) weight of the images that are of a class.
+        predicted: (n_classes,) weight of the images that were called a class.
+        hits: (n_classes,) weight of the images that are of a class and were called it.
+    """
+
+    support: npt.NDArray[np.float64]
+    predicted: npt.NDArray[np.float64]
+    hits: npt.NDArray[np.float64]
+
+    @classmethod
+    def of(
+        cls, labels: Labels, predicted: Labels, n_classes: int, weights: Floats | None = None
+    ) -> "Tally":
+        """Count `labels` and `predicted`, both (n_samples,), each sample by its weight."""
+        weights = np.ones(len(labels)) if weights is None else weights
+        right = np.where(labels == predicted, weights, 0.0)
+        return cls(
+            support=_sums(labels, weights, n_classes),
+            predicted=_sums(predicted, weights, n_classes),
+            hits=_sums(labels, right, n_classes),
+        )
+
+    @property
+    def accuracy(self) -> float:
+        """Share of the images called what they are."""
+        return float(self.hits.sum() / self.support.sum())
+
+    @property
+    def recall(self) -> npt.NDArray[np.float64]:
+        """(n_classes,) share of a class's images that were called it; 0 for an absent class."""
+        return _ratio(self.hits, self.support)
+
+    @property
+    def precision(self) -> npt.NDArray[np.float64]:
+        """(n_classes,) share of the images called a class that are of it; 0 where none was."""
+        return _ratio(self.hits, self.predicted)
+
+    @property
+    def f1(self) -> npt.NDArray[np.float64]:
+        """(n_classes,) harmonic mean of precision and recall."""
+        return _ratio(2 * self.hits, self.support + self.predicted)
+
+    @property
+    def balanced_accuracy(self) -> float:
+        """Mean recall of the classes that the data hold."""
+        return float(self.recall[self.support > 0].mean())
+
+    def macro(self, per_class: npt.NDArray[np.float64]) -> float:
+        """Mean over the classes that are in the data or among the predictions."""
+        return float(per_class[self.support + self.predicted > 0].mean())
+
+
+def _sums(index: Labels, weights: Floats, length: int) -> npt.NDArray[np.float64]:
+    return np.bincount(index, weights, length).astype(np.float64)
+
+
+def _ratio(
+    part: npt.NDArray[np.float64], whole: npt.NDArray[np.float64]
+) -> npt.NDArray[np.float64]:
+    return np.divide(part, whole, out=np.zeros_like(part), where=whole > 0)
+
+
+def confusion_matrix(labels: Labels, predicted: Labels, n_classes: int) -> npt.NDArray[np.int64]:
+    """Count (n_classes, n_classes): row = what the image is, column = what it was called."""
+    cells = np.bincount(labels * n_classes + predicted, minlength=n_classes**2)
+    return cells.reshape(n_classes, n_classes)
+
+
+def negative_log_likelihood(labels: Labels, probabilities: Floats) -> npt.NDArray[np.float64]:
+    """Return -log p(true class) per sample, (n_samples,), in nats.
+
+    Probabilities are kept off 0 by the spacing of float64, as scikit-learn's `log_loss` does.
+    """
+    true = probabilities[np.arange(len(labels)), labels].astype(np.float64)
+    return -np.log(np.clip(true, np.finfo(np.float64).eps, 1.0))
+
+
+def log_loss(labels: Labels, probabilities: Floats) -> float:
+    """Mean negative log-likelihood in nats."""
+    return float(negative_log_likelihood(labels, probabilities).mean())
+
+
+def brier_score(labels: Labels, probabilities: Floats) -> float:
+    """Mean squared distance between probabilities and the truth.
+
+    The sum over classes, halved for two of them: [0, 1] for two classes, [0, 2] for more.
+
+    Source: scikit-learn's `brier_score_loss` with `scale_by_half="auto"`.
+    """
+    n_classes = probabilities.shape[1]
+    distances = probabilities - np.eye(n_classes)[labels]
+    total = float((distances**2).sum(axis=1).mean())
+    return total / 2 if n_classes == 2 else total
+
+
+def top_k_accuracy(labels: Labels, probabilities: Floats, k: int) -> float:
+    """Share of the images whose class is among the k likeliest; a tie counts against."""
+    true = probabilities[np.arange(len(labels)), labels]
+    at_least_as_likely = (probabilities >= true[:, None]).sum(axis=1)
+    return float((at_least_as_likely <= k).mean())
+
+
+@dataclass(frozen=True, slots=True)
+class Reliability:
+    """Confidence against accuracy, bin by bin; empty bins left out.
+
+    Attributes:
+        lower: (n_bins,) lower edge of each bin of the likeliest class's probability.
+        confidence: (n_bins,) mean probability in the bin.
+        accuracy: (n_bins,) share of right decisions in the bin.
+        count: (n_bins,) images in the bin.
+    """
+
+    lower: npt.NDArray[np.float64]
+    confidence: npt.NDArray[np.float64]
+    accuracy: npt.NDArray[np.float64]
+    count: npt.NDArray[np.int64]
+
+    @property
+    def expected_error(self) -> float:
+        """Expected calibration error: mean gap between confidence and accuracy, in [0, 1]."""
+        gap = np.abs(self.confidence - self.accuracy)
+        return float((gap * self.count).sum() / self.count.sum())
+
+
+def reliability(
+    labels: Labels, probabilities: Floats, n_bins: int = CALIBRATION_BINS
+) -> Reliability:
+    """Bin the images by the probability of their likeliest class.
+
+    Bins are (lower, upper], of equal width.
+
+    Source: Guo et al., On Calibration of Modern Neural Networks, ICML 2017.
+    """
+    confidence = probabilities.max(axis=1)
+    right = probabilities.argmax(axis=1) == labels
+    bins = np.clip(np.ceil(confidence * n_bins).astype(np.int64) - 1, 0, n_bins - 1)
+    count = np.bincount(bins, minlength=n_bins)
+    filled = np.flatnonzero(count)
+    return Reliability(
+        lower=filled / n_bins,
+        confidence=np.bincount(bins, confidence, n_bins)[filled] / count[filled],
+        accuracy=np.bincount(bins, right, n_bins)[filled] / count[filled],
+        count=count[filled],
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """One class against the rest at every threshold, from the strictest down.
+
+    Attributes:
+        threshold: (n_thresholds,) distinct scores, falling.
+        true_positives: (n_thresholds,) images of the class at or above the threshold.
+        false_positives: (n_thresholds,) other images at or above it.
+    """
+
+    threshold: npt.NDArray[np.float64]
+    true_positives: npt.NDArray[np.int64]
+    false_positives: npt.NDArray[np.int64]
+
+    @classmethod
+    def of(cls, positive: npt.NDArray[np.bool_], scores: Floats) -> "Ranking":
+        """Rank (n_samples,) `scores` of images that are `positive` or not."""
+        order = np.argsort(-scores, kind="stable")
+        ranked = scores[order].astype(np.float64)
+        # Images with one score share one threshold.
+        last = np.append(np.flatnonzero(np.diff(ranked)), len(ranked) - 1)
+        hits = np.cumsum(positive[order])[last]
+        return cls(ranked[last], hits, last + 1 - hits)
+
+    @property
+    def roc(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        """False and true positive rates, from (0, 0) to (1, 1)."""
+        return (
+            np.append(0, self.false_positives) / self.false_positives[-1],
+            np.append(0, self.true_positives) / self.true_positives[-1],
+        )
+
+    @property
+    def precision_recall(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        """Recall and precision at each threshold."""
+        called = self.true_positives + self.false_positives
+        return self.true_positives / self.true_positives[-1], self.true_positives / called
+
+    @property
+    def roc_auc(self) -> float | None:
+        """Area under the ROC curve; None without images on both sides."""
+        if not self.true_positives[-1] or not self.false_positives[-1]:
+            return None
+        return float(np.trapezoid(self.roc[1], self.roc[0]))
+
+    @property
+    def average_precision(self) -> float | None:
+        """Area under the precision-recall curve, as a step function; None without a positive."""
+        if not self.true_positives[-1]:
+            return None
+        recall, precision = self.precision_recall
+        return float((np.diff(recall, prepend=0.0) * precision).sum())
+
+
+def rankings(labels: Labels, probabilities: Floats) -> dict[int, Ranking]:
+    """Rank by class: every class against the rest, or of two classes the second one only."""
+    n_classes = probabilities.shape[1]
+    chosen = range(1, 2) if n_classes == 2 else range(n_classes)
+    return {index: Ranking.of(labels == index, probabilities[:, index]) for index in chosen}
+
+
+def scores(
+    labels: Labels,
+    probabilities: Floats,
+    class_names: tuple[str, ...],
+    uncalibrated: Floats | None = None,
+) -> dict[str, Any]:
+    """Return every score, as JSON types.
+
+    Args:
+        labels: (n_samples,) class indices, at least one.
+        probabilities: (n_samples, n_classes), rows summing to 1.
+        class_names: One per column.
+        uncalibrated: The probabilities before temperature scaling, for their calibration error.
+    """
+    n_classes = len(class_names)
+    predicted = probabilities.argmax(axis=1)
+    tally = Tally.of(labels, predicted, n_classes)
+    ranked = rankings(labels, probabilities).values()
+    result: dict[str, Any] = {
+        "images": len(labels),
+        "accuracy": tally.accuracy,
+        "balanced_accuracy": tally.balanced_accuracy,
+        "macro_precision": tally.macro(tally.precision),
+        "macro_recall": tally.macro(tally.recall),
+        "macro_f1": tally.macro(tally.f1),
+        "log_loss": log_loss(labels, probabilities),
+        "brier": brier_score(labels, probabilities),
+        "ece": reliability(labels, probabilities).expected_error,
+        "roc_auc": _mean_of_defined([ranking.roc_auc for ranking in ranked]),
+        "pr_auc": _mean_of_defined([ranking.average_precision for ranking in ranked]),
+    }
+    if uncalibrated is not None:
+        result["ece_uncalibrated"] = reliability(labels, uncalibrated).expected_error
+    if n_classes >= TOP_5_FROM:
+        result["top5_accuracy"] = top_k_accuracy(labels, probabilities, 5)
+    result["per_class"] = {
+        name: {
+            "images": int(tally.support[index]),
+            "precision": float(tally.precision[index]),
+            "recall": float(tally.recall[index]),
+            "f1": float(tally.f1[index]),
+        }
+        for index, name in enumerate(class_names)
+    }
+    return result
+
+
+def _mean_of_defined(values: list[float | None]) -> float | None:
+    defined = [value for value in values if value is not None]
+    return float(np.mean(defined)) if defined else None
