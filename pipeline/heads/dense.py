@@ -14,7 +14,8 @@ class DenseHead(NetworkHead):
     options_type = DenseOptions
     options: DenseOptions
 
-    def _build(self, feature_shape: tuple[int, ...], n_classes: int) -> Any:
+    def build(self, feature_shape: tuple[int, ...], n_classes: int) -> Any:
+        """See `NetworkHead.build`."""
         options = self.options
         decay = keras.regularizers.L2(options.l2) if options.l2 else None
         inputs = keras.Input(feature_shape, name="features")

@@ -17,7 +17,8 @@ class GapHead(NetworkHead):
     options_type = GapOptions
     options: GapOptions
 
-    def _build(self, feature_shape: tuple[int, ...], n_classes: int) -> Any:
+    def build(self, feature_shape: tuple[int, ...], n_classes: int) -> Any:
+        """See `NetworkHead.build`."""
         options = self.options
         decay = keras.regularizers.L2(options.l2) if options.l2 else None
         inputs = keras.Input(feature_shape, name="features")

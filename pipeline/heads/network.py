@@ -38,7 +38,7 @@ class NetworkHead(Head):
     network: Any
 
     @abstractmethod
-    def _build(self, feature_shape: tuple[int, ...], n_classes: int) -> Any:
+    def build(self, feature_shape: tuple[int, ...], n_classes: int) -> Any:
         """Return the Keras model from features to logits."""
 
     def fit(self, data: TrainingData, *, refit: bool = False) -> FitReport:
@@ -86,7 +86,7 @@ class NetworkHead(Head):
         """Train from new weights; with held-out rows, stop early and keep the best epoch's."""
         options = self.options
         seed_everything(self.seed)
-        self.network = self._build(data.header.feature_shape, data.n_classes)
+        self.network = self.build(data.header.feature_shape, data.n_classes)
         steps = -(-len(train) // options.batch_size)
         self.network.compile(
             optimizer=_optimizer(options, steps * options.epochs),
@@ -151,7 +151,7 @@ class NetworkHead(Head):
             written.replace(temporary)
 
     def _load_weights(self, path: Path) -> None:
-        self.network = self._build(self.card.feature_shape, len(self.card.class_names))
+        self.network = self.build(self.card.feature_shape, len(self.card.class_names))
         self.network.load_weights(path)
 
 
