@@ -153,7 +153,7 @@ def _multiply_adds(node: Any) -> int:
     layer = node.operation
     if isinstance(layer, keras.Model):
         return multiply_adds(layer)
-    kernels = [
+    kernels: list[int] = [
         math.prod(weight.shape)
         for weight in (layer.weights if _is_layer(node) else ())
         if len(weight.shape) > 1
