@@ -26,6 +26,7 @@ MANIFEST = Path("data/manifest.csv")
 MODELS = Path("models")
 METRICS = Path("metrics/test.json")
 PLOTS = Path("plots/test")
+PREDICTIONS = Path("predictions")
 HELD_OUT_FILE = "held_out.h5"
 
 
@@ -36,6 +37,7 @@ def run(
     options: EvaluateOptions,
     metrics: Path,
     plots: Path,
+    outputs: Path,
 ) -> None:
     """Score every head on the test images and name the one that validation chose.
 
@@ -46,6 +48,7 @@ def run(
         options: The section `evaluate`.
         metrics: The JSON file to write.
         plots: The folder to fill.
+        outputs: The folder for each head's probabilities of the test images.
 
     Raises:
         InputError: there is no test image, or a head was made for other features or images.
@@ -64,6 +67,7 @@ def run(
         head.check_features(file.header, file.path)
         probabilities = head.predict_proba(file.features, rows)
         predictions[name] = Predictions(file.image[rows], probabilities)
+        predictions[name].write(outputs / f"{name}.h5")
         held_out[name] = Predictions.read(folder / HELD_OUT_FILE)
         content[name] = _scores(head, labels, probabilities, file.group[rows], options)
     selected = _select(held_out, manifest, options)
@@ -141,6 +145,7 @@ def main(arguments: Sequence[str]) -> None:
         params.evaluate,
         METRICS,
         PLOTS,
+        PREDICTIONS,
     )
 
 
