@@ -21,17 +21,23 @@ MAX_PIXELS = 200_000_000
 MAX_BYTES = 2**30
 """Largest file that is read."""
 
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "PPM", "TGA")
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "PPM")
 """Pillow formats that are read; leaving out those that start other programs, such as EPS.
 
-MPO, which cameras write, is opened as JPEG; Pillow knows no reader of that name.
+MPO, which cameras write, is opened as JPEG; Pillow knows no reader of that name. TGA has no mark
+by which to tell it from any other file.
 """
 
 SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".gif", ".bmp", ".dib"}
-    | {".tif", ".tiff", ".avif", ".jp2", ".j2k", ".jpx", ".ppm", ".pgm", ".pbm", ".pnm", ".tga"}
+    | {".tif", ".tiff", ".avif", ".jp2", ".j2k", ".jpx", ".ppm", ".pgm", ".pbm", ".pnm"}
 )
 """Lower-case file name endings of `FORMATS`."""
+
+_CAMERA_RAW = frozenset(
+    {".arw", ".cr2", ".cr3", ".dng", ".nef", ".nrw", ".orf", ".pef", ".raf", ".rw2", ".srw"}
+)
+_IMAGE_LIKE = SUFFIXES | _CAMERA_RAW | {".heic", ".heif", ".hif", ".svg", ".svgz", ".psd", ".tga"}
 
 # The size is checked against MAX_PIXELS as soon as the header is read, before any pixel; Pillow's
 # own limit would warn on standard error at a number of its own.
@@ -70,6 +76,20 @@ class Inspection:
     thumbnail: NDArray[np.uint8]
 
 
+def is_image_like(path: Path) -> bool:
+    """Tell whether a file is an image by its name, or, under another name, by its first bytes."""
+    if path.suffix.lower() in _IMAGE_LIKE:
+        return True
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            return False
+        with Image.open(path, formats=FORMATS):
+            return True
+    # As in `_open`: what else is there may look like anything.
+    except Exception:
+        return False
+
+
 def read(path: Path) -> bytes:
     """Read a file that is said to be an image.
 
@@ -81,8 +101,11 @@ def read(path: Path) -> bytes:
 
     Raises:
         UnreadableImage: it is missing, a broken link, no ordinary file, empty, larger than
-            `MAX_BYTES`, or may not be read.
+            `MAX_BYTES`, may not be read, or is a camera's raw file.
     """
+    # Most are TIFF inside, and would be taken for the small preview that they begin with.
+    if path.suffix.lower() in _CAMERA_RAW:
+        raise UnreadableImage(f"camera raw ({path.suffix}) is not supported; convert it to JPEG")
     try:
         # A named pipe among the photos would block an ordinary open() for ever.
         with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
@@ -109,7 +132,7 @@ def read(path: Path) -> bytes:
     return data
 
 
-def decode(data: bytes) -> NDArray[np.uint8]:
+def decode(data: bytes, *, at_least: int | None = None) -> NDArray[np.uint8]:
     """Decode an image file's bytes.
 
     EXIF orientation is applied, transparency composited on white, 16 bits scaled to 8, CMYK and
@@ -117,6 +140,8 @@ def decode(data: bytes) -> NDArray[np.uint8]:
 
     Args:
         data: The whole file.
+        at_least: For a thumbnail: a JPEG may come at a half, a quarter or an eighth of its size
+            as long as both sides keep so many pixels, which is several times faster.
 
     Returns:
         RGB in [0, 255], (height, width, 3) uint8, C-contiguous.
@@ -126,7 +151,9 @@ def decode(data: bytes) -> NDArray[np.uint8]:
             `MAX_PIXELS`.
     """
     image = _open(data)
-    if _opencv_gives_the_same(image, data):
+    if at_least is not None:
+        image.draft(None, (at_least, at_least))
+    elif _opencv_gives_the_same(image, data):
         pixels = cv2.imdecode(
             np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
         )
