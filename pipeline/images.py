@@ -4,8 +4,8 @@ import io
 import os
 import stat
 import struct
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -45,7 +45,6 @@ Image.MAX_IMAGE_PIXELS = None
 
 _FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 _HEIF_BRANDS = frozenset({b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1"})
-_END_OF_JPEG = b"\xff\xd9"
 
 
 class UnreadableImage(InputError):  # noqa: N818 - it is a thing in the data, not a fault in code
@@ -60,8 +59,7 @@ class UnreadableImage(InputError):  # noqa: N818 - it is a thing in the data, no
         self.reason = reason
 
 
-@dataclass(frozen=True, slots=True)
-class Inspection:
+class Inspection(NamedTuple):
     """What a full, strict reading of an image's data found.
 
     Attributes:
@@ -100,8 +98,8 @@ def read(path: Path) -> bytes:
         Its bytes.
 
     Raises:
-        UnreadableImage: it is missing, a broken link, no ordinary file, empty, larger than
-            `MAX_BYTES`, may not be read, or is a camera's raw file.
+        UnreadableImage: it is missing, a broken link, no ordinary file, larger than `MAX_BYTES`,
+            may not be read, or is a camera's raw file.
     """
     # Most are TIFF inside, and would be taken for the small preview that they begin with.
     if path.suffix.lower() in _CAMERA_RAW:
@@ -113,23 +111,16 @@ def read(path: Path) -> bytes:
             if not stat.S_ISREG(status.st_mode):
                 raise UnreadableImage("not an ordinary file")
             if status.st_size > MAX_BYTES:
-                raise UnreadableImage(
-                    f"file of {status.st_size:,} bytes; at most {MAX_BYTES:,} are read"
-                )
-            data = file.read()
+                raise UnreadableImage(f"{status.st_size:,} bytes; at most {MAX_BYTES:,} are read")
+            return file.read()
     except FileNotFoundError:
         if path.is_symlink():
             raise UnreadableImage(f"broken link to {path.readlink()}") from None
         raise UnreadableImage("no such file") from None
     except PermissionError:
         raise UnreadableImage("no permission to read the file") from None
-    except IsADirectoryError:
-        raise UnreadableImage("a folder, not a file") from None
-    except OSError as error:
-        raise UnreadableImage(f"cannot be read: {error.strerror or error}") from None
-    if not data:
-        raise UnreadableImage("empty file (0 bytes)")
-    return data
+    except (OSError, ValueError) as error:  # a name too long, a zero byte in it, a failing disk
+        raise UnreadableImage(f"cannot be read: {error}") from None
 
 
 def decode(data: bytes, *, at_least: int | None = None) -> NDArray[np.uint8]:
@@ -179,19 +170,17 @@ def inspect(data: bytes, side: int) -> Inspection:
         UnreadableImage: as `decode`.
     """
     image = _open(data)
-    width, height = image.size
-    orientation = _orientation(image)
-    if orientation >= 5:
-        width, height = height, width
     if image.format in ("JPEG", "MPO") and image.mode in ("L", "RGB"):
+        height, width = image.height, image.width
+        orientation = _orientation(image)
         image.draft("L", (side, side))
+        grey = _orient(_shrunk(_load(image), side), orientation)
+        if orientation >= 5:
+            height, width = width, height
+        return Inspection(width, height, grey)
     # In colour first, so that transparency and depth are treated as `decode` does.
-    loaded = _load(image)
-    grey = loaded if loaded.mode == "L" else _to_rgb(loaded).convert("L")
-    factor = min(grey.width // side, grey.height // side)
-    if factor > 1:
-        grey = grey.reduce(factor)
-    return Inspection(width, height, np.array(grey))
+    image = _to_rgb(_load(image))
+    return Inspection(image.width, image.height, _shrunk(image, side))
 
 
 def resize(
@@ -297,13 +286,19 @@ def _why_unidentified(data: bytes, error: Exception) -> str:
     return f"damaged image: {error}"
 
 
+def _shrunk(image: Image.Image, side: int) -> NDArray[np.uint8]:
+    image = image.convert("L")
+    factor = min(image.width // side, image.height // side)
+    return np.array(image.reduce(factor) if factor > 1 else image)
+
+
 def _opencv_gives_the_same(image: Image.Image, data: bytes) -> bool:
     """Tell whether OpenCV's faster decoding gives Pillow's bytes for this file.
 
     Both call libjpeg-turbo with the same settings, on one or three components. OpenCV fills up
     what is missing without a word, hence the end marker; other files are left to Pillow.
     """
-    return image.format == "JPEG" and image.mode in ("L", "RGB") and data.endswith(_END_OF_JPEG)
+    return image.format == "JPEG" and image.mode in ("L", "RGB") and data.endswith(b"\xff\xd9")
 
 
 def _orientation(image: Image.Image) -> int:
@@ -312,14 +307,14 @@ def _orientation(image: Image.Image) -> int:
         return 1
     try:
         value = image.getexif().get(ExifTags.Base.Orientation, 1)
-    # A damaged EXIF block says nothing about the pixels, and they are what counts.
+    # A damaged EXIF block says nothing about the pixels.
     except (SyntaxError, ValueError, KeyError, IndexError, TypeError, OSError, struct.error):
         return 1
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
 
 def _orient(pixels: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
-    """Undo an EXIF orientation. Source: Exif 2.32, tag 0x0112."""
+    """Undo an EXIF orientation of (h, w) or (h, w, 3). Source: Exif 2.32, tag 0x0112."""
     if orientation == 1:
         return pixels
     if orientation >= 5:
