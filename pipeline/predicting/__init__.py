@@ -1,0 +1,1 @@
+"""Classifying any photos with a trained model: what to read, what to say, when to abstain."""

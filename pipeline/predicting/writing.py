@@ -1,0 +1,120 @@
+"""Predictions as lines of text: a table for people, CSV and JSON for programs, as they come."""
+
+import csv
+import io
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.cells import cell_len
+
+Format = Literal["table", "csv", "json"]
+FORMATS: tuple[Format, ...] = ("table", "csv", "json")
+
+ABSTAINED = "unknown"
+"""What the table shows in place of a class."""
+
+_WIDEST = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What is said of one image.
+
+    Attributes:
+        path: The file.
+        probabilities: (n_classes,) calibrated.
+        novelty: How unlike training it is, 1 being the usual limit; None where nobody can tell.
+        abstained: Whether it is so novel that its class is not to be believed.
+    """
+
+    path: str
+    probabilities: NDArray[np.float64]
+    novelty: float | None
+    abstained: bool
+
+    def top(self, class_names: Sequence[str], n: int) -> list[tuple[str, float]]:
+        """Return the n likeliest classes and their probabilities, the likeliest first."""
+        order = np.argsort(-self.probabilities, kind="stable")[:n]
+        return [(class_names[index], float(self.probabilities[index])) for index in order]
+
+
+Writer = Callable[[Sequence[Prediction]], str]
+
+
+def make_writer(form: Format, class_names: Sequence[str], top: int) -> tuple[str, Writer]:
+    """Return the first line, empty if there is none, and what turns predictions into lines.
+
+    Args:
+        form: "table" (columns aligned within what is written at once), "csv" (a header, then one
+            line per image), or "json" (JSON Lines: one object per line).
+        class_names: One per column of the probabilities.
+        top: How many classes to name.
+    """
+    top = min(top, len(class_names))
+    if form == "csv":
+        columns = ["path", "prediction", "novelty"]
+        columns += [
+            f"{name}_{rank + 1}" for rank in range(top) for name in ("class", "probability")
+        ]
+        return _csv_lines([columns]), lambda batch: _csv_lines(
+            _csv_row(one, class_names, top) for one in batch
+        )
+    if form == "json":
+        return "", lambda batch: "".join(_json_line(one, class_names, top) for one in batch)
+    return "", lambda batch: _table(batch, class_names, top)
+
+
+def printable(path: str | os.PathLike[str]) -> str:
+    """Return a path as text that any stream takes, whatever bytes are in its name."""
+    return os.fsencode(path).decode("utf-8", errors="backslashreplace")
+
+
+def _csv_lines(rows: Sequence[list[str]] | Iterator[list[str]]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()
+
+
+def _csv_row(one: Prediction, class_names: Sequence[str], top: int) -> list[str]:
+    named = one.top(class_names, top)
+    novelty = "" if one.novelty is None else f"{one.novelty:.4f}"
+    chosen = "" if one.abstained else named[0][0]
+    return [one.path, chosen, novelty] + [
+        word for name, probability in named for word in (name, f"{probability:.6f}")
+    ]
+
+
+def _json_line(one: Prediction, class_names: Sequence[str], top: int) -> str:
+    named = one.top(class_names, top)
+    content = {
+        "path": one.path,
+        "prediction": None if one.abstained else named[0][0],
+        "novelty": None if one.novelty is None else round(one.novelty, 4),
+        "classes": [
+            {"class": name, "probability": round(probability, 6)} for name, probability in named
+        ],
+    }
+    return json.dumps(content, ensure_ascii=False) + "\n"
+
+
+def _table(batch: Sequence[Prediction], class_names: Sequence[str], top: int) -> str:
+    width = min(_WIDEST, max((cell_len(one.path) for one in batch), default=0))
+    longest = max(map(cell_len, (*class_names, ABSTAINED)))
+    lines = []
+    for one in batch:
+        named = one.top(class_names, top)
+        novelty = "" if one.novelty is None else f"novelty {one.novelty:5.2f}  "
+        chosen = ABSTAINED if one.abstained else named[0][0]
+        classes = ", ".join(f"{name} {probability:.1%}" for name, probability in named)
+        lines.append(f"{_pad(one.path, width)}  {_pad(chosen, longest)}  {novelty}{classes}\n")
+    return "".join(lines)
+
+
+def _pad(text: str, width: int) -> str:
+    # A Korean letter takes two columns, so the number of characters will not do.
+    return text + " " * (width - cell_len(text))
