@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
+from urllib.error import HTTPError
 
 from pipeline.backbones import specs
 from pipeline.backbones.spec import BackboneSpec, DownloadWeights, PackageWeights
@@ -209,7 +210,9 @@ def _download(spec: BackboneSpec, source: DownloadWeights, path: Path) -> None:
         if error.errno in (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT):
             reason = f"cannot write {path}: {error.strerror}"
         else:
-            reason = str(getattr(error, "reason", error)) or type(error).__name__
+            # A URLError says little; the error it wraps says why.
+            wrapped = None if isinstance(error, HTTPError) else getattr(error, "reason", None)
+            reason = str(wrapped or error) or type(error).__name__
         raise InputError(
             f"weights: the download of {spec.name} failed ({source.url}: {reason}); usable "
             f"without a network: {', '.join(_usable_offline())}, or weights: random or a path"
