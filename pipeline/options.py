@@ -21,7 +21,17 @@ Range = Annotated[tuple[float, float], Field(description="lowest and highest fac
 
 # Files under metrics/ and models/ that are not a head's.
 RESERVED_NAMES = frozenset(
-    {"data", "extract", "test", "finetune", "finetuned", "pretrained", "selected", "timing"}
+    {
+        "data",
+        "extract",
+        "test",
+        "finetune",
+        "finetuned",
+        "pretrained",
+        "selected",
+        "timing",
+        "novelty",
+    }
 )
 
 
@@ -71,6 +81,7 @@ class AugmentOptions(Section):
 class ExtractOptions(Section):
     """The backbone, where it is cut, and how it is run."""
 
+    share: Annotated[float, Field(gt=0, le=1)] = 1.0
     backbone: str = Field(min_length=1)
     weights: str = Field(min_length=1)
     seed: Seed
@@ -199,6 +210,13 @@ class TrainOptions(Section):
                     f"'-' and '_', and none of {', '.join(sorted(RESERVED_NAMES))}"
                 )
         return self
+
+
+class NoveltyOptions(Section):
+    """When an image is unlike anything in training."""
+
+    neighbors: Count
+    keep: Annotated[float, Field(gt=0, lt=1)]
 
 
 class EvaluateOptions(Section):

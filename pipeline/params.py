@@ -1,6 +1,7 @@
 """Reading params.yaml: the only way in for values that decide a result."""
 
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 from ruamel.yaml import YAML
@@ -11,6 +12,7 @@ from pipeline.options import (
     EvaluateOptions,
     ExtractOptions,
     FinetuneOptions,
+    NoveltyOptions,
     PrepareOptions,
     PretrainOptions,
     ReportOptions,
@@ -29,6 +31,7 @@ class Params(Section):
     extract: ExtractOptions
     train: TrainOptions
     finetune: FinetuneOptions
+    novelty: NoveltyOptions
     evaluate: EvaluateOptions
     report: ReportOptions
 
@@ -52,13 +55,26 @@ def load_params(path: Path = PARAMS_FILE) -> Params:
         place = error.problem_mark
         where = f", line {place.line + 1}, column {place.column + 1}" if place else ""
         raise InputError(f"{path}{where}: not valid YAML: {error.problem}") from None
+    return check_params(content, path)
+
+
+def check_params(content: Any, source: Path | str = PARAMS_FILE) -> Params:
+    """Check the content of params.yaml.
+
+    Args:
+        content: As read from YAML.
+        source: What to call it in a message.
+
+    Raises:
+        InputError: as `load_params`.
+    """
     try:
         return Params.model_validate(content)
     except ValidationError as error:
-        raise InputError(_explain(path, error)) from None
+        raise InputError(_explain(source, error)) from None
 
 
-def _explain(path: Path, error: ValidationError) -> str:
+def _explain(path: Path | str, error: ValidationError) -> str:
     lines = []
     for problem in error.errors(include_url=False):
         # Union branches put their type's name into the location; a user knows keys only.

@@ -8,6 +8,7 @@ Images that belong together (one group, one content, one picture) are ranked as 
 """
 
 import hashlib
+import math
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -87,6 +88,35 @@ def assign(samples: Sequence[Sample], *, validation: float, test: float, seed: i
                 splits[member] = split
     _train_every_class(samples, fixed, splits, strata)
     return splits
+
+
+def choose_share(samples: Sequence[Sample], share: float) -> list[int]:
+    """Choose part of the images, so that a smaller part lies within any larger one.
+
+    Of each class in each split, the first by a salted hash of the content are taken, rounded up,
+    and two at least: below that nothing can be cross-validated.
+
+    Args:
+        samples: With their splits.
+        share: In (0, 1].
+
+    Returns:
+        Positions in `samples`, rising.
+    """
+    strata: defaultdict[tuple[str, Split | None], list[int]] = defaultdict(list)
+    for position, sample in enumerate(samples):
+        strata[sample.label, sample.split].append(position)
+    chosen: list[int] = []
+    for positions in strata.values():
+        ranked = sorted(
+            positions,
+            key=lambda position: (
+                hashlib.sha256(b"headstart share " + samples[position].sha256.encode()).digest(),
+                position,
+            ),
+        )
+        chosen += ranked[: max(2, math.ceil(round(share * len(ranked), 9)))]
+    return sorted(chosen)
 
 
 def _bundles(samples: Sequence[Sample], seed: int) -> list[_Bundle]:

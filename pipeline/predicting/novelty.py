@@ -6,7 +6,6 @@ not to believe it.
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import h5py
 import numpy as np
@@ -113,10 +112,10 @@ def fit(file: FeatureFile, *, neighbors: int, keep: float) -> Novelty:
     rows = spread(file.label, file.rows("train"), MAX_BANK)
     bank = _read(file, rows)
     neighbors = min(neighbors, max(1, len(bank) - 1))
-    validation = _evenly(file.rows("validation"), MAX_CALIBRATION)
+    validation = evenly(file.rows("validation"), MAX_CALIBRATION)
     distances = _distances(bank, _read(file, validation), neighbors)
     if len(validation) < MIN_CALIBRATION and len(bank) > 1:
-        own = _evenly(np.arange(len(bank)), MAX_CALIBRATION)
+        own = evenly(np.arange(len(bank)), MAX_CALIBRATION)
         # The nearest neighbour of each is itself.
         distances = np.concatenate([distances, _distances(bank, bank[own], neighbors + 1)])
     # "higher" takes an image's own distance, so that the share kept is at least what was asked.
@@ -158,13 +157,14 @@ def spread(labels: NDArray[np.int64], rows: NDArray[np.int64], limit: int) -> ND
     # From the rarest class on, each gets its share of what the rarer ones left over.
     order = [label for label in np.argsort(counts, kind="stable") if counts[label]]
     for number, label in enumerate(order):
-        own = _evenly(rows[labels[rows] == label], left // (len(order) - number))
+        own = evenly(rows[labels[rows] == label], left // (len(order) - number))
         chosen.append(own)
         left -= len(own)
     return np.sort(np.concatenate(chosen))
 
 
-def _evenly(rows: NDArray[Any], limit: int) -> NDArray[Any]:
+def evenly(rows: NDArray[np.int64], limit: int) -> NDArray[np.int64]:
+    """Return at most `limit` of the rows, evenly spaced."""
     if len(rows) <= limit:
         return rows
     return rows[np.linspace(0, len(rows) - 1, limit).round().astype(np.int64)]

@@ -1,0 +1,48 @@
+"""Read features/bottleneck.h5, write what tells images that are unlike training: a bank, a limit."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from pipeline.feature_file import FeatureFile
+from pipeline.files import write_json
+from pipeline.options import NoveltyOptions
+from pipeline.params import load_params
+from pipeline.predicting.novelty import MAX_CALIBRATION, evenly, fit
+from pipeline.stages import exit_with
+
+FEATURES = Path("features/bottleneck.h5")
+MODEL = Path("models/novelty.h5")
+METRICS = Path("metrics/novelty.json")
+
+
+def run(file: FeatureFile, options: NoveltyOptions, model: Path, metrics: Path) -> None:
+    """Fit and keep the novelty of images, and tell how many ordinary ones it turns away.
+
+    Args:
+        file: The features.
+        options: The section `novelty`.
+        model: The HDF5 file to write.
+        metrics: The JSON file to write.
+    """
+    novelty = fit(file, neighbors=options.neighbors, keep=options.keep)
+    novelty.save(model)
+    content: dict[str, object] = {
+        "threshold": novelty.threshold,
+        "neighbors": novelty.neighbors,
+        "bank": len(novelty.bank),
+    }
+    for split in ("validation", "test"):
+        rows = evenly(file.rows(split), MAX_CALIBRATION)
+        if len(rows):
+            kept = novelty.score(file.features[rows]) <= 1
+            content[split] = {"images": len(rows), "kept": float(kept.mean())}
+    write_json(metrics, content)
+
+
+def main(arguments: Sequence[str] = ()) -> None:
+    """Read params.yaml and run the stage."""
+    run(FeatureFile.open(FEATURES), load_params().novelty, MODEL, METRICS)
+
+
+if __name__ == "__main__":
+    exit_with(main)
