@@ -4,6 +4,7 @@ import io
 import os
 import stat
 import struct
+import warnings
 from pathlib import Path
 from typing import NamedTuple
 
@@ -42,6 +43,8 @@ _IMAGE_LIKE = SUFFIXES | _CAMERA_RAW | {".heic", ".heif", ".hif", ".svg", ".svgz
 # The size is checked against MAX_PIXELS as soon as the header is read, before any pixel; Pillow's
 # own limit would warn on standard error at a number of its own.
 Image.MAX_IMAGE_PIXELS = None
+# What Pillow can read all the same (damaged EXIF, odd palettes) would be warned of without a name.
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 
 _FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 _HEIF_BRANDS = frozenset({b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1"})
