@@ -13,7 +13,9 @@ Source:
 """
 
 import os
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from itertools import combinations
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -57,7 +59,7 @@ _MEAN, _DEVIATION = _LENGTH, _LENGTH + 1
 _LEAST_CONTRAST = 2.0
 # Dimensions of the search tree: more of them prune better, and cost more to walk.
 _TREE_LENGTH = 16
-_CHUNK = 8192
+_CHUNK = 2048
 
 # Frequencies from low to high, so that the first ones carry the most; the mean is left out.
 _ROWS, _COLUMNS = np.indices((_FREQUENCIES, _FREQUENCIES)).reshape(2, -1)
@@ -120,6 +122,29 @@ def describe(thumbnail: NDArray[np.uint8]) -> NDArray[np.float16]:
     return description
 
 
+def find(sha256: Sequence[str], descriptions: NDArray[np.float16]) -> list[Pair]:
+    """Pair copies with the first of their content, and the first ones with those that look alike.
+
+    Args:
+        sha256: Digest of each image's file.
+        descriptions: Of `describe`, (n_images, 257) float16.
+
+    Returns:
+        Exact pairs, then the others.
+    """
+    exact = exact_duplicates(sha256)
+    originals = np.setdiff1d(np.arange(len(sha256)), [pair.second for pair in exact])
+    near = near_duplicates(descriptions[originals]) if len(originals) else []
+    positions = originals.tolist()
+    return [
+        *exact,
+        *(
+            pair._replace(first=positions[pair.first], second=positions[pair.second])
+            for pair in near
+        ),
+    ]
+
+
 def exact_duplicates(sha256: Sequence[str]) -> list[Pair]:
     """Pair each image with the first one of the same content.
 
@@ -160,7 +185,7 @@ def near_duplicates(
     tree = KDTree(low)
     # For unit vectors: |a - b|^2 = 2 - 2 a.b. A little more allows for the rounding to float16.
     radius = float(np.sqrt(2 * (1 - similarity))) + 1e-3
-    found: dict[tuple[int, int], Pair] = {}
+    found = _equal_descriptions(descriptions, described)
     kinds: tuple[tuple[Kind, NDArray[np.float32]], ...] = (
         ("near", np.ones_like(_MIRROR)),
         ("mirrored", _MIRROR),
@@ -186,6 +211,23 @@ def near_duplicates(
                 if known is None or (known.kind != kind and known.similarity < value):
                     found[first, second] = Pair(first, second, kind, value)
     return sorted(found.values())
+
+
+def _equal_descriptions(
+    descriptions: NDArray[np.float16], described: NDArray[np.int64]
+) -> dict[tuple[int, int], Pair]:
+    """Pair each description with the first that equals it.
+
+    The search would find some of them; but of more than `MAX_NEIGHBORS` at no distance at all it
+    might pick the same few for each, and leave one set in parts.
+    """
+    first: dict[bytes, int] = {}
+    found = {}
+    for position in described.tolist():
+        original = first.setdefault(descriptions[position].tobytes(), position)
+        if original != position:
+            found[original, position] = Pair(original, position, "near", 1.0)
+    return found
 
 
 def _correlations(
@@ -221,29 +263,46 @@ def components(n_images: int, pairs: Iterable[tuple[int, int]]) -> NDArray[np.in
 
 
 def leaks(rows: Sequence[ManifestRow], pairs: Iterable[Pair]) -> list[Leak]:
-    """Pick the pairs whose two images lie in two splits.
+    """List the images that lie in two splits with one picture.
 
     Args:
         rows: The images that `pairs` counts.
-        pairs: What shows one picture.
+        pairs: Of `find`; what they say of the first of equal files holds for its copies too.
 
     Returns:
         Sorted by the two paths.
     """
-    return sorted(
-        Leak(
-            one.path,
-            one.split,
-            one.label,
-            other.path,
-            other.split,
-            other.label,
-            pair.kind,
-            f"{pair.similarity:.4f}",
-        )
-        for pair in pairs
-        for one, other in [sorted((rows[pair.first], rows[pair.second]))]
+    copies: defaultdict[str, list[ManifestRow]] = defaultdict(list)
+    for row in rows:
+        copies[row.sha256].append(row)
+    found = [
+        _leak(one, other, "exact", 1.0)
+        for equal in copies.values()
+        for one, other in combinations(equal, 2)
         if one.split != other.split
+    ]
+    found += [
+        _leak(one, other, pair.kind, pair.similarity)
+        for pair in pairs
+        if pair.kind != "exact"
+        for one in copies[rows[pair.first].sha256]
+        for other in copies[rows[pair.second].sha256]
+        if one.split != other.split
+    ]
+    return sorted(found)
+
+
+def _leak(one: ManifestRow, other: ManifestRow, kind: Kind, similarity: float) -> Leak:
+    first, second = sorted((one, other))
+    return Leak(
+        first.path,
+        first.split,
+        first.label,
+        second.path,
+        second.split,
+        second.label,
+        kind,
+        f"{similarity:.4f}",
     )
 
 

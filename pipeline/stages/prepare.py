@@ -81,8 +81,7 @@ def run(
         "unreadable": len(unreadable),
         "other_files": len(rejects) - len(unreadable),
         "empty_classes": len(listing.empty_classes),
-        "exact_duplicates": sum(pair.kind == "exact" for pair in pairs),
-        "near_duplicates": len({pair.second for pair in pairs if pair.kind != "exact"}),
+        **_count_duplicates(len(photos), pairs),
         "conflicting_labels": _tell_conflicts(photos, pairs),
         "dropped": 0,
     }
@@ -97,7 +96,7 @@ def run(
         notify(f"warning: no file in {_some(listing.empty_classes)}; these are no classes")
 
     rows = _rows(photos, pairs, options)
-    found = duplicates.leaks(rows, _between_all_copies(photos, pairs))
+    found = duplicates.leaks(rows, pairs)
     write_manifest(manifest, Manifest(rows))
     duplicates.write_leaks(leaks, found)
     write_json(metrics, _summary(rows, counts, found))
@@ -197,38 +196,18 @@ def _check_classes(photos: Sequence[_Photo], source: str) -> None:
 
 
 def _audit(photos: Sequence[_Photo]) -> list[Pair]:
-    """Pair copies with the first of them, and the first ones with those that look alike."""
-    exact = duplicates.exact_duplicates([photo.sha256 for photo in photos])
-    copies = {pair.second for pair in exact}
-    originals = [position for position in range(len(photos)) if position not in copies]
-    if not originals:
-        return []
-    near = duplicates.near_duplicates(
-        np.stack([photos[position].description for position in originals])
-    )
-    return [
-        *exact,
-        *(
-            pair._replace(first=originals[pair.first], second=originals[pair.second])
-            for pair in near
-        ),
-    ]
+    descriptions = np.array([photo.description for photo in photos], np.float16)
+    return duplicates.find([photo.sha256 for photo in photos], descriptions)
 
 
-def _between_all_copies(photos: Sequence[_Photo], pairs: Iterable[Pair]) -> Iterator[Pair]:
-    """Widen what `_audit` says of the first of equal files to each of them."""
-    copies: defaultdict[str, list[int]] = defaultdict(list)
-    for position, photo in enumerate(photos):
-        copies[photo.sha256].append(position)
-    for equal in copies.values():
-        for index, first in enumerate(equal):
-            for second in equal[index + 1 :]:
-                yield Pair(first, second, "exact", 1.0)
-    for pair in pairs:
-        if pair.kind != "exact":
-            for first in copies[photos[pair.first].sha256]:
-                for second in copies[photos[pair.second].sha256]:
-                    yield pair._replace(first=first, second=second)
+def _count_duplicates(n_photos: int, pairs: Sequence[Pair]) -> dict[str, int]:
+    """Count the images beyond the first of each content, and of each picture."""
+    exact = sum(pair.kind == "exact" for pair in pairs)
+    pictures = duplicates.components(n_photos, [(pair.first, pair.second) for pair in pairs])
+    return {
+        "exact_duplicates": exact,
+        "near_duplicates": n_photos - exact - len(set(pictures.tolist())),
+    }
 
 
 def _tell_conflicts(photos: Sequence[_Photo], pairs: Iterable[Pair]) -> int:

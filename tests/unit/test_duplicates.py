@@ -145,6 +145,15 @@ def test_a_crowd_of_copies_stays_one_set_and_is_not_compared_in_all_pairs():
     assert (sets == 0).all()
 
 
+def test_any_number_of_equal_pictures_is_one_set():
+    rng = np.random.default_rng(0)
+    points = np.repeat(rng.normal(size=(3, 255)), 100, axis=0)
+    points /= np.linalg.norm(points, axis=1, keepdims=True)
+    descriptions = np.concatenate([points, np.full((300, 2), 50.0)], axis=1).astype(np.float16)
+    sets = duplicates.components(300, [pair[:2] for pair in near_duplicates(descriptions)])
+    np.testing.assert_array_equal(sets, np.repeat([0, 1, 2], 100))
+
+
 def test_exact_duplicates_are_paired_with_the_first():
     assert duplicates.exact_duplicates(["a", "b", "a", "c", "b", "a"]) == [
         Pair(0, 2, "exact", 1.0),
@@ -159,20 +168,40 @@ def test_sets_are_linked_over_others_and_numbered_in_order():
     np.testing.assert_array_equal(duplicates.components(3, []), [0, 1, 2])
 
 
+def test_copies_are_paired_with_the_first_and_the_first_ones_are_compared(described):
+    # 0 = 2, and 1, 3 and 4 look alike, of which 1 = 4.
+    digests = ["a", "b", "a", "c", "b"]
+    descriptions = described[[0, 1, 0, 1, 1]]
+    assert duplicates.find(digests, descriptions) == [
+        Pair(0, 2, "exact", 1.0),
+        Pair(1, 4, "exact", 1.0),
+        Pair(1, 3, "near", 1.0),
+    ]
+    assert duplicates.find([], described[:0]) == []
+
+
 def test_leaks_are_the_pairs_across_splits(tmp_path):
     rows = [
-        ManifestRow(f"{name}.jpg", "0" * 64, "cat", split, "", 1, 1)
-        for name, split in (("z", "train"), ("b", "test"), ("c", "test"), ("a", "validation"))
+        ManifestRow(f"{name}.jpg", digest * 64, "cat", split, "", 1, 1)
+        for name, digest, split in (
+            ("z", "0", "train"),
+            ("b", "0", "test"),
+            ("c", "1", "test"),
+            ("a", "2", "validation"),
+            ("d", "3", "test"),
+        )
     ]
     pairs = [
         Pair(0, 1, "exact", 1.0),
-        Pair(1, 2, "near", 0.99),
         Pair(0, 3, "mirrored", 0.98765),
+        Pair(2, 4, "near", 0.99),
     ]
-    found = duplicates.leaks(rows, pairs)
-    duplicates.write_leaks(tmp_path / "leaks.csv", found)
+    duplicates.write_leaks(tmp_path / "leaks.csv", duplicates.leaks(rows, pairs))
     assert (tmp_path / "leaks.csv").read_text().splitlines() == [
         "path,split,label,other_path,other_split,other_label,kind,similarity",
+        "a.jpg,validation,cat,b.jpg,test,cat,mirrored,0.9877",
         "a.jpg,validation,cat,z.jpg,train,cat,mirrored,0.9877",
         "b.jpg,test,cat,z.jpg,train,cat,exact,1.0000",
     ]
+    duplicates.write_leaks(tmp_path / "none.csv", [])
+    assert len((tmp_path / "none.csv").read_text().splitlines()) == 1
