@@ -1,0 +1,273 @@
+"""What stands on the page: plain frozen records that the template and the scripts draw.
+
+Collecting fills them, rendering writes them; neither knows how the other works.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+Series = tuple[float | None, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Picture:
+    """An image that the page holds a thumbnail of.
+
+    Attributes:
+        path: As in the manifest.
+        label: Class index.
+        split: "train", "validation" or "test".
+        thumbnail: `data:` URI of a small JPEG or WebP; empty when the file is gone.
+    """
+
+    path: str
+    label: int
+    split: str
+    thumbnail: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Leak:
+    """Two images alike that stand in different splits.
+
+    Attributes:
+        paths: Of the two.
+        splits: Of the two.
+        how: "exact", "near", "mirrored" or "features".
+        pictures: Their numbers in `Report.pictures`, None for one without a thumbnail.
+    """
+
+    paths: tuple[str, str]
+    splits: tuple[str, str]
+    how: str
+    pictures: tuple[int | None, int | None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataPart:
+    """The images and how they are split.
+
+    Attributes:
+        counts: Per class, in the order of class_names: images in train, validation, test.
+        samples: Per class, numbers of pictures.
+        quarantine: (path, reason) of files that could not be read, the first of them.
+        n_quarantine: How many there are in all.
+        leaks: The first of them; None when no audit was written.
+        n_leaks: How many there are in all.
+        duplicates: Exact duplicates found; None when not told.
+    """
+
+    counts: tuple[tuple[int, int, int], ...]
+    samples: tuple[tuple[int, ...], ...]
+    quarantine: tuple[tuple[str, str], ...] = ()
+    n_quarantine: int = 0
+    leaks: tuple[Leak, ...] | None = None
+    n_leaks: int = 0
+    duplicates: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fact:
+    """One line about a stage: a text of the text table and what fills it.
+
+    Attributes:
+        text: Key of the text table.
+        values: What its placeholders stand for.
+    """
+
+    text: str
+    values: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """A stage of the pipeline as it ran.
+
+    Attributes:
+        stage: Name in dvc.yaml.
+        facts: What it did.
+        computed: Feature vectors that the backbone computed; None where that has no meaning.
+        reused: Feature vectors taken from the store.
+    """
+
+    stage: str
+    facts: tuple[Fact, ...]
+    computed: int | None = None
+    reused: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Score:
+    """A score and, where one was computed, its 95 % interval."""
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """One line of a chart.
+
+    Attributes:
+        name: Key of the text table, or a head's name where there is no such key.
+        x: Positions.
+        y: Values; None leaves a gap.
+    """
+
+    name: str
+    x: Series
+    y: Series
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chart:
+    """A line chart of one head.
+
+    Attributes:
+        title: Key of the text table, as are the axes' titles.
+        x_title: What x is.
+        y_title: What y is.
+        lines: At least one.
+        x_log: Whether the x axis is logarithmic.
+        mark: The x that was chosen; None for none.
+    """
+
+    title: str
+    x_title: str
+    y_title: str
+    lines: tuple[Line, ...]
+    x_log: bool = False
+    mark: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prediction:
+    """What a head says of one pictured test image.
+
+    Attributes:
+        picture: Number of the picture.
+        classes: Class indices, most probable first; the own class is always among them.
+        probabilities: Theirs, in [0, 1].
+    """
+
+    picture: int
+    classes: tuple[int, ...]
+    probabilities: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeadPart:
+    """One head: settings, scores, curves, confusions, predictions.
+
+    Attributes:
+        name: As in params.yaml.
+        kind: Which class of head, such as "logistic".
+        settings: What was chosen or set, by name.
+        scores: By split, then by metric.
+        charts: Learning curves, selection path.
+        confusion: (n_classes, n_classes) counts on the test split, rows are true classes; None
+            when no test image exists.
+        predictions: Of the pictured test images.
+    """
+
+    name: str
+    kind: str
+    settings: dict[str, Any]
+    scores: dict[str, dict[str, Score]]
+    charts: tuple[Chart, ...] = ()
+    confusion: tuple[tuple[int, ...], ...] | None = None
+    predictions: tuple[Prediction, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MapPart:
+    """The features in two dimensions.
+
+    Attributes:
+        pictures: Numbers of the pictures that are points.
+        total: How many images there are in all.
+        projections: By method ("pca", "tsne", "umap"): the points' (x, y).
+        explained: Share of the variance that each PCA axis holds.
+    """
+
+    pictures: tuple[int, ...]
+    total: int
+    projections: dict[str, tuple[tuple[float, float], ...]]
+    explained: tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Neighbours:
+    """The training images nearest to a test image in feature space.
+
+    Attributes:
+        picture: The test image.
+        nearest: Pictures of training images, nearest first.
+        similarities: Their cosine, in [-1, 1].
+    """
+
+    picture: int
+    nearest: tuple[int, ...]
+    similarities: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeatMap:
+    """Where the evidence for one class lies in an image.
+
+    Attributes:
+        picture: The image.
+        label: The class that the evidence is for.
+        grid: Evidence at each position of the last feature map, in [0, 1].
+    """
+
+    picture: int
+    label: int
+    grid: tuple[tuple[float, ...], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeatPart:
+    """Heat maps of one head.
+
+    Attributes:
+        head: Whose decisions they explain.
+        views: By picture: the image as the backbone saw it, as a `data:` URI.
+        maps: One or two per picture: for the class decided on, and for the own class.
+    """
+
+    head: str
+    views: dict[int, str]
+    maps: tuple[HeatMap, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """The whole page.
+
+    Attributes:
+        class_names: A class index is a position in it.
+        pictures: All thumbnails; other parts name them by position.
+        data: The images.
+        steps: The stages, in order.
+        heads: As in params.yaml.
+        selected: Name of the head chosen on validation; None without heads.
+        ties: Heads that the validation images cannot tell from it.
+        map: None when there are fewer than three images.
+        neighbours: For some test images.
+        heat: None when the cut has no map, or no image could be read.
+        facts: Digests and versions, by name.
+    """
+
+    class_names: tuple[str, ...]
+    pictures: tuple[Picture, ...]
+    data: DataPart
+    steps: tuple[Step, ...]
+    heads: tuple[HeadPart, ...]
+    selected: str | None
+    ties: tuple[str, ...] = ()
+    map: MapPart | None = None
+    neighbours: tuple[Neighbours, ...] = ()
+    heat: HeatPart | None = None
+    facts: dict[str, str] = field(default_factory=dict)

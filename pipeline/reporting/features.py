@@ -1,0 +1,138 @@
+"""The features as the page shows them: map, neighbours, heat maps."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.feature_file import FeatureFile
+from pipeline.heads.base import Head
+from pipeline.identity import FeatureIdentity
+from pipeline.manifest import Manifest
+from pipeline.options import Projection
+from pipeline.predictions import Predictions
+from pipeline.reporting.content import HeatMap, HeatPart, MapPart, Neighbours
+from pipeline.reporting.evidence import brightness, class_evidence
+from pipeline.reporting.neighbours import nearest, vectors
+from pipeline.reporting.picking import Album, drawn_evenly, surest_mistakes, unsure_hits
+from pipeline.reporting.projection import project
+from pipeline.reporting.results import called
+from pipeline.reporting.thumbnails import as_seen
+
+SpatialMaps = Callable[[Sequence[int]], npt.NDArray[np.float32] | None]
+"""Images to activations at the cut, (n, h, w, c); None when the cut gives no map."""
+
+NEIGHBOURS = 6
+MOST_QUERIES = 200
+"""Test images whose neighbours are told."""
+
+_SEEN_SIDE = 168
+_FEWEST_POINTS = 3
+
+
+class Near(NamedTuple):
+    """The training images nearest to a test image.
+
+    Attributes:
+        image: The test image.
+        nearest: Training images, nearest first.
+        cosines: Theirs.
+    """
+
+    image: int
+    nearest: tuple[int, ...]
+    cosines: tuple[float, ...]
+
+
+def neighbour_parts(file: FeatureFile, manifest: Manifest, album: Album) -> tuple[Near, ...]:
+    """Find the nearest training images of the first test images in the album."""
+    queries = [image for image in album.images if manifest.rows[image].split == "test"]
+    train = file.rows("train")
+    if not queries or not len(train):
+        return ()
+    queries = queries[:MOST_QUERIES]
+    rows, cosines = nearest(file.features, file.rows()[queries], train, NEIGHBOURS)
+    return tuple(
+        Near(
+            query,
+            tuple(int(image) for image in file.image[row]),
+            tuple(round(float(value), 3) for value in cosine),
+        )
+        for query, row, cosine in zip(queries, rows, cosines, strict=True)
+    )
+
+
+def numbered(found: Sequence[Near], album: Album) -> tuple[Neighbours, ...]:
+    """Name neighbours by the numbers of their pictures; those without one are left out."""
+    parts = []
+    for one in found:
+        query = album.number(one.image)
+        kept = [
+            (number, cosine)
+            for image, cosine in zip(one.nearest, one.cosines, strict=True)
+            if (number := album.number(image)) is not None
+        ]
+        if query is not None and kept:
+            pictures, similarities = zip(*kept, strict=True)
+            parts.append(Neighbours(picture=query, nearest=pictures, similarities=similarities))
+    return tuple(parts)
+
+
+def map_part(
+    file: FeatureFile, album: Album, methods: Sequence[Projection], seed: int
+) -> MapPart | None:
+    """Project the features of the album's images; None when there are too few of them."""
+    if len(album) < _FEWEST_POINTS:
+        return None
+    rows = file.rows()
+    points, explained = project(vectors(file.features, rows[album.images]), tuple(methods), seed)
+    return MapPart(
+        pictures=tuple(range(len(album))),
+        total=len(rows),
+        projections={
+            method: tuple((round(float(x), 4), round(float(y), 4)) for x, y in found)
+            for method, found in points.items()
+        },
+        explained=explained,
+    )
+
+
+def images_to_explain(predictions: Predictions, manifest: Manifest, count: int) -> list[int]:
+    """Choose test images for heat maps: confident mistakes, about half, and hits of all classes."""
+    mistakes = surest_mistakes(predictions, manifest.labels)
+    hits = drawn_evenly(manifest, unsure_hits(predictions, manifest.labels))
+    first = mistakes[: max(count // 2, count - len(hits))]
+    return first + hits[: count - len(first)]
+
+
+def heat_part(
+    name: str,
+    head: Head,
+    predictions: Predictions,
+    manifest: Manifest,
+    album: Album,
+    activations: Mapping[int, npt.NDArray[np.float32]],
+    identity: FeatureIdentity,
+) -> HeatPart:
+    """Tell where the head saw the class it decided on and, on mistakes, the true one.
+
+    Args:
+        name: The head's.
+        head: Fitted.
+        predictions: Its own, of the test images.
+        manifest: All images.
+        album: Those with a picture.
+        activations: By image, all of them in the album: what the cut gave, (h, w, c).
+        identity: Of the features that the head was made for.
+    """
+    decided = dict(zip(predictions.image.tolist(), called(predictions).tolist(), strict=True))
+    numbers = album.numbers(activations)
+    maps = []
+    for number, (image, activation) in zip(numbers, activations.items(), strict=True):
+        for label in dict.fromkeys([decided[image], int(manifest.labels[image])]):
+            evidence = class_evidence(activation, identity.pooling, head.logits, label)
+            maps.append(HeatMap(picture=number, label=label, grid=brightness(evidence)))
+    paths = [manifest.rows[image].path for image in activations]
+    seen = as_seen(paths, identity.image_size, identity.resize, identity.interpolation, _SEEN_SIDE)
+    return HeatPart(head=name, views=dict(zip(numbers, seen, strict=True)), maps=tuple(maps))

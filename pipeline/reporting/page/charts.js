@@ -1,0 +1,162 @@
+// Charts, by plotly.js. Its source travels compressed and is unpacked once the page stands.
+let plotting = null;
+
+// Okabe and Ito's hues, told apart by colour-blind eyes too, darkened or lightened for each theme in
+// the style sheet. Shapes vary with them, so that no group is told by its colour alone.
+const COLOUR_NAMES = Array.from({ length: 8 }, (_, index) => `--hue-${index}`);
+let COLOURS = [];
+const SYMBOLS = ["circle", "square", "diamond", "triangle-up", "cross"];
+
+function loadPlotly() {
+  if (!("DecompressionStream" in window)) return Promise.reject(new Error("no charts"));
+  plotting ??= (async () => {
+    const holder = byId("plotly");
+    const bytes = Uint8Array.from(atob(holder.textContent), (letter) => letter.charCodeAt(0));
+    const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
+    const script = document.createElement("script");
+    script.textContent = await new Response(stream).text();
+    document.head.append(script);
+    holder.remove();
+    return window.Plotly;
+  })();
+  return plotting;
+}
+
+function themeColour(name) {
+  const probe = element("span", { style: { color: `var(${name})` }, hidden: true });
+  document.body.append(probe);
+  const colour = getComputedStyle(probe).color;
+  probe.remove();
+  return colour;
+}
+
+function readColours() {
+  COLOURS = COLOUR_NAMES.map(themeColour);
+}
+
+function layout(more) {
+  const axis = { gridcolor: themeColour("--line"), linecolor: themeColour("--line"),
+    zerolinecolor: themeColour("--line"), automargin: true, fixedrange: true };
+  const titled = (own) => ({ ...axis, ...own, title: { standoff: 12, ...own.title } });
+  return { ...more,
+    paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", dragmode: more.dragmode ?? false,
+    font: { family: getComputedStyle(document.body).fontFamily, size: 13, color: themeColour("--text") },
+    margin: { l: 16, r: 16, t: 8, b: 16, ...more.margin },
+    legend: { orientation: "h", x: 0, y: 1.02, xanchor: "left", yanchor: "bottom", itemwidth: 30, traceorder: "normal", ...more.legend },
+    hoverlabel: { font: { color: themeColour("--text") }, bgcolor: themeColour("--surface"), bordercolor: themeColour("--line") },
+    xaxis: titled(more.xaxis), yaxis: titled(more.yaxis) };
+}
+
+function plot(place, traces, more) {
+  return loadPlotly().then((Plotly) => Plotly.react(place, traces, layout(more), { responsive: true, displayModeBar: false, showTips: false }))
+    .then(() => place.classList.add("drawn"))
+    .catch((error) => {
+      if (error.message !== "no charts") throw error;
+      fill(place, element("p", { class: "note" }, text("charts.unavailable")));
+    });
+}
+
+// plotly reads a small set of tags in texts; a class called "<b>" must stay one.
+function plain(name) {
+  return String(name).replaceAll("&", "&amp;").replaceAll("<", "&lt;");
+}
+
+function short(name, length = 24) {
+  const letters = [...name];
+  return plain(letters.length > length ? letters.slice(0, length - 1).join("") + "…" : name);
+}
+
+function drawCounts() {
+  const place = byId("chart-counts");
+  const many = REPORT.class_names.length > 30;
+  const order = REPORT.class_names.map((_, index) => index).reverse();
+  place.style.height = `${many ? 420 : 90 + 30 * order.length}px`;
+  plot(place, ["train", "validation", "test"].map((split, column) => ({
+    type: "bar", orientation: "h", name: splitName(split), marker: { color: COLOURS[column] },
+    y: order, x: order.map((index) => REPORT.data.counts[index][column]), hovertemplate: "%{text}: %{x}",
+    text: order.map((index) => plain(className(index))), textposition: "none",
+  })), {
+    barmode: "stack", bargap: many ? 0 : 0.25,
+    xaxis: { title: { text: text("axis.images") } },
+    yaxis: { title: { text: text("class") }, tickvals: many ? [] : order, ticktext: many ? [] : order.map((index) => short(className(index))) },
+  });
+}
+
+function drawScores() {
+  const select = byId("metric");
+  if (!select) return;
+  const metrics = REPORT.headline.filter((metric) => REPORT.heads.some((head) => Object.values(head.scores).some((split) => metric in split)));
+  const metric = metrics.includes(select.value) ? select.value : metrics[0];
+  fill(select, ...metrics.map((name) => element("option", { value: name, selected: name === metric }, metricName(name))));
+  select.onchange = drawScores;
+  byId("metric-help").textContent = has("metric_help." + metric) ? text("metric_help." + metric) : "";
+  const heads = [...REPORT.heads].reverse();
+  const share = PERCENT_METRICS.has(metric);
+  const traces = [["validation", "circle-open", -0.12, 1], ["test", "diamond", 0.12, 0]].map(([split, symbol, shift, colour]) => {
+    const found = heads.map((head, index) => ({ index, name: head.name, score: head.scores[split] && head.scores[split][metric] })).filter((one) => one.score);
+    return { type: "scatter", mode: "markers", name: splitName(split), x: found.map((one) => one.score.value), y: found.map((one) => one.index - shift),
+      marker: { symbol, size: 11, color: COLOURS[colour], line: { width: 2, color: COLOURS[colour] } },
+      error_x: { visible: found.some((one) => one.score.low !== null), type: "data", symmetric: false, thickness: 2, width: 5, color: COLOURS[colour],
+        array: found.map((one) => one.score.high === null ? 0 : one.score.high - one.score.value),
+        arrayminus: found.map((one) => one.score.low === null ? 0 : one.score.value - one.score.low) },
+      text: found.map((one) => plain(`${one.name}: ${metricValue(metric, one.score.value)}${one.score.low === null ? "" : ` (${metricValue(metric, one.score.low)} – ${metricValue(metric, one.score.high)})`}`)),
+      hovertemplate: "%{text}<extra></extra>" };
+  }).filter((trace) => trace.x.length);
+  const place = byId("chart-scores");
+  place.style.height = `${110 + 52 * heads.length}px`;
+  plot(place, traces, {
+    xaxis: { title: { text: metricName(metric) }, tickformat: share ? ".0%" : "", nticks: 8 },
+    yaxis: { title: { text: text("head") }, tickvals: heads.map((_, index) => index), ticktext: heads.map((head) => (head.name === REPORT.selected ? `<b>${short(head.name)}</b>` : short(head.name))), range: [-0.6, heads.length - 0.4], zeroline: false },
+  });
+}
+
+function lineName(name) {
+  return has("line." + name) ? text("line." + name) : plain(name);
+}
+
+function drawCurves(chosen) {
+  const select = byId("curves-head");
+  if (!select) return;
+  const names = REPORT.heads.filter((head) => head.charts.length).map((head) => head.name);
+  const name = typeof chosen === "string" ? chosen : select.value || (names.includes(REPORT.selected) ? REPORT.selected : names[0]);
+  drawHeadChoice(select, names, name, drawCurves);
+  const charts = HEADS.get(name).charts;
+  const places = charts.map((chart) => element("div", { class: "chart", role: "img", "aria-label": text("chart." + chart.title) }));
+  fill(byId("charts-curves"), ...charts.map((chart, index) => element("figure", {}, element("h3", {}, text("chart." + chart.title)), places[index],
+    has("chart_help." + chart.title) ? element("figcaption", {}, text("chart_help." + chart.title)) : null)));
+  charts.forEach((chart, index) => plot(places[index], chart.lines.map((line, rank) => ({
+    type: "scatter", mode: line.x.length > 60 ? "lines" : "lines+markers", name: lineName(line.name), x: line.x, y: line.y, connectgaps: false,
+    line: { color: COLOURS[rank % COLOURS.length], width: 2, dash: ["solid", "dash", "dot", "dashdot"][rank % 4] },
+    marker: { size: 6, symbol: SYMBOLS[rank % SYMBOLS.length] },
+  })), {
+    showlegend: chart.lines.length > 1,
+    xaxis: { title: { text: text("axis." + chart.x_title) }, type: chart.x_log ? "log" : "linear", ...(chart.x_log ? { exponentformat: "power" } : {}) },
+    yaxis: { title: { text: text("axis." + chart.y_title) } },
+    shapes: chart.mark === null ? [] : [{ type: "line", x0: chart.mark, x1: chart.mark, yref: "paper", y0: 0, y1: 1, line: { color: themeColour("--muted"), dash: "dot", width: 2 } }],
+  }));
+}
+
+function drawMatrixChart(place, counts) {
+  // Shares of a row, so that a rare class shows as clearly as a common one; square roots, so that a
+  // single mistake is seen beside a diagonal of hundreds.
+  const shares = counts.map((row) => { const total = row.reduce((sum, count) => sum + count, 0); return row.map((count) => Math.sqrt(total ? count / total : 0)); });
+  const names = REPORT.class_names.map((name) => short(name, 16));
+  const indices = names.map((_, index) => index);
+  const step = Math.ceil(names.length / 50);
+  const labelled = indices.filter((index) => index % step === 0);
+  const ticks = { tickvals: labelled, ticktext: labelled.map((index) => names[index]), tickfont: { size: 10 } };
+  plot(place, [{ type: "heatmap", z: shares, x: indices, y: indices, xgap: 0.5, ygap: 0.5, zmin: 0, zmax: 1,
+    colorscale: [[0, themeColour("--surface")], [0.02, themeColour("--cool-low")], [1, themeColour("--cool-high")]],
+    text: counts.map((row, truth) => row.map((count, guess) => plain(cellTitle(truth, guess, count)))), hovertemplate: "%{text}<extra></extra>",
+    colorbar: { title: { text: text("axis.share") }, tickvals: [0, Math.sqrt(0.1), Math.sqrt(0.5), 1], ticktext: ["0%", "10%", "50%", "100%"], thickness: 12 } }], {
+    xaxis: { title: { text: text("matrix.guess") }, ...ticks, tickangle: -90 },
+    yaxis: { title: { text: text("matrix.truth") }, ...ticks, autorange: "reversed" },
+  }).then(() => {
+    if (!place.on) return;
+    place.removeAllListeners("plotly_click");
+    place.on("plotly_click", (event) => {
+      const { x, y } = event.points[0];
+      if (counts[y][x]) openCell(y, x);
+    });
+  });
+}

@@ -1,0 +1,138 @@
+"""A finished run to report on: real files, written by the parts that write them."""
+
+import hashlib
+from collections.abc import Sequence
+from contextlib import chdir
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from pipeline.feature_file import Columns, FeatureFile, Header, write_feature_file
+from pipeline.files import sha256_of, write_json
+from pipeline.identity import FeatureIdentity, digest_of
+from pipeline.images import decode
+from pipeline.manifest import Manifest, ManifestRow, write_manifest, write_table
+from pipeline.options import EvaluateOptions, TrainOptions
+from pipeline.stages import evaluate, train
+
+GRID = 4
+RULE = {"channel_order": "rgb", "divisor": 1.0, "mean": [0.0] * 3, "std": [1.0] * 3}
+IDENTITY = FeatureIdentity(
+    backbone="LeNet5",
+    weights="random",
+    weights_sha256="0" * 64,
+    layer="auto",
+    pooling="avg",
+    image_size=(32, 32),
+    resize="stretch",
+    interpolation="bilinear",
+    preprocessing_digest=digest_of(RULE),
+    precision="float32",
+    engine="tensorflow",
+)
+HEADS = {"logistic": {"kind": "logistic"}, "prototype": {"kind": "prototype"}}
+
+
+def spatial(path: Path) -> np.ndarray:
+    """Describe a photo by what colours it has where: (GRID, GRID, 6) float32."""
+    image = Image.fromarray(decode(path.read_bytes())).resize((GRID, GRID), Image.Resampling.BOX)
+    colours = np.asarray(image, np.float32) / 255
+    return np.concatenate([colours, np.maximum(colours - 0.5, 0)], axis=2)
+
+
+def write_photos(root: Path, names: Sequence[str], per_class: int, spread: float) -> Manifest:
+    """Write photos whose brightest corner has their class's colour, more or less."""
+    rng = np.random.default_rng(7)
+    rows = []
+    for label, name in enumerate(names):
+        colour = 0.5 + 0.5 * np.cos(2 * np.pi * (label / len(names) + np.array([0, 1 / 3, 2 / 3])))
+        folder = root / "photos" / f"{label:03}"
+        folder.mkdir(parents=True)
+        for index in range(per_class):
+            pixels = rng.uniform(0, 0.35, (6, 8, 3))
+            pixels[:3, :4] += 0.6 * np.clip(colour + rng.normal(0, spread, 3), 0, 1)
+            photo = Image.fromarray((255 * np.clip(pixels, 0, 1)).astype(np.uint8))
+            path = folder / (f'{index:03} <b>"&.jpg' if index == 0 else f"{index:03}.jpg")
+            photo.resize((160, 120), Image.Resampling.BICUBIC).save(path, quality=90)
+            # One image of a class is all there may be: it belongs to the training split.
+            split = ("train", "train", "test", "validation")[index % 4]
+            relative = path.relative_to(root).as_posix()
+            rows.append(ManifestRow(relative, sha256_of(path), name, split, "", 160, 120))
+    return Manifest(rows)
+
+
+def write_features(manifest: Manifest, path: Path, *, pooling: str = "avg") -> FeatureFile:
+    maps = np.stack([spatial(Path(row.path)) for row in manifest])
+    features = {"avg": maps.mean(axis=(1, 2)), "max": maps.max(axis=(1, 2)), "none": maps}[pooling]
+    identity = FeatureIdentity.from_dict({**IDENTITY.as_dict(), "pooling": pooling})
+    header = Header(
+        class_names=manifest.class_names,
+        identity=identity,
+        feature_shape=features.shape[1:],
+        preprocessing=RULE,
+        augment=None,
+        versions={"numpy": np.__version__},
+    )
+    columns = Columns(
+        label=manifest.labels,
+        split=np.array([row.split for row in manifest]),
+        sha256=np.array([row.sha256 for row in manifest]),
+        view=np.zeros(len(manifest), np.int32),
+        group=manifest.groups,
+        image=np.arange(len(manifest)),
+    )
+    write_feature_file(path, header, columns, features)
+    return FeatureFile.open(path)
+
+
+def train_options(heads: dict[str, dict] = HEADS) -> TrainOptions:
+    return TrainOptions(
+        seed=0,
+        class_weight="none",
+        refit=False,
+        min_validation=1,
+        shots=None,
+        repeats=1,
+        streaming_above=10**9,
+        heads=heads,
+    )
+
+
+def finish_run(
+    root: Path,
+    names: Sequence[str] = ("cat", "dog"),
+    *,
+    per_class: int = 24,
+    spread: float = 0.25,
+    heads: dict[str, dict] = HEADS,
+    pooling: str = "avg",
+) -> None:
+    """Leave in `root` what a run of the pipeline leaves."""
+    with chdir(root):
+        manifest = write_photos(Path(), names, per_class, spread)
+        write_manifest(Path("data/manifest.csv"), manifest)
+        write_table(Path("data/quarantine.csv"), ("path", "reason"), [("photos/bad<1>.jpg", "cut")])
+        leak = [field for row in manifest.rows[:2] for field in (row.path, row.split, row.label)]
+        columns = ("path", "split", "label", "other_path", "other_split", "other_label")
+        write_table(
+            Path("data/leaks.csv"), (*columns, "kind", "similarity"), [(*leak, "near", "0.990")]
+        )
+        write_json(Path("metrics/extract.json"), {"computed": 5, "reused": len(manifest) - 5})
+        file = write_features(manifest, Path("features/bottleneck.h5"), pooling=pooling)
+        options = train_options(heads)
+        for name in heads:
+            train.run(name, file, options, train.Outputs.of(name))
+        evaluate.run(
+            file,
+            manifest,
+            {name: Path("models") / name for name in heads},
+            EvaluateOptions(seed=0, bootstrap=50, views=0),
+            Path("metrics/test.json"),
+            Path("plots/test"),
+            Path("predictions"),
+        )
+
+
+def content_digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
