@@ -145,9 +145,10 @@ def decode(data: bytes, *, at_least: int | None = None) -> NDArray[np.uint8]:
             `MAX_PIXELS`.
     """
     image = _open(data)
+    size = image.size
     if at_least is not None:
         image.draft(None, (at_least, at_least))
-    elif _opencv_gives_the_same(image, data):
+    if image.size == size and _opencv_gives_the_same(image, data):
         pixels = cv2.imdecode(
             np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
         )

@@ -66,6 +66,18 @@ def test_exif_orientation_is_applied(picture, kind, orientation):
     assert np.abs(small.astype(int) - inspection.thumbnail).mean() < 6
 
 
+def test_a_thumbnail_is_decoded_at_a_fraction_of_the_size(photo):
+    data = encode(photo(1, 300, 400), "JPEG")
+    full = decode(data)
+    np.testing.assert_array_equal(decode(data, at_least=200), full)
+    small = decode(data, at_least=100)
+    assert small.shape == (150, 200, 3)
+    assert np.abs(small.astype(int) - resize(full, (150, 200))).mean() < 3
+    with pytest.raises(UnreadableImage, match="damaged JPEG"):
+        decode(data[:-50], at_least=100)
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF")
 def test_a_damaged_exif_block_does_not_matter(picture):
     data = encode(picture, "JPEG")
     block = b"Exif\0\0MM\0*\xff\xff\xff\xff broken"
