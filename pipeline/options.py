@@ -6,7 +6,7 @@ themselves take these records as plain arguments.
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from pipeline.identity import Pooling, Precision, Resize
 
@@ -276,11 +276,22 @@ class PretrainOptions(Section):
     source: str = Field(min_length=1)
     classes: list[str] | None = None
     backbone: str = Field(min_length=1)
-    objective: Literal["classify", "reconstruct"]
-    image_size: Literal["auto"] | Side | Annotated[list[Side], Field(min_length=2, max_length=2)]
-    validation: Share
+    objective: Literal["classify", "reconstruct"] = "classify"
+    image_size: (
+        Literal["auto"] | Side | Annotated[list[Side], Field(min_length=2, max_length=2)]
+    ) = "auto"
+    validation: Share = 0.2
+    erase: Share = 0.5
     seed: Seed
-    learning_rate: Positive
-    batch_size: Count
-    epochs: Count
-    patience: Count
+    learning_rate: Positive = 1e-3
+    batch_size: Count = 32
+    epochs: Count = 50
+    patience: Count = 8
+
+    @field_validator("classes", mode="before")
+    @classmethod
+    def _class_names_are_folder_names(cls, classes: Any) -> Any:
+        """`classes: [0, 1]` means the folders "0" and "1"."""
+        if not isinstance(classes, list):
+            return classes
+        return [str(name) if type(name) is int else name for name in classes]
