@@ -45,7 +45,7 @@ def build(
             x = layers.Dense(4096, activation="relu", kernel_initializer="he_normal", name=name)(x)
             x = layers.Dropout(0.5, name=f"{name}_dropout")(x)
         x = layers.Dense(classes, activation="softmax", name="predictions")(x)
-    return keras.Model(inputs, x)
+    return keras.Model(inputs, x, name="alexnet")
 
 
 def _convolution(

@@ -66,7 +66,7 @@ def build(
         x = layers.GlobalAveragePooling2D(name="avg_pool")(x)
         x = layers.Dropout(dropout, name="top_dropout")(x)
         x = layers.Dense(classes, activation="softmax", name="predictions")(x)
-    return keras.Model(inputs, x)
+    return keras.Model(inputs, x, name="efficientnet_lite")
 
 
 def torch_prefixes(width: float, depth: float) -> dict[str, str]:

@@ -70,7 +70,7 @@ def build(
         x = layers.GlobalAveragePooling2D(name="avg_pool")(x)
         x = layers.Dropout(0.4, name="dropout")(x)
         x = layers.Dense(classes, activation="softmax", name="predictions")(x)
-    return keras.Model(inputs, x)
+    return keras.Model(inputs, x, name="googlenet")
 
 
 def _inception(x: Any, module: _Inception) -> Any:

@@ -37,4 +37,4 @@ def build(
         x = layers.Flatten(name="flatten")(x)
         x = layers.Dense(84, activation="tanh", name="f6")(x)
         x = layers.Dense(classes, activation="softmax", name="predictions")(x)
-    return keras.Model(inputs, x)
+    return keras.Model(inputs, x, name="lenet5")

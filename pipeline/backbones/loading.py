@@ -1,6 +1,7 @@
 """Putting weights from a file into a backbone: as data only, nothing of the file is executed."""
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,6 +14,7 @@ from pipeline.backbones.torch_pickle import read_state_dict
 from pipeline.backbones.weights import WeightsIdentity
 from pipeline.backbones.weights_file import Arrays, LayerKey, open_weights
 from pipeline.errors import InputError
+from pipeline.files import atomic_write
 from pipeline.tensorflow_runtime import keras
 
 # Source: keras/src/applications/efficientnet.py, IMAGENET_STDDEV_RGB.
@@ -45,6 +47,23 @@ def load(model: keras.Model, spec: BackboneSpec, weights: WeightsIdentity) -> No
             _assign(owner.layer, [np.asarray(array) for array in arrays or []])
     if spec.family == "EfficientNet":
         _complete_normalization(model, published=weights.kind == "pretrained")
+
+
+def save(backbone: keras.Model, path: Path) -> None:
+    """Write a backbone's weights, the same bytes for the same weights, atomically.
+
+    Args:
+        backbone: What `pipeline.backbones.building` built.
+        path: A file whose name ends in .weights.h5.
+    """
+    with atomic_write(path) as temporary:
+        # Keras knows the format by a double suffix, which a temporary name does not keep.
+        written = temporary.with_suffix(".weights.h5")
+        try:
+            backbone.save_weights(written)
+            written.replace(temporary)
+        finally:
+            written.unlink(missing_ok=True)
 
 
 def _owners(model: keras.Model, path: tuple[str, ...] = ()) -> Iterator[_Owner]:

@@ -33,11 +33,11 @@ def build(*, input_shape: tuple[int, int, int], include_top: bool, classes: int 
         if level > 1:
             x = layers.MaxPooling2D(2, name=f"encoder{level - 1}_pool")(x)
         x = _two_convolutions(x, filters, f"encoder{level}")
-    encoder = keras.Model(inputs, x)
+    encoder = keras.Model(inputs, x, name="unet_encoder")
     if not include_top:
         return encoder
     x = layers.Conv2D(classes, 1, activation="softmax", name="predictions")(expand(encoder))
-    return keras.Model(inputs, x)
+    return keras.Model(inputs, x, name="unet")
 
 
 def expand(encoder: keras.Model) -> Any:

@@ -1,0 +1,1 @@
+"""Training a backbone on a source data set, for transfer to another."""
