@@ -268,15 +268,17 @@ def scores(
         result["ece_uncalibrated"] = reliability(labels, uncalibrated).expected_error
     if n_classes >= TOP_5_FROM:
         result["top5_accuracy"] = top_k_accuracy(labels, probabilities, 5)
-    result["per_class"] = {
-        name: {
+    # A list, which `dvc metrics diff` passes over: many classes would bury the headline scores.
+    result["per_class"] = [
+        {
+            "class": name,
             "images": int(tally.support[index]),
             "precision": float(tally.precision[index]),
             "recall": float(tally.recall[index]),
             "f1": float(tally.f1[index]),
         }
         for index, name in enumerate(class_names)
-    }
+    ]
     return result
 
 
