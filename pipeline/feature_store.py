@@ -35,10 +35,12 @@ ENVIRONMENT_VARIABLE = "HEADSTART_CACHE"
 DAMAGED_SUFFIX = ".damaged"
 
 # A shard is closed at the first of these, so that a kill loses little, whether the backbone makes
-# three thousand vectors a second or one, and a million vectors are about a thousand files.
+# three thousand vectors a second or one, and a million vectors are some thousand files.
 SHARD_ROWS = 1024
 SHARD_BYTES = 32 * 2**20
-SHARD_SECONDS = 30.0
+# In time, a share of what the run has taken so far, within these bounds in seconds.
+SHARD_SHARE = 0.05
+SHARD_SECONDS = (2.0, 30.0)
 
 # A temporary file is written in one go; one this old was left by a killed process.
 _ABANDONED_SECONDS = 3600.0
@@ -59,6 +61,12 @@ def make_keys(sha256: Sequence[str], views: Sequence[str]) -> NDArray[np.uint8]:
         for digest, view in zip(sha256, views, strict=True)
     )
     return np.frombuffer(keys, np.uint8).reshape(-1, KEY_BYTES)
+
+
+def unique_keys(keys: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """Return the positions, ascending, of the first of each (n, 32) key."""
+    _, first = np.unique(_prefixes(keys), return_index=True)
+    return np.sort(first)
 
 
 class FeatureStore:
@@ -250,7 +258,7 @@ class ShardWriter:
         self._keys = np.empty((capacity, KEY_BYTES), np.uint8)
         self._vectors = np.empty((capacity, *feature_shape), np.float32)
         self._count = 0
-        self._opened = 0.0
+        self._begun = self._opened = time.monotonic()
 
     def add(self, keys: NDArray[np.uint8], vectors: NDArray[np.float32]) -> None:
         """Add vectors.
@@ -270,7 +278,11 @@ class ShardWriter:
             self._count += 1
             if self._count == len(self._keys):
                 self._close_shard()
-        if self._count and time.monotonic() - self._opened > SHARD_SECONDS:
+        now = time.monotonic()
+        least, most = SHARD_SECONDS
+        if self._count and now - self._opened >= min(
+            max(least, SHARD_SHARE * (now - self._begun)), most
+        ):
             self._close_shard()
 
     def _close_shard(self) -> None:

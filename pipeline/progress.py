@@ -13,6 +13,7 @@ def progress(
     total: int | None = None,
     desc: str,
     unit: str = "img",
+    quiet: bool = False,
 ) -> "tqdm[Any]":
     """Return a tqdm bar on standard error, disabled when that is no terminal.
 
@@ -21,6 +22,7 @@ def progress(
         total: Number of steps, when `iterable` has no length.
         desc: What is being done, two or three words.
         unit: What one step is.
+        quiet: Draw nothing: another bar counts the same.
     """
     return tqdm(
         iterable,
@@ -28,7 +30,7 @@ def progress(
         desc=desc,
         unit=unit,
         file=sys.stderr,
-        disable=not sys.stderr.isatty(),
+        disable=quiet or not sys.stderr.isatty(),
         leave=False,
         dynamic_ncols=True,
     )

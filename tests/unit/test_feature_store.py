@@ -16,7 +16,7 @@ import pytest
 from pipeline import feature_store
 from pipeline.errors import InputError
 from pipeline.feature_shard import DamagedShard, open_shard, write_shard
-from pipeline.feature_store import Collection, FeatureStore, make_keys
+from pipeline.feature_store import Collection, FeatureStore, make_keys, unique_keys
 from pipeline.identity import FeatureIdentity
 
 IDENTITY = FeatureIdentity(
@@ -86,6 +86,12 @@ def test_keys_tell_images_and_views_apart() -> None:
     assert np.array_equal(keys_for(0, 50), keys[:50])
 
 
+def test_first_of_each_key() -> None:
+    keys = keys_for(0, 4)[[2, 0, 2, 1, 0]]
+    assert unique_keys(keys).tolist() == [0, 1, 3]
+    assert unique_keys(keys[:0]).tolist() == []
+
+
 def test_round_trip_over_several_shards(
     store: FeatureStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -151,7 +157,7 @@ def test_a_shard_closes_by_rows_bytes_and_time(
         writer.add(keys_for(0, 4), vectors_for(0, 4))
         collection.reload()
         assert [len(shard) for shard in collection.shards.values()] == [3]
-        monkeypatch.setattr(feature_store, "SHARD_SECONDS", 0.0)
+        monkeypatch.setattr(feature_store, "SHARD_SECONDS", (0.0, 0.0))
         writer.add(keys_for(4, 1), vectors_for(4, 1))
         collection.reload()
         assert sorted(len(shard) for shard in collection.shards.values()) == [2, 3]

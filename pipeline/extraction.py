@@ -1,0 +1,445 @@
+"""Features of many images: looked up in the store, and computed only where they are missing.
+
+Reading, decoding, resizing, augmenting, inference and writing overlap; what waits between them is
+bounded, so that memory does not grow with the number of images.
+"""
+
+import hashlib
+import itertools
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+from joblib import cpu_count
+from numpy.typing import NDArray
+
+from pipeline import augment, engines, images
+from pipeline.bottleneck import Bottleneck
+from pipeline.errors import InputError
+from pipeline.feature_file import Columns, Header, create_feature_file
+from pipeline.feature_store import Collection, FeatureStore, make_keys, unique_keys
+from pipeline.options import AugmentOptions
+from pipeline.progress import progress
+
+# Images per task: fewer, larger tasks cost less to hand over; a long task leaves cores idle at the
+# end.
+_TASK_SIZE = 4
+# Tasks that wait between two steps, per worker of the later one.
+_WAITING = 3
+# How often a store may lose vectors between computing and reading them.
+_ATTEMPTS = 3
+
+Load = Callable[[Bottleneck, FeatureStore], engines.Engine]
+
+_In = TypeVar("_In")
+_Out = TypeVar("_Out")
+
+
+class Request(NamedTuple):
+    """One wanted feature vector.
+
+    Attributes:
+        path: The image file.
+        sha256: Hexadecimal digest that its bytes must have.
+        view: 0 for the image itself, k for its k-th augmented copy.
+    """
+
+    path: str
+    sha256: str
+    view: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """What was done for a set of requests.
+
+    Attributes:
+        computed: Vectors that were computed.
+        reused: Requests served without: from the store, or by another request for the same.
+    """
+
+    computed: int
+    reused: int
+
+
+class _Job(NamedTuple):
+    """An image file and the views of it that are missing, with their rows."""
+
+    path: str
+    sha256: str
+    views: tuple[int, ...]
+    rows: tuple[int, ...]
+
+
+class _Pixels(NamedTuple):
+    """One view, ready for the network, (height, width, 3) uint8."""
+
+    row: int
+    path: str
+    pixels: NDArray[np.uint8]
+
+
+class _Unusable(Exception):  # noqa: N818 - it is a thing in the data, not a fault in code
+    """A file that gives no pixels: why, and what a stage says of it."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.message = message
+
+
+class Extraction:
+    """Feature vectors of requests, all of which are in the store.
+
+    Attributes:
+        counts: What `extract` did.
+        engine: What it ran on; None where nothing had to be computed.
+    """
+
+    def __init__(
+        self,
+        bottleneck: Bottleneck,
+        requests: Sequence[Request],
+        recipe: AugmentOptions | None,
+        store: FeatureStore,
+        *,
+        load: Load,
+        previous: "Extraction | None",
+        unreadable: dict[str, str] | None,
+    ) -> None:
+        self._bottleneck = bottleneck
+        self._requests = requests
+        self._recipe = recipe
+        self._store = store
+        self._load = load
+        self._unreadable = unreadable
+        self._skipped = np.zeros(len(requests), dtype=bool)
+        # Indexing a store of a million vectors takes a second, loading an engine up to ten.
+        self._collections: list[Collection] = (
+            previous._collections
+            if previous
+            else [store.collection(tap) for tap in bottleneck.taps]
+        )
+        tokens = {view: _token(view, recipe) for view in {request.view for request in requests}}
+        self._keys = make_keys(
+            [request.sha256 for request in requests],
+            [tokens[request.view] for request in requests],
+        )
+        self.engine: engines.Engine | None = previous.engine if previous else None
+        computed = self._compute(np.arange(len(requests)))
+        self.counts = Counts(computed, len(requests) - computed)
+
+    def feature_shape(self, tap: int = 0) -> tuple[int, ...]:
+        """Return the shape of one vector of a tap."""
+        shape = self._collections[tap].feature_shape
+        if shape is None:
+            raise ValueError("no feature was requested")
+        return shape
+
+    def read(self, tap: int = 0) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
+        """Read all vectors of a tap, in the store's order, a few megabytes at a time.
+
+        Vectors that the store has lost in the meantime are computed again.
+
+        Args:
+            tap: Number of the tap in the bottleneck.
+
+        Yields:
+            Positions among the requests, (m,), and vectors, (m, *feature_shape).
+        """
+        pending = np.flatnonzero(~self._skipped)
+        for _ in range(_ATTEMPTS):
+            done = np.zeros(len(self._requests), dtype=bool)
+            for positions, vectors in self._collections[tap].read(self._keys[pending]):
+                done[pending[positions]] = True
+                yield pending[positions], vectors
+            pending = pending[~done[pending]]
+            if not len(pending):
+                return
+            self._compute(pending)
+        raise InputError(
+            f"{self._store.root}: the feature store lost the same features {_ATTEMPTS} times; "
+            "check its disk, or name another folder with HEADSTART_CACHE"
+        )
+
+    def array(self, tap: int = 0) -> NDArray[np.float32]:
+        """Return all vectors of a tap in memory, (n_readable, *feature_shape), in their order."""
+        vectors = np.empty((len(self._requests), *self.feature_shape(tap)), np.float32)
+        for positions, block in self.read(tap):
+            vectors[positions] = block
+        return vectors[~self._skipped] if self._skipped.any() else vectors
+
+    def write(self, path: Path, class_names: Sequence[str], columns: Columns, tap: int = 0) -> None:
+        """Write all vectors of a tap to a feature file, in the order of the requests.
+
+        Args:
+            path: The file.
+            class_names: What the labels stand for.
+            columns: What stands beside each request.
+            tap: Number of the tap in the bottleneck.
+        """
+        has_views = any(request.view for request in self._requests)
+        header = Header(
+            class_names=tuple(class_names),
+            identity=self._bottleneck.taps[tap],
+            feature_shape=self.feature_shape(tap),
+            preprocessing=self._bottleneck.spec.preprocessing.as_dict(),
+            augment=self._recipe.model_dump() if self._recipe and has_views else None,
+            versions=self._collections[tap].versions(self._keys),
+        )
+        with (
+            create_feature_file(path, header, columns) as writer,
+            progress(total=len(self._requests), desc="Assembling") as bar,
+        ):
+            for rows, vectors in self.read(tap):
+                writer.write(rows, vectors)
+                bar.update(len(rows))
+
+    def _compute(self, rows: NDArray[np.int64]) -> int:
+        """Compute what is missing for these rows; return how many vectors that was."""
+        keys = self._keys[rows]
+        stored = np.ones(len(rows), dtype=bool)
+        for collection in self._collections:
+            stored &= collection.contains(keys)
+        missing = rows[~stored]
+        missing = missing[unique_keys(self._keys[missing])]
+        if not len(missing):
+            return 0
+        if self.engine is None:
+            self.engine = self._load(self._bottleneck, self._store)
+        libraries = ("numpy", "opencv-python-headless", "pillow")
+        versions = self.engine.versions | {name: version(name) for name in libraries}
+        with ExitStack() as stack:
+            writers = [
+                stack.enter_context(collection.writer(shape, versions))
+                for collection, shape in zip(
+                    self._collections, self.engine.feature_shapes, strict=True
+                )
+            ]
+            bar = stack.enter_context(
+                progress(total=len(missing), desc="Extracting", quiet=self._unreadable is not None)
+            )
+            bar.set_postfix_str(f"{1 - len(missing) / len(rows):.0%} reused")
+
+            def keep(computed: tuple[list[int], list[NDArray[np.float32]]]) -> int:
+                done, outputs = computed
+                for writer, vectors in zip(writers, outputs, strict=True):
+                    writer.add(self._keys[done], vectors)
+                return len(done)
+
+            counts = self._overlapped(self.engine, self._jobs(missing), keep)
+            # Closed before the writers are, whatever happens: no thread adds to a closed writer.
+            with closing(counts):
+                for count in counts:
+                    bar.update(count)
+        for collection in self._collections:
+            collection.reload()
+        self._skip_equal()
+        return len(missing) - int(self._skipped[missing].sum())
+
+    def _skip_equal(self) -> None:
+        """Leave out copies of a file that could not be read, too."""
+        reasons = {
+            self._requests[row].sha256: (self._unreadable or {})[self._requests[row].path]
+            for row in np.flatnonzero(self._skipped).tolist()
+        }
+        for row, request in enumerate(self._requests if reasons else ()):
+            if request.sha256 in reasons and self._unreadable is not None:
+                self._skipped[row] = True
+                self._unreadable[request.path] = reasons[request.sha256]
+
+    def _jobs(self, rows: NDArray[np.int64]) -> Iterator[_Job]:
+        """Gather neighbouring rows of one image, so that it is decoded once for all its views."""
+        for sha256, group in itertools.groupby(
+            rows.tolist(), key=lambda row: self._requests[row].sha256
+        ):
+            members = tuple(group)
+            views = tuple(self._requests[row].view for row in members)
+            yield _Job(self._requests[members[0]].path, sha256, views, members)
+
+    def _overlapped(
+        self, engine: engines.Engine, jobs: Iterator[_Job], keep: Callable[[Any], int]
+    ) -> Generator[int]:
+        # A task is as many calls of the engine as make up _TASK_SIZE images.
+        size = engine.batch_size * -(-_TASK_SIZE // engine.batch_size)
+        waiting = max(1, _WAITING * _TASK_SIZE // size)
+        decoders = cpu_count()
+        with (
+            ThreadPoolExecutor(decoders) as decoding,
+            ThreadPoolExecutor(engine.workers) as inferring,
+            ThreadPoolExecutor(1) as writing,
+        ):
+            decoded = _mapped(
+                decoding, self._render, _batched(jobs, _TASK_SIZE), decoders * (1 + _WAITING)
+            )
+            batches = _batched(itertools.chain.from_iterable(decoded), size)
+            computed = _mapped(
+                inferring,
+                lambda batch: self._infer(engine, batch),
+                batches,
+                engine.workers * (1 + waiting),
+            )
+            yield from _mapped(writing, keep, computed, 1 + _WAITING)
+
+    def _render(self, jobs: Sequence[_Job]) -> list[_Pixels]:
+        rendered = []
+        for job in jobs:
+            try:
+                views = self._views(job)
+            except _Unusable as unusable:
+                if self._unreadable is None:
+                    raise InputError(unusable.message) from None
+                self._unreadable[job.path] = unusable.reason
+                self._skipped[list(job.rows)] = True
+            else:
+                rendered += [
+                    _Pixels(row, job.path, pixels)
+                    for row, pixels in zip(job.rows, views, strict=True)
+                ]
+        return rendered
+
+    def _views(self, job: _Job) -> list[NDArray[np.uint8]]:
+        bottleneck = self._bottleneck
+        options: dict[str, Any] = {"interpolation": bottleneck.interpolation}
+        try:
+            data = images.read(Path(job.path))
+            digest = hashlib.sha256(data).hexdigest()
+            if digest != job.sha256:
+                raise _Unusable(
+                    "changed while it was being read",
+                    f"{job.path}: the file has changed: expected sha256 {job.sha256}, received "
+                    f"{digest}; run `dvc repro prepare` to take it in anew",
+                )
+            image = images.decode(data)
+        except images.UnreadableImage as unreadable:
+            raise _Unusable(
+                unreadable.reason,
+                f"{job.path}: the image could be read before, but not now: {unreadable.reason}; "
+                "restore it, or run `dvc repro prepare` to leave it out",
+            ) from None
+        if self._recipe is None:
+            pixels = images.resize(
+                image, bottleneck.image_size, method=bottleneck.resize, **options
+            )
+            return [pixels]
+        return augment.views(
+            image,
+            job.sha256,
+            job.views,
+            self._recipe,
+            bottleneck.image_size,
+            resize=bottleneck.resize,
+            **options,
+        )
+
+    def _infer(
+        self, engine: engines.Engine, batch: Sequence[_Pixels]
+    ) -> tuple[list[int], list[NDArray[np.float32]]]:
+        parts = []
+        for items in _batched(batch, engine.batch_size):
+            # The last batch is padded: a batch's shape may decide a feature's last bits.
+            padding = [items[-1]] * (engine.batch_size - len(items))
+            pixels = np.stack([item.pixels for item in [*items, *padding]])
+            outputs = [output[: len(items)] for output in engine(pixels)]
+            for output in outputs:
+                self._check_finite(items, output)
+            parts.append(outputs)
+        rows = [item.row for item in batch]
+        return rows, [np.concatenate(outputs) for outputs in zip(*parts, strict=True)]
+
+    def _check_finite(self, items: Sequence[_Pixels], output: NDArray[np.float32]) -> None:
+        if np.isfinite(output).all():
+            return
+        finite = np.isfinite(output.reshape(len(items), -1)).all(axis=1)
+        first = items[int(np.argmin(finite))]
+        tap = self._bottleneck.taps[0]
+        raise InputError(
+            f"{first.path}: {tap.backbone} gives features that are not finite, computing in "
+            f"{tap.precision}; use extract.precision: float32, or check its weights "
+            f"({self._bottleneck.weights.description})"
+        )
+
+
+def extract(
+    bottleneck: Bottleneck,
+    requests: Sequence[Request],
+    *,
+    recipe: AugmentOptions | None = None,
+    store: FeatureStore | None = None,
+    load: Load = engines.load,
+    previous: Extraction | None = None,
+    unreadable: dict[str, str] | None = None,
+) -> Extraction:
+    """Make sure that all requested features are in the store, computing those that are not.
+
+    An image is read and decoded once for all its missing views, and exact duplicates are computed
+    once. Whatever has been computed when a run ends early, for whatever reason, is kept but for
+    the shard that was open.
+
+    Args:
+        bottleneck: What to compute; all its taps come from one pass.
+        requests: In the order in which the features are wanted, the views of an image together.
+        recipe: What makes the views; needed if there are any.
+        store: Where features are kept; the user's by default.
+        load: Makes the engine when something must be computed.
+        previous: An extraction of the same bottleneck from the same store, whose engine and index
+            are taken over.
+        unreadable: Takes the reason, by path, of images that cannot be read; they have no vector.
+            Without it they are an error. Whoever gives it counts for itself: no bar is drawn.
+
+    Returns:
+        The features, readable.
+
+    Raises:
+        InputError: an image has changed or can no longer be read, the model cannot be built, its
+            features are not finite, or the store cannot be written to.
+    """
+    return Extraction(
+        bottleneck,
+        requests,
+        recipe,
+        store or FeatureStore(),
+        load=load,
+        previous=previous,
+        unreadable=unreadable,
+    )
+
+
+def _token(view: int, recipe: AugmentOptions | None) -> str:
+    if recipe is None:
+        if view:
+            raise ValueError(f"view {view} needs a recipe")
+        return "0"
+    return augment.view_token(view, recipe)
+
+
+def _batched(items: Iterable[_In], size: int) -> Iterator[list[_In]]:
+    iterator = iter(items)
+    while batch := list(itertools.islice(iterator, size)):
+        yield batch
+
+
+def _mapped(
+    pool: ThreadPoolExecutor,
+    function: Callable[[_In], _Out],
+    items: Iterable[_In],
+    at_most: int,
+) -> Iterator[_Out]:
+    """Map in a pool's threads, in order, with a bounded number of items under way."""
+    futures: deque[Future[_Out]] = deque()
+    try:
+        for item in items:
+            futures.append(pool.submit(function, item))
+            if len(futures) == at_most:
+                yield futures.popleft().result()
+        while futures:
+            yield futures.popleft().result()
+    finally:
+        for future in futures:
+            future.cancel()
