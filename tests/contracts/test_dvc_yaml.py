@@ -110,7 +110,10 @@ def test_committed_run_is_of_this_code() -> None:
             elif dependency["path"].startswith("pipeline/"):
                 found = subprocess.run(
                     ["git", "ls-files", dependency["path"]],
-                    cwd=ROOT, capture_output=True, text=True, check=True,
+                    cwd=ROOT,
+                    capture_output=True,
+                    text=True,
+                    check=True,
                 ).stdout.split()
                 assert dependency["nfiles"] == len(found), f"{name}: {dependency['path']}"
     assert not stale, "run `dvc repro` and commit dvc.lock and metrics/"
