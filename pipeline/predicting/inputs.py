@@ -52,11 +52,6 @@ def expand(names: Iterable[str], standard_input: TextIO) -> Iterator[Path | Noth
             yield from _expand_one(name)
 
 
-def can_be_counted(names: Iterable[str]) -> bool:
-    """Tell whether `expand` may run twice: standard input can be read only once."""
-    return STANDARD_INPUT not in names
-
-
 def _expand_one(name: str) -> Iterator[Path | NothingFound]:
     path = Path(name)
     if path.is_dir():

@@ -1,4 +1,4 @@
-"""Read features/bottleneck.h5, write what tells images that are unlike training: a bank, a limit."""
+"""Read features/bottleneck.h5, write the bank and the limit that tell what is unlike training."""
 
 from collections.abc import Sequence
 from pathlib import Path

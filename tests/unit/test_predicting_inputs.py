@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.predicting.inputs import NothingFound, can_be_counted, expand
+from pipeline.predicting.inputs import NothingFound, expand
 
 
 @pytest.fixture
@@ -59,8 +59,6 @@ def test_standard_input_lists_names_of_any_kind() -> None:
     assert names("-", lines="a/b\r\n\na/*.jpg\n x.jpg") == [
         "a/b/3.webp", "a/2.jpg", "a/b.jpg/5.jpg", " x.jpg"
     ]  # fmt: skip
-    assert can_be_counted(["a", "b"])
-    assert not can_be_counted(["a", "-"])
 
 
 def test_absolute_patterns(photos: Path) -> None:
