@@ -1,6 +1,8 @@
 """Converted models, kept beside the feature store so that a later start needs no TensorFlow."""
 
+import contextlib
 import json
+import os
 import shutil
 import tempfile
 from dataclasses import dataclass
@@ -50,13 +52,27 @@ def obtain(bottleneck: Bottleneck, folder: Path) -> ConvertedModel:
         InputError: the weights do not fit, or a tap's layer is no cut of the backbone.
     """
     place = folder / _key(bottleneck)
-    versions = _read_card(place)
-    if versions is None:
+    if not is_sound(place):
         _convert(bottleneck, place)
-        versions = _read_card(place)
-    if versions is None:
-        raise RuntimeError(f"{place}: a model just converted is damaged")
-    return ConvertedModel(place / _MODEL, versions)
+    card = _read_card(place)
+    # Tells `prune` that it is in use. A store that may only be read is fine.
+    with contextlib.suppress(OSError):
+        os.utime(place)
+    return ConvertedModel(place / _MODEL, card["versions"])
+
+
+def is_sound(place: Path) -> bool:
+    """Check a kept model against its checksums; a damaged one is deleted, with a message."""
+    try:
+        digests = _read_card(place)["sha256"]
+        if any(sha256_of(place / name) != digests[name] for name in (_MODEL, _WEIGHTS)):
+            raise ValueError("a checksum does not fit")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        if place.exists():
+            notify(f"warning: {place}: a converted model is damaged: {error}; it is made anew.")
+            shutil.rmtree(place, ignore_errors=True)
+        return False
+    return True
 
 
 def _key(bottleneck: Bottleneck) -> str:
@@ -71,19 +87,9 @@ def _key(bottleneck: Bottleneck) -> str:
     return digest_of(content)
 
 
-def _read_card(place: Path) -> dict[str, str] | None:
-    """Return the versions that a sound model was made with; None where there is none."""
-    try:
-        card: dict[str, Any] = json.loads((place / _CARD).read_text(encoding="utf-8"))
-        for name, digest in card["sha256"].items():
-            if sha256_of(place / name) != digest:
-                raise ValueError(f"the checksum of {name} does not fit")
-        return dict(card["versions"])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        if place.exists():
-            notify(f"warning: {place}: a converted model is damaged: {error}; it is made anew.")
-            shutil.rmtree(place, ignore_errors=True)
-        return None
+def _read_card(place: Path) -> dict[str, Any]:
+    card: dict[str, Any] = json.loads((place / _CARD).read_text(encoding="utf-8"))
+    return card
 
 
 def _convert(bottleneck: Bottleneck, place: Path) -> None:
