@@ -1,6 +1,5 @@
 """A finished run to report on: real files, written by the parts that write them."""
 
-import hashlib
 from collections.abc import Sequence
 from contextlib import chdir
 from pathlib import Path
@@ -92,6 +91,7 @@ def train_options(heads: dict[str, dict] = HEADS) -> TrainOptions:
         class_weight="none",
         refit=False,
         min_validation=1,
+        folds_below=0,
         shots=None,
         repeats=1,
         streaming_above=10**9,
@@ -132,7 +132,3 @@ def finish_run(
             Path("plots/test"),
             Path("predictions"),
         )
-
-
-def content_digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()

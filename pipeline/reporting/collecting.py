@@ -6,6 +6,7 @@ from pipeline.feature_file import FeatureFile
 from pipeline.heads import load
 from pipeline.manifest import SPLITS
 from pipeline.options import ReportOptions
+from pipeline.reporting.comparison import comparison_part
 from pipeline.reporting.content import DataPart, HeatPart, Leak, Picture, Report
 from pipeline.reporting.features import (
     Near,
@@ -17,9 +18,9 @@ from pipeline.reporting.features import (
     numbered,
 )
 from pipeline.reporting.picking import Album, drawn_evenly, pick, samples
-from pipeline.reporting.results import HeadResults, Places, Results
+from pipeline.reporting.results import FINETUNED, HeadResults, Places, Results
 from pipeline.reporting.scores import head_part
-from pipeline.reporting.steps import FINETUNED, steps
+from pipeline.reporting.steps import steps
 from pipeline.reporting.thumbnails import thumbnails
 
 _MOST_LISTED = 100
@@ -67,6 +68,7 @@ def collect(
         map=None if file is None else map_part(file, album, options.projections, options.seed),
         neighbours=numbered(near, album),
         heat=heat,
+        comparison=comparison_part(results.comparison, places.comparison),
         facts=_facts(file, album, len(manifest)),
     )
 

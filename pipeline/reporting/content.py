@@ -243,6 +243,55 @@ class HeatPart:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """One backbone or setting of a comparison, run on all images.
+
+    Attributes:
+        label: What sets it apart.
+        head: The head that validation chose.
+        validation: That head's validation accuracy.
+        test: Its test accuracy.
+        milliseconds: Of one image through the backbone, on the machine of the comparison.
+        multiply_adds: Of one image through the backbone.
+        parameters: Of the backbone.
+        megabytes: Of its weights.
+        on_front: Whether no other scores as high at less time, or higher at as little.
+        standing: What the test images say of it and the winner: "winner", "tie", "better",
+            "worse", or empty.
+    """
+
+    label: str
+    head: str
+    validation: float
+    test: Score
+    milliseconds: float
+    multiply_adds: int
+    parameters: int
+    megabytes: float
+    on_front: bool
+    standing: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ComparisonPart:
+    """What `headstart compare` found.
+
+    Attributes:
+        candidates: The highest test accuracy first.
+        dropped: Label, share of the images and validation accuracy of those given up on.
+        failed: Labels that did not run.
+        computed: Images that went through a backbone.
+        without_budget: How many it would have been with all candidates on all images.
+    """
+
+    candidates: tuple[Candidate, ...]
+    dropped: tuple[tuple[str, float, float], ...]
+    failed: tuple[str, ...]
+    computed: int
+    without_budget: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
     """The whole page.
 
@@ -257,6 +306,7 @@ class Report:
         map: None when there are fewer than three images.
         neighbours: For some test images.
         heat: None when the cut has no map, or no image could be read.
+        comparison: None where none was made or is not asked for.
         facts: Digests and versions, by name.
     """
 
@@ -270,4 +320,5 @@ class Report:
     map: MapPart | None = None
     neighbours: tuple[Neighbours, ...] = ()
     heat: HeatPart | None = None
+    comparison: ComparisonPart | None = None
     facts: dict[str, str] = field(default_factory=dict)

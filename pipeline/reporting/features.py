@@ -45,14 +45,22 @@ class Near(NamedTuple):
     cosines: tuple[float, ...]
 
 
+def _row_of_image(file: FeatureFile) -> dict[int, int]:
+    """Return the row of each image itself; images without features have none."""
+    rows = file.rows()
+    return dict(zip(file.image[rows].tolist(), rows.tolist(), strict=True))
+
+
 def neighbour_parts(file: FeatureFile, manifest: Manifest, album: Album) -> tuple[Near, ...]:
     """Find the nearest training images of the first test images in the album."""
-    queries = [image for image in album.images if manifest.rows[image].split == "test"]
-    train = file.rows("train")
+    row_of, train = _row_of_image(file), file.rows("train")
+    queries = [
+        image for image in album.images if manifest.rows[image].split == "test" and image in row_of
+    ][:MOST_QUERIES]
     if not queries or not len(train):
         return ()
-    queries = queries[:MOST_QUERIES]
-    rows, cosines = nearest(file.features, file.rows()[queries], train, NEIGHBOURS)
+    wanted = np.array([row_of[image] for image in queries])
+    rows, cosines = nearest(file.features, wanted, train, NEIGHBOURS)
     return tuple(
         Near(
             query,
@@ -83,13 +91,15 @@ def map_part(
     file: FeatureFile, album: Album, methods: Sequence[Projection], seed: int
 ) -> MapPart | None:
     """Project the features of the album's images; None when there are too few of them."""
-    if len(album) < _FEWEST_POINTS:
+    row_of = _row_of_image(file)
+    shown = [image for image in album.images if image in row_of]
+    if len(shown) < _FEWEST_POINTS:
         return None
-    rows = file.rows()
-    points, explained = project(vectors(file.features, rows[album.images]), tuple(methods), seed)
+    rows = np.array([row_of[image] for image in shown])
+    points, explained = project(vectors(file.features, rows), tuple(methods), seed)
     return MapPart(
-        pictures=tuple(range(len(album))),
-        total=len(rows),
+        pictures=album.numbers(shown),
+        total=len(row_of),
         projections={
             method: tuple((round(float(x), 4), round(float(y), 4)) for x, y in found)
             for method, found in points.items()

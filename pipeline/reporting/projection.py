@@ -42,14 +42,14 @@ def project(
     if not np.ptp(vectors, axis=0).any():
         return {method: np.zeros((len(vectors), 2)) for method in methods}, (0.0, 0.0)
     components = min(_FIRST_DIMENSIONS, *vectors.shape)
-    solver = PCA(components, svd_solver="randomized", random_state=seed)
-    reduced = solver.fit_transform(vectors.astype(np.float64))
-    shares = solver.explained_variance_ratio_
-    if components == 1:
-        reduced, shares = np.pad(reduced, ((0, 0), (0, 1))), np.pad(shares, (0, 1))
     points: dict[str, Points] = {}
     # On several threads sums are added up in an order that changes from run to run.
     with threadpool_limits(1):
+        solver = PCA(components, svd_solver="randomized", random_state=seed)
+        reduced = solver.fit_transform(vectors.astype(np.float64))
+        shares = solver.explained_variance_ratio_
+        if components == 1:
+            reduced, shares = np.pad(reduced, ((0, 0), (0, 1))), np.pad(shares, (0, 1))
         for method in methods:
             if method == "pca":
                 points[method] = reduced[:, :2]

@@ -59,8 +59,14 @@ class Texts:
         self.table: dict[str, dict[str, str]] = json.loads(_asset("texts.json"))
 
     def __call__(self, key: str, **values: Any) -> Markup:
-        """Return a text as an element that can be translated in place."""
-        content = escape(self.plain(key, **values))
+        """Return a text as an element that can be translated in place; `so` becomes code."""
+        parts = [escape(part) for part in self.plain(key, **values).split("`")]
+        # What is filled in comes from the data and keeps its backquotes.
+        if "`" in self.table[key]["en"]:
+            parts[1::2] = [Markup("<code>{}</code>").format(part) for part in parts[1::2]]
+            content = Markup("").join(parts)
+        else:
+            content = Markup("`").join(parts)
         arguments = Markup(' data-a="{}"').format(_json(values)) if values else ""
         return Markup('<span data-t="{}"{}>{}</span>').format(key, arguments, content)
 
@@ -142,6 +148,7 @@ def _sections(report: Report, drawn: bool, judged: bool) -> list[str]:
         "map": report.map is not None,
         "neighbours": bool(report.neighbours),
         "heat": report.heat is not None,
+        "comparison": report.comparison is not None,
         "about": True,
     }
     return [name for name, here in shown.items() if here]

@@ -12,15 +12,24 @@ import numpy.typing as npt
 
 from pipeline.errors import InputError
 from pipeline.feature_file import FeatureFile
+from pipeline.heads.base import CARD_FILE
 from pipeline.manifest import Manifest, read_manifest
 from pipeline.predictions import Predictions
 
+FINETUNED = "finetuned"
+"""Name under which the fine-tuned model stands beside the heads."""
+
+_METRICS_OF = {FINETUNED: "finetune"}
 _REMEDY = "run `dvc repro` to write it again"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Places:
-    """Where the pipeline leaves what the page shows; all but the manifest may be missing."""
+    """Where the pipeline leaves what the page shows; all but the manifest may be missing.
+
+    Attributes:
+        comparison: Written by `headstart compare`, which is no stage; None leaves it out.
+    """
 
     manifest: Path = Path("data/manifest.csv")
     quarantine: Path = Path("data/quarantine.csv")
@@ -30,6 +39,7 @@ class Places:
     metrics: Path = Path("metrics")
     curves: Path = Path("plots/train")
     predictions: Path = Path("predictions")
+    comparison: Path | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +75,7 @@ class Results:
         data: metrics/data.json.
         extract: metrics/extract.json.
         test: metrics/test.json.
+        comparison: What `headstart compare` wrote; empty without it.
         heads: Those that were trained, in the order of params.yaml.
     """
 
@@ -75,6 +86,7 @@ class Results:
     data: dict[str, Any]
     extract: dict[str, Any]
     test: dict[str, Any]
+    comparison: dict[str, Any]
     heads: tuple[HeadResults, ...] = field(default=())
 
     @property
@@ -100,7 +112,7 @@ def read_results(places: Places, heads: Sequence[str]) -> Results:
     if features is not None:
         _check_same_images(features, manifest, places)
     test = _json(places.metrics / "test.json")
-    found = [name for name in heads if (places.models / name).is_dir()]
+    found = [name for name in heads if (places.models / name / CARD_FILE).is_file()]
     leaks = places.leaks
     return Results(
         manifest=manifest,
@@ -110,12 +122,13 @@ def read_results(places: Places, heads: Sequence[str]) -> Results:
         data=_json(places.metrics / "data.json"),
         extract=_json(places.metrics / "extract.json"),
         test=test,
+        comparison={} if places.comparison is None else _json(places.comparison),
         heads=tuple(_read_head(places, name, test, manifest) for name in found),
     )
 
 
 def _read_head(places: Places, name: str, test: dict[str, Any], manifest: Manifest) -> HeadResults:
-    own = _json(places.metrics / f"{name}.json")
+    own = _json(places.metrics / f"{_METRICS_OF.get(name, name)}.json")
     scores: dict[str, dict[str, Any]] = {
         split: own[split] for split in ("train", "validation") if split in own
     }
@@ -127,7 +140,7 @@ def _read_head(places: Places, name: str, test: dict[str, Any], manifest: Manife
         _check_predictions(path, predictions, manifest)
     return HeadResults(
         name=name,
-        card=_json(places.models / name / "head.json"),
+        card=_json(places.models / name / CARD_FILE),
         scores=scores,
         history=_numbers(places.curves / name / "history.csv"),
         path=_numbers(places.curves / name / "path.csv"),
@@ -137,10 +150,13 @@ def _read_head(places: Places, name: str, test: dict[str, Any], manifest: Manife
 
 def _check_same_images(features: FeatureFile, manifest: Manifest, places: Places) -> None:
     rows = features.rows()
-    own = np.array([row.sha256 for row in manifest])
     image = features.image[rows]
-    if not np.array_equal(image, np.arange(len(manifest))) or not np.array_equal(
-        features.sha256[rows], own[image]
+    own = np.array([row.sha256 for row in manifest])
+    # Fewer images than the manifest's have features when extract.share is below 1.
+    if (
+        features.header.class_names != manifest.class_names
+        or image.max() >= len(manifest)
+        or not np.array_equal(features.sha256[rows], own[image])
     ):
         raise InputError(
             f"{features.path}: not the features of the images in {places.manifest}: "
@@ -149,15 +165,16 @@ def _check_same_images(features: FeatureFile, manifest: Manifest, places: Places
 
 
 def _check_predictions(path: Path, predictions: Predictions, manifest: Manifest) -> None:
-    test = np.array([row.split == "test" for row in manifest])
-    expected = np.flatnonzero(test), (int(test.sum()), len(manifest.class_names))
+    image, shape = predictions.image, predictions.probabilities.shape
     if (
-        not np.array_equal(predictions.image, expected[0])
-        or predictions.probabilities.shape != expected[1]
+        shape != (len(image), len(manifest.class_names))
+        or image.min(initial=0) < 0
+        or image.max(initial=0) >= len(manifest)
+        or any(manifest.rows[one].split != "test" for one in image)
     ):
         raise InputError(
-            f"{path}: expected probabilities of the manifest's {expected[1][0]} test images and "
-            f"{expected[1][1]} classes, received others: {_REMEDY}"
+            f"{path}: expected probabilities of {len(manifest.class_names)} classes for test "
+            f"images of the manifest, received {shape} for others: {_REMEDY}"
         )
 
 

@@ -6,9 +6,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.reporting.content import Fact, Step
-from pipeline.reporting.results import Results
-
-FINETUNED = "finetuned"
+from pipeline.reporting.results import FINETUNED, Results
 
 
 def steps(results: Results) -> tuple[Step, ...]:

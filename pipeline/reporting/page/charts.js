@@ -114,6 +114,13 @@ function lineName(name) {
   return has("line." + name) ? text("line." + name) : plain(name);
 }
 
+// A curve that hardly moves would fill the chart with its noise, or stand in a range beyond 100 %.
+function accuracyRange(chart) {
+  const values = chart.lines.flatMap((line) => line.y.filter((value) => value !== null));
+  const low = Math.max(0, Math.min(...values) - 0.05);
+  return { range: [low, Math.min(1.01, Math.max(...values) + 0.05)], tickformat: ".0%" };
+}
+
 function drawCurves(chosen) {
   const select = byId("curves-head");
   if (!select) return;
@@ -131,7 +138,7 @@ function drawCurves(chosen) {
   })), {
     showlegend: chart.lines.length > 1,
     xaxis: { title: { text: text("axis." + chart.x_title) }, type: chart.x_log ? "log" : "linear", ...(chart.x_log ? { exponentformat: "power" } : {}) },
-    yaxis: { title: { text: text("axis." + chart.y_title) } },
+    yaxis: { title: { text: text("axis." + chart.y_title) }, ...(chart.y_title === "accuracy" ? accuracyRange(chart) : {}) },
     shapes: chart.mark === null ? [] : [{ type: "line", x0: chart.mark, x1: chart.mark, yref: "paper", y0: 0, y1: 1, line: { color: themeColour("--muted"), dash: "dot", width: 2 } }],
   }));
 }
@@ -158,5 +165,29 @@ function drawMatrixChart(place, counts) {
       const { x, y } = event.points[0];
       if (counts[y][x]) openCell(y, x);
     });
+  });
+}
+
+function drawComparison() {
+  const place = byId("chart-comparison");
+  if (!place) return;
+  const all = REPORT.comparison.candidates;
+  const front = all.filter((one) => one.on_front).sort((a, b) => a.milliseconds - b.milliseconds);
+  const points = [true, false].map((onFront, index) => {
+    const found = all.filter((one) => one.on_front === onFront);
+    const told = found.some((one) => one.test.low !== null);
+    return { type: "scatter", mode: "markers+text", name: onFront ? text("comparison.on_front") : text("comparison.candidate"),
+      x: found.map((one) => one.milliseconds), y: found.map((one) => one.test.value),
+      text: found.map((one) => (one.standing === "winner" ? `<b>${short(one.label)}</b>` : short(one.label))), textposition: "top right", cliponaxis: false,
+      marker: { color: COLOURS[index], symbol: SYMBOLS[index], size: found.map((one) => (one.standing === "winner" ? 15 : 10)) },
+      error_y: { visible: told, type: "data", symmetric: false, thickness: 1.5, width: 4, color: COLOURS[index],
+        array: found.map((one) => (one.test.high ?? one.test.value) - one.test.value), arrayminus: found.map((one) => one.test.value - (one.test.low ?? one.test.value)) },
+      hovertemplate: "%{text}: %{y:.1%}, %{x:.2f} ms<extra></extra>" };
+  }).filter((trace) => trace.x.length);
+  plot(place, [{ type: "scatter", mode: "lines", x: front.map((one) => one.milliseconds), y: front.map((one) => one.test.value), hoverinfo: "skip", showlegend: false,
+    line: { shape: "hv", color: themeColour("--muted"), width: 1.5, dash: "dot" } }, ...points], {
+    margin: { r: 90 },
+    xaxis: { title: { text: text("axis.time") }, type: "log", dtick: "D2" },
+    yaxis: { title: { text: text("axis.test_accuracy") }, tickformat: ".0%" },
   });
 }

@@ -22,10 +22,12 @@ function heatTile(id, map) {
   const picture = REPORT.pictures[id];
   const own = map.label === picture.label;
   const name = text("heat.for", { name: className(map.label) });
+  const silent = map.grid.flat().every((value) => value === 0);
   return element("figure", { class: "heat" },
     element("div", { class: "layers" }, image(picture, REPORT.heat.views[id]), heatCanvas(map.grid)),
     element("figcaption", {}, element("span", { class: "name" }, name),
-      element("span", { class: own ? "tag" : "tag bad" }, text(own ? "heat.own" : "heat.other"))));
+      element("span", { class: own ? "tag" : "tag bad" }, text(own ? "heat.own" : "heat.other")),
+      silent ? element("p", { class: "note" }, text("heat.silent")) : ""));
 }
 
 function heatRow(id, maps) {

@@ -45,6 +45,7 @@ function drawCharts() {
   drawCurves();
   drawMatrix();
   drawMap();
+  drawComparison();
 }
 
 function draw() {
@@ -61,6 +62,7 @@ function draw() {
   drawScores();
   drawCurves();
   drawMap();
+  drawComparison();
 }
 
 function isDark() {

@@ -74,7 +74,13 @@ function translatePage() {
   document.documentElement.lang = language;
   document.title = text("title");
   for (const place of document.querySelectorAll("[data-t]")) {
-    place.textContent = text(place.dataset.t, JSON.parse(place.dataset.a || "{}"));
+    const told = text(place.dataset.t, JSON.parse(place.dataset.a || "{}"));
+    // What is filled in comes from the data and keeps its backquotes.
+    if (TEXTS[place.dataset.t][language].includes("`")) {
+      fill(place, ...told.split("`").map((part, index) => (index % 2 ? element("code", {}, part) : part)));
+    } else {
+      place.textContent = told;
+    }
   }
   for (const place of document.querySelectorAll("[data-t-label]")) {
     place.setAttribute("aria-label", text(place.dataset.tLabel));

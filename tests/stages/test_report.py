@@ -1,0 +1,180 @@
+"""The last stage: from a run's files to one page, through the real extraction."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+
+from pipeline import cli
+from pipeline.errors import InputError
+from pipeline.files import write_json
+from pipeline.manifest import read_manifest
+from pipeline.stages import evaluate, extract, prepare, report, train
+
+ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.slow
+
+COMPARISON = {
+    "schema": 1,
+    "test_images": 8,
+    "method": "paired bootstrap",
+    "winner": "big <b>",
+    "candidates": [
+        {
+            "label": label,
+            "experiment": "one",
+            "overrides": {},
+            "head": "ridge",
+            "validation_accuracy": 0.9,
+            "validation_log_loss": 0.3,
+            "accuracy": accuracy,
+            "interval": [accuracy - 0.1, 1.0] if on_front else None,
+            "milliseconds": milliseconds,
+            "multiply_adds": 400_000_000,
+            "parameters": 5_000_000,
+            "megabytes": 18.8,
+            "computed": 40,
+            "seconds": 3.0,
+            "on_front": on_front,
+            "against_winner": standing,
+        }
+        for label, accuracy, milliseconds, on_front, standing in (
+            ("big <b>", 0.95, 12.0, True, "winner"),
+            ("small", 0.9, 3.0, True, "tie"),
+            ("slow", 0.85, 20.0, False, "worse"),
+        )
+    ],
+    "dropped": [
+        {"label": "tiny", "share": 0.1, "validation_accuracy": 0.6, "validation_log_loss": 0.7}
+    ],
+    "failed": ["broken"],
+    "forward_passes": {"computed": 84, "without_budget": 160},
+}
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory, photo_folder: Path) -> Path:
+    """A finished run of LeNet5, cut where it still knows where things are."""
+    root = tmp_path_factory.mktemp("project")
+    shutil.copytree(photo_folder, root / "photos")
+    yaml = YAML()
+    params = yaml.load(ROOT / "params.yaml")
+    params["prepare"]["source"] = "photos"
+    params["extract"] |= {
+        "backbone": "LeNet5", "weights": "random", "layer": "s4", "engine": "tensorflow",
+    }  # fmt: skip
+    params["train"]["heads"] = {"ridge": {}, "prototype": {}}
+    params["evaluate"]["bootstrap"] = 20
+    params["report"] |= {"heat_maps": 4}
+    yaml.dump(params, root / "params.yaml")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(root)
+        prepare.main([])
+        extract.main([])
+        for head in ("ridge", "prototype"):
+            train.main([head])
+        evaluate.main([])
+        report.main([])
+    return root
+
+
+@pytest.fixture
+def here(project: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(project)
+    return project
+
+
+def content(page: Path) -> dict:
+    text = page.read_text(encoding="utf-8")
+    start = text.index('id="report">') + len('id="report">')
+    return json.loads(text[start : text.index("</script>", start)])
+
+
+def test_the_page_tells_the_run(here: Path) -> None:
+    told = content(here / "report/index.html")
+    metrics = json.loads(Path("metrics/test.json").read_text())
+    assert told["class_names"] == ["cold", "warm"]
+    assert told["selected"] == metrics["selected"]["head"]
+    assert [head["name"] for head in told["heads"]] == ["ridge", "prototype"]
+    assert len(told["pictures"]) == len(read_manifest(Path("data/manifest.csv"))) == 40
+    assert [step["stage"] for step in told["steps"]] == ["prepare", "extract", "train", "evaluate"]
+    extract_step = told["steps"][1]
+    assert extract_step["computed"] + extract_step["reused"] == 40
+    assert set(told["map"]["projections"]) == {"pca", "tsne"}
+    assert len(told["neighbours"]) == 8
+
+
+def test_heat_maps_come_from_the_backbone_through_the_store(here: Path) -> None:
+    heat = content(here / "report/index.html")["heat"]
+    assert len(heat["views"]) == 4
+    assert {len(one["grid"]) for one in heat["maps"]} == {5}
+    assert max(max(map(max, one["grid"])) for one in heat["maps"]) == 1.0
+
+
+def kept() -> set[Path]:
+    return {path for path in Path(os.environ["HEADSTART_CACHE"]).rglob("*.h5") if path.is_file()}
+
+
+def test_a_second_page_is_the_same_and_runs_no_backbone(
+    here: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    page = here / "report/index.html"
+    first, before = page.read_bytes(), kept()
+    report.main([])
+    assert page.read_bytes() == first
+    assert kept() == before
+    monkeypatch.setenv("HEADSTART_CACHE", str(tmp_path))
+    report.main([])
+    assert kept(), "an empty store must have been filled, or this test could not fail"
+    assert page.read_bytes() == first
+
+
+def test_the_command_writes_the_same_page(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["report", "--output", "other/page.html"]) == 0
+    assert capsys.readouterr().out.startswith("other/page.html (")
+    assert Path("other/page.html").read_bytes() == Path("report/index.html").read_bytes()
+
+
+def test_the_command_adds_the_last_comparison(here: Path) -> None:
+    write_json(Path("plots/comparison.json"), COMPARISON)
+    try:
+        assert cli.main(["report", "--output", "compared.html"]) == 0
+        report.main([])
+    finally:
+        Path("plots/comparison.json").unlink()
+    told = content(Path("compared.html"))["comparison"]
+    assert [one["label"] for one in told["candidates"]] == ["big <b>", "small", "slow"]
+    assert told["candidates"][0]["test"] == {"value": 0.95, "low": 0.95 - 0.1, "high": 1.0}
+    assert told["dropped"] == [["tiny", 0.1, 0.6]]
+    text = Path("compared.html").read_text()
+    assert "big &lt;b&gt;" in text
+    assert "Failed: broken." in text
+    # What no stage writes is no part of a stage's output.
+    assert content(Path("report/index.html"))["comparison"] is None
+
+
+def test_a_comparison_of_another_form_is_told(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_json(Path("plots/comparison.json"), COMPARISON | {"schema": 9})
+    try:
+        assert cli.main(["report", "--output", "compared.html"]) == 1
+    finally:
+        Path("plots/comparison.json").unlink()
+    assert "plots/comparison.json: expected a comparison of schema 1" in capsys.readouterr().err
+
+
+def test_a_photo_that_changed_since_is_told(here: Path, tmp_path: Path) -> None:
+    shutil.copytree(here, tmp_path / "copy")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path / "copy")
+        patch.setenv("HEADSTART_CACHE", str(tmp_path / "store"))
+        row = next(row for row in read_manifest(Path("data/manifest.csv")) if row.split == "test")
+        for one in read_manifest(Path("data/manifest.csv")):
+            if one.split == "test" and one.path != row.path:
+                shutil.copy(row.path, one.path)
+        with pytest.raises(InputError, match=r"the file has changed: .*dvc repro prepare"):
+            report.main([])
