@@ -181,6 +181,7 @@ class TrainOptions(Section):
     class_weight: Literal["none", "balanced"] | dict[str, Positive]
     refit: bool
     min_validation: Annotated[int, Field(ge=1)]
+    folds_below: Annotated[int, Field(ge=0)]
     shots: Count | None
     repeats: Count
     streaming_above: Count

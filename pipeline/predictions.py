@@ -29,6 +29,11 @@ class Predictions:
             file.create_dataset("image", data=self.image, track_times=False)
             file.create_dataset("probabilities", data=self.probabilities, track_times=False)
 
+    def of(self, images: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+        """Return the probabilities of some of the images, (len(images), n_classes)."""
+        order = np.argsort(self.image)
+        return self.probabilities[order[np.searchsorted(self.image, images, sorter=order)]]
+
     @classmethod
     def read(cls, path: Path) -> "Predictions":
         """Read what `write` wrote.

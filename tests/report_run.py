@@ -12,9 +12,11 @@ from pipeline.files import sha256_of, write_json
 from pipeline.identity import FeatureIdentity, digest_of
 from pipeline.images import decode
 from pipeline.manifest import Manifest, ManifestRow, write_manifest, write_table
-from pipeline.options import EvaluateOptions, TrainOptions
+from pipeline.options import TrainOptions
+from pipeline.params import load_params
 from pipeline.stages import evaluate, train
 
+ROOT = Path(__file__).parents[1]
 GRID = 4
 RULE = {"channel_order": "rgb", "divisor": 1.0, "mean": [0.0] * 3, "std": [1.0] * 3}
 IDENTITY = FeatureIdentity(
@@ -31,6 +33,43 @@ IDENTITY = FeatureIdentity(
     engine="tensorflow",
 )
 HEADS = {"logistic": {"kind": "logistic"}, "prototype": {"kind": "prototype"}}
+
+COMPARISON = {
+    "schema": 1,
+    "test_images": 8,
+    "method": "paired bootstrap",
+    "winner": "big <b>",
+    "candidates": [
+        {
+            "label": label,
+            "experiment": "one",
+            "overrides": {},
+            "head": "ridge",
+            "validation_accuracy": 0.9,
+            "validation_log_loss": 0.3,
+            "accuracy": accuracy,
+            "interval": [accuracy - 0.1, 1.0] if on_front else None,
+            "milliseconds": milliseconds,
+            "multiply_adds": 400_000_000,
+            "parameters": 5_000_000,
+            "megabytes": 18.8,
+            "computed": 40,
+            "seconds": 3.0,
+            "on_front": on_front,
+            "against_winner": standing,
+        }
+        for label, accuracy, milliseconds, on_front, standing in (
+            ("big <b>", 0.95, 12.0, True, "winner"),
+            ("small", 0.9, 3.0, True, "tie"),
+            ("slow", 0.85, 20.0, False, "worse"),
+        )
+    ],
+    "dropped": [
+        {"label": "tiny", "share": 0.1, "validation_accuracy": 0.6, "validation_log_loss": 0.7}
+    ],
+    "failed": ["broken"],
+    "forward_passes": {"computed": 84, "without_budget": 160},
+}
 
 
 def spatial(path: Path) -> np.ndarray:
@@ -85,18 +124,9 @@ def write_features(manifest: Manifest, path: Path, *, pooling: str = "avg") -> F
     return FeatureFile.open(path)
 
 
-def train_options(heads: dict[str, dict] = HEADS) -> TrainOptions:
-    return TrainOptions(
-        seed=0,
-        class_weight="none",
-        refit=False,
-        min_validation=1,
-        folds_below=0,
-        shots=None,
-        repeats=1,
-        streaming_above=10**9,
-        heads=heads,
-    )
+def train_options(heads: dict[str, dict]) -> TrainOptions:
+    shipped = load_params(ROOT / "params.yaml").train.model_dump()
+    return TrainOptions.model_validate(shipped | {"min_validation": 1, "heads": heads})
 
 
 def finish_run(
@@ -118,6 +148,7 @@ def finish_run(
         write_table(
             Path("data/leaks.csv"), (*columns, "kind", "similarity"), [(*leak, "near", "0.990")]
         )
+        write_json(Path("plots/comparison.json"), COMPARISON)
         write_json(Path("metrics/extract.json"), {"computed": 5, "reused": len(manifest) - 5})
         file = write_features(manifest, Path("features/bottleneck.h5"), pooling=pooling)
         options = train_options(heads)
@@ -127,7 +158,7 @@ def finish_run(
             file,
             manifest,
             {name: Path("models") / name for name in heads},
-            EvaluateOptions(seed=0, bootstrap=50, views=0),
+            load_params(ROOT / "params.yaml").evaluate.model_copy(update={"bootstrap": 50}),
             Path("metrics/test.json"),
             Path("plots/test"),
             Path("predictions"),

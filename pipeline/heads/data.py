@@ -48,6 +48,8 @@ class TrainingData:
         validation: Rows of the validation split, images themselves only.
         class_weight: (n_classes,) what an image of a class counts in the loss.
         min_validation: Fewer validation images per class than this mean cross-validation.
+        folds_below: Fewer validation images in all than this mean cross-validation for heads
+            whose fit takes a moment.
         streaming_above: Bytes of training features above which they are read block by block.
         seed: Of the folds and of what a head draws.
     """
@@ -62,6 +64,7 @@ class TrainingData:
     validation: Rows
     class_weight: npt.NDArray[np.float64]
     min_validation: int
+    folds_below: int
     streaming_above: int
     seed: int
 
@@ -72,6 +75,7 @@ class TrainingData:
         *,
         class_weight: Literal["none", "balanced"] | Mapping[str, float] = "none",
         min_validation: int,
+        folds_below: int,
         streaming_above: int,
         seed: int,
     ) -> "TrainingData":
@@ -107,6 +111,7 @@ class TrainingData:
             validation=file.rows("validation"),
             class_weight=_class_weights(class_weight, class_names, counts),
             min_validation=min_validation,
+            folds_below=folds_below,
             streaming_above=streaming_above,
             seed=seed,
         )
@@ -142,26 +147,42 @@ class TrainingData:
         """(len(rows),) weight of each row in the loss."""
         return np.asarray(self.class_weight[self.label[rows]])
 
-    @property
-    def selected_by(self) -> SelectedBy:
-        """What settings are chosen on: the validation images, or folds where those are too few."""
-        counts = np.bincount(self.label[self.validation], minlength=self.n_classes)
-        return "validation" if counts.min() >= self.min_validation else "cross-validation"
-
     @cached_property
-    def folds(self) -> tuple[Fold, ...]:
-        """What settings are chosen on; one fold where there are enough validation images.
+    def validation_suffices(self) -> bool:
+        """Whether every class has `min_validation` validation images."""
+        counts = np.bincount(self.label[self.validation], minlength=self.n_classes)
+        return bool(counts.min() >= self.min_validation)
+
+    def selected_by(self, *, cheap: bool) -> SelectedBy:
+        """Return what settings are chosen on: the validation images, or folds.
+
+        A few hundred validation images tell neighbouring settings apart by luck; folds of
+        training and validation images together are several times as many.
+
+        Args:
+            cheap: Whether the head takes a moment to fit, so that folds cost little.
+        """
+        wanted = self.folds_below if cheap else 0
+        if self.validation_suffices and len(self.validation) >= wanted:
+            return "validation"
+        return "cross-validation"
+
+    def folds(self, *, cheap: bool) -> tuple[Fold, ...]:
+        """Return what settings are chosen on; one fold where the validation images suffice.
 
         Cross-validation covers training and validation images; each is held out once, with its
         group, and its views leave the training side with it.
+
+        Args:
+            cheap: As for `selected_by`.
         """
-        if self.selected_by == "validation":
+        if self.selected_by(cheap=cheap) == "validation":
             return (Fold(self.train, self.validation),)
         rows = self.everything
-        images = rows[self.view[rows] == 0]
+        is_image = self.view[rows] == 0
+        images = rows[is_image]
         fold_of_unit = _stratified_folds(self.label[images], self.unit[images], FOLDS, self.seed)
         fold_of = np.array([fold_of_unit[unit] for unit in self.unit[rows]])
-        is_image = self.view[rows] == 0
         return tuple(
             Fold(rows[fold_of != index], rows[(fold_of == index) & is_image])
             for index in range(max(fold_of_unit.values()) + 1)

@@ -10,8 +10,8 @@ import numpy.typing as npt
 
 from pipeline.files import atomic_write
 from pipeline.heads.data import Rows, TrainingData
-from pipeline.heads.descent import weighted_mean
 from pipeline.heads.matrix import Matrix, block_rows, pooled
+from pipeline.heads.moments import weighted_mean
 from pipeline.heads.prototype import directions
 from pipeline.heads.selection import Candidate, PathHead
 from pipeline.options import KnnOptions
@@ -140,7 +140,7 @@ class KnnHead(PathHead):
     _model: Neighbours
 
     def _settings(self, data: TrainingData) -> tuple[float | None, ...]:
-        most = min(len(fold.train) for fold in data.folds)
+        most = min(len(fold.train) for fold in data.folds(cheap=True))
         wanted = self.options.neighbors
         if wanted != "auto":
             return (min(wanted, most),)

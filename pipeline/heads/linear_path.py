@@ -8,9 +8,11 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.heads.data import Rows, TrainingData
-from pipeline.heads.descent import Loss, descend, moments
+from pipeline.heads.descent import descend
 from pipeline.heads.linear import Linear
+from pipeline.heads.losses import Loss
 from pipeline.heads.matrix import Matrix
+from pipeline.heads.moments import moments
 from pipeline.heads.selection import Candidate, PathHead
 
 
@@ -50,7 +52,7 @@ class DescentHead(LinearHead):
     scaled: ClassVar[bool]
 
     @abstractmethod
-    def _penalty(self, setting: float) -> float:
+    def _penalty(self, setting: float, n_classes: int) -> float:
         """Return the factor of |W|^2 / 2 beside the summed loss."""
 
     def _path(
@@ -67,7 +69,7 @@ class DescentHead(LinearHead):
             weights,
             measured,
             self.loss,
-            [self._penalty(value) for value in values],
+            [self._penalty(value, data.n_classes) for value in values],
             data.n_classes,
         )
         for value, model in zip(values, models, strict=True):

@@ -1,7 +1,7 @@
 """Linear support vector classification on standardised features."""
 
-from pipeline.heads.descent import SquaredHinge
 from pipeline.heads.linear_path import DescentHead
+from pipeline.heads.losses import SquaredHinge
 from pipeline.options import LinearSVCOptions
 
 C_GRID = tuple(float(10 ** (-7 + 0.5 * step)) for step in range(19))
@@ -24,5 +24,5 @@ class LinearSVCHead(DescentHead):
     loss = SquaredHinge()
     scaled = True
 
-    def _penalty(self, setting: float) -> float:
+    def _penalty(self, setting: float, n_classes: int) -> float:
         return 1 / setting

@@ -1,7 +1,7 @@
 """Multinomial logistic regression over the whole path of L2 penalties: the linear probe."""
 
-from pipeline.heads.descent import CrossEntropy
 from pipeline.heads.linear_path import DescentHead
+from pipeline.heads.losses import CrossEntropy
 from pipeline.options import LogisticOptions
 
 L2_PATH = tuple(float(10 ** (5 - 0.25 * step)) for step in range(45))
@@ -12,7 +12,7 @@ Source: Kornblith et al., Do Better ImageNet Models Transfer Better?, CVPR 2019,
 
 
 class LogisticHead(DescentHead):
-    """Minimises the summed cross-entropy + l2 / 2 |W|^2; scikit-learn's C is 1 / l2."""
+    """Minimises the summed cross-entropy + l2 / 2 |W|^2: scikit-learn's C is 1 / l2."""
 
     kind = "logistic"
     options_type = LogisticOptions
@@ -21,5 +21,6 @@ class LogisticHead(DescentHead):
     loss = CrossEntropy()
     scaled = False
 
-    def _penalty(self, setting: float) -> float:
-        return setting
+    def _penalty(self, setting: float, n_classes: int) -> float:
+        # Two classes have one weight vector w, told here by w / 2 and -w / 2: |w|^2 / 2 together.
+        return 2 * setting if n_classes == 2 else setting

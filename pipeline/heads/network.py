@@ -44,7 +44,9 @@ class NetworkHead(Head):
     def fit(self, data: TrainingData, *, refit: bool = False) -> FitReport:
         """See `Head.fit`."""
         logits, histories, best_epochs = [], [], []
-        for fold in data.folds:
+        folds = data.folds(cheap=False)
+        selected_by = data.selected_by(cheap=False)
+        for fold in folds:
             history = self._train(data, fold.train, fold.held_out, self.options.epochs)
             histories.append(history)
             best_epochs.append(1 + int(np.argmin([e["validation_loss"] for e in history])))
@@ -52,9 +54,9 @@ class NetworkHead(Head):
         epochs = int(np.median(best_epochs))
         if refit:
             self._train(data, data.everything, None, epochs)
-        elif data.selected_by == "cross-validation":
+        elif selected_by == "cross-validation":
             self._train(data, data.train, None, epochs)
-        held_out = np.concatenate([fold.held_out for fold in data.folds])
+        held_out = np.concatenate([fold.held_out for fold in folds])
         stacked = np.concatenate(logits)
         history = _mean_history(histories)
         self._card = HeadCard(
@@ -64,7 +66,7 @@ class NetworkHead(Head):
             identity=data.header.identity,
             feature_shape=data.header.feature_shape,
             data_digest=data.digest,
-            selected_by=data.selected_by,
+            selected_by=selected_by,
             setting={"epochs": epochs},
             curve=[
                 {

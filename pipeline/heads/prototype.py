@@ -7,8 +7,8 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.heads.data import Rows, TrainingData
-from pipeline.heads.descent import weighted_mean
 from pipeline.heads.matrix import Matrix, pooled
+from pipeline.heads.moments import weighted_mean
 from pipeline.heads.selection import Candidate, PathHead
 from pipeline.options import PrototypeOptions
 

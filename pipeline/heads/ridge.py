@@ -5,10 +5,10 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from pipeline.heads.data import Rows, TrainingData
-from pipeline.heads.descent import decompose, weighted_mean
 from pipeline.heads.linear import Linear
 from pipeline.heads.linear_path import LinearHead, linear_logits
 from pipeline.heads.matrix import Matrix
+from pipeline.heads.moments import decompose, weighted_mean
 from pipeline.heads.selection import Candidate
 from pipeline.options import RidgeOptions
 

@@ -136,13 +136,14 @@ class PathHead(Head):
         """See `Head.fit`."""
         self._announce(data)
         settings = self._settings(data)
-        folds = data.folds
+        folds = data.folds(cheap=True)
+        selected_by = data.selected_by(cheap=True)
         paths = [self._path(data, fold.train, fold.held_out, settings) for fold in folds]
         held_out = np.concatenate([fold.held_out for fold in folds])
         choice = choose(paths, data.label[held_out], self.setting_name, self.patience)
         if refit:
             self._model = self._fit_at(data, data.everything, choice.setting)
-        elif data.selected_by == "validation":
+        elif selected_by == "validation":
             (self._model,) = choice.models
         else:
             self._model = self._fit_at(data, data.train, choice.setting)
@@ -153,7 +154,7 @@ class PathHead(Head):
             identity=data.header.identity,
             feature_shape=data.header.feature_shape,
             data_digest=data.digest,
-            selected_by=data.selected_by,
+            selected_by=selected_by,
             setting={} if choice.setting is None else {self.setting_name: choice.setting},
             curve=choice.curve,
             temperature=choice.temperature,

@@ -1,6 +1,7 @@
 """Read features, manifest and heads, write the test scores and the curves behind them."""
 
 from collections.abc import Mapping, Sequence
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -99,24 +100,25 @@ def _select(
 ) -> dict[str, Any]:
     """Name the head with most held-out images right, of equals the one with the lower log loss.
 
+    Heads are compared on the images that every one of them has held out.
+
     Raises:
-        InputError: the heads were chosen on different images.
+        InputError: there is no such image.
     """
-    (first_name, first), *others = held_out.items()
-    for name, one in others:
-        if not np.array_equal(one.image, first.image):
-            raise InputError(
-                f"models/{name}: chosen on other validation images than models/{first_name}; "
-                "run `dvc repro` to train both on the present split"
-            )
-    labels = manifest.labels[first.image]
+    common = reduce(np.intersect1d, [one.image for one in held_out.values()])
+    if not len(common):
+        raise InputError(
+            f"{', '.join(held_out)}: these heads have no validation image in common; "
+            "run `dvc repro` to train them on the present split"
+        )
+    labels = manifest.labels[common]
+    probabilities = {name: one.of(common) for name, one in held_out.items()}
     right = {
-        name: (one.probabilities.argmax(axis=1) == labels).astype(np.float64)
-        for name, one in held_out.items()
+        name: (values.argmax(axis=1) == labels).astype(np.float64)
+        for name, values in probabilities.items()
     }
     order = sorted(
-        held_out,
-        key=lambda name: (-right[name].sum(), log_loss(labels, held_out[name].probabilities)),
+        held_out, key=lambda name: (-right[name].sum(), log_loss(labels, probabilities[name]))
     )
     best = order[0]
     result: dict[str, Any] = {"head": best, "validation_accuracy": float(right[best].mean())}
@@ -125,7 +127,7 @@ def _select(
         if options.bootstrap:
             low, high = paired_interval(
                 right[best] - right[order[1]],
-                manifest.groups[first.image],
+                manifest.groups[common],
                 resamples=options.bootstrap,
                 seed=options.seed,
             )

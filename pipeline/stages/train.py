@@ -69,6 +69,7 @@ def run(name: str, file: FeatureFile, options: TrainOptions, outputs: Outputs) -
             file,
             class_weight=options.class_weight,
             min_validation=options.min_validation,
+            folds_below=options.folds_below,
             streaming_above=options.streaming_above,
             seed=seed,
         )
@@ -93,6 +94,9 @@ def run(name: str, file: FeatureFile, options: TrainOptions, outputs: Outputs) -
 def _scores(head: Head, report: FitReport, data: TrainingData) -> dict[str, Any]:
     rows, card = data.train_images, head.card
     logits = head.predict_logits(data.features, rows)
+    # Folds hold out training images too; scores of validation images compare across heads.
+    judged = np.isin(report.held_out, data.validation) | (not data.validation_suffices)
+    held_out = report.logits[judged]
     return {
         "setting": card.setting,
         "selected_by": card.selected_by,
@@ -100,10 +104,10 @@ def _scores(head: Head, report: FitReport, data: TrainingData) -> dict[str, Any]
         "parameters": card.parameters,
         "train": scores(data.label[rows], softmax(logits, card.temperature), card.class_names),
         "validation": scores(
-            data.label[report.held_out],
-            softmax(report.logits, card.temperature),
+            data.label[report.held_out[judged]],
+            softmax(held_out, card.temperature),
             card.class_names,
-            uncalibrated=softmax(report.logits),
+            uncalibrated=softmax(held_out),
         ),
     }
 

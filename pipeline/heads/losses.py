@@ -1,0 +1,92 @@
+"""Convex losses of linear classifiers: value, derivative and curvature of a block of logits."""
+
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.floating[Any]]
+
+
+class Loss(Protocol):
+    """A convex loss of logits.
+
+    Attributes:
+        penalised_intercept: Whether the penalty covers the intercept too.
+        first_curvature: Mean second derivative with respect to a logit, at logits of 0.
+    """
+
+    penalised_intercept: bool
+
+    def first_curvature(self, n_classes: int) -> float:
+        """Return the mean second derivative with respect to a logit, at logits of 0."""
+        ...
+
+    def __call__(
+        self, logits: Floats, labels: npt.NDArray[np.int64], weights: Floats
+    ) -> tuple[float, Floats, float]:
+        """Return the loss's sum, its derivative by each logit, and the sum of its curvatures.
+
+        Args:
+            logits: (n, n_classes); may be overwritten.
+            labels: (n,).
+            weights: (n,) what each sample counts.
+        """
+        ...
+
+
+class CrossEntropy:
+    """Softmax cross-entropy: multinomial logistic regression."""
+
+    penalised_intercept = False
+
+    def first_curvature(self, n_classes: int) -> float:
+        """Return p (1 - p) at p = 1 / n_classes."""
+        return (1 - 1 / n_classes) / n_classes
+
+    def __call__(
+        self, logits: Floats, labels: npt.NDArray[np.int64], weights: Floats
+    ) -> tuple[float, Floats, float]:
+        """See `Loss`."""
+        samples = np.arange(len(labels))
+        logits -= logits.max(axis=1, keepdims=True)
+        true = logits[samples, labels]
+        probabilities = np.exp(logits, out=logits)
+        total = probabilities.sum(axis=1)
+        probabilities /= total[:, None]
+        value = float(np.dot(weights, (np.log(total) - true).astype(np.float64)))
+        squares = np.einsum("ij,ij->i", probabilities, probabilities)
+        curvature = float(np.dot(weights, (1 - squares).astype(np.float64)))
+        probabilities[samples, labels] -= 1
+        probabilities *= weights[:, None]
+        return value, probabilities, curvature
+
+
+class SquaredHinge:
+    """One-vs-rest squared hinge, intercept penalised: the problem that LinearSVC solves.
+
+    Source: scikit-learn's `LinearSVC` with its default `intercept_scaling`; Fan et al.,
+        LIBLINEAR, JMLR 9, 2008, problem (4) in its L2-loss form.
+    """
+
+    penalised_intercept = True
+
+    def first_curvature(self, n_classes: int) -> float:
+        """Return the curvature of a margin that is missed."""
+        return 2.0
+
+    def __call__(
+        self, logits: Floats, labels: npt.NDArray[np.int64], weights: Floats
+    ) -> tuple[float, Floats, float]:
+        """See `Loss`."""
+        samples = np.arange(len(labels))
+        # Margin missed: max(0, 1 - f) for the image's own class, max(0, 1 + f) for the others.
+        own = logits[samples, labels]
+        missed = np.maximum(logits + 1, 0, out=logits)
+        missed[samples, labels] = np.maximum(1 - own, 0)
+        per_sample = np.einsum("ij,ij->i", missed, missed)
+        value = float(np.dot(weights, per_sample.astype(np.float64)))
+        curvature = 2.0 * float(np.dot(weights, (missed > 0).sum(axis=1)))
+        missed[samples, labels] *= -1
+        missed *= 2 * weights[:, None]
+        return value, missed, curvature
