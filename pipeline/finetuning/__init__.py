@@ -1,0 +1,1 @@
+"""Fine-tuning: training what lies above a cut, from cached activations where it can."""
