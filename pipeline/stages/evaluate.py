@@ -12,8 +12,9 @@ from pipeline.bootstrap import paired_interval, score_intervals
 from pipeline.errors import InputError
 from pipeline.feature_file import FeatureFile
 from pipeline.files import write_json
+from pipeline.finetuning import card
 from pipeline.heads import load
-from pipeline.heads.base import Head
+from pipeline.heads.base import HeadCard
 from pipeline.manifest import Manifest, read_manifest
 from pipeline.metrics import log_loss, scores
 from pipeline.options import EvaluateOptions
@@ -39,6 +40,7 @@ def run(
     metrics: Path,
     plots: Path,
     outputs: Path,
+    finetuned: Path | None = None,
 ) -> None:
     """Score every head on the test images and name the one that validation chose.
 
@@ -50,6 +52,7 @@ def run(
         metrics: The JSON file to write.
         plots: The folder to fill.
         outputs: The folder for each head's probabilities of the test images.
+        finetuned: Folder of the fine-tuned model, which may hold none.
 
     Raises:
         InputError: there is no test image, or a head was made for other features or images.
@@ -68,30 +71,81 @@ def run(
         head.check_features(file.header, file.path)
         probabilities = head.predict_proba(file.features, rows)
         predictions[name] = Predictions(file.image[rows], probabilities)
-        predictions[name].write(outputs / f"{name}.h5")
         held_out[name] = Predictions.read(folder / HELD_OUT_FILE)
-        content[name] = _scores(head, labels, probabilities, file.group[rows], options)
+        content[name] = _scores(head.card, labels, probabilities, file.group[rows], options)
+    if finetuned is not None and card.is_present(finetuned):
+        tuned, own = _read_finetuned(finetuned, file, rows)
+        start = predictions[tuned.start.name]
+        judged = card.read_predictions(finetuned, "validation")
+        if judged is not None:
+            held_out[card.NAME] = judged
+        predictions[card.NAME] = own
+        content[card.NAME] = {
+            **_scores(tuned.head, labels, own.probabilities, file.group[rows], options),
+            "gain": {
+                "over": tuned.start.name,
+                **_gain(labels, own, start, file.group[rows], options),
+            },
+        }
+    for name, one in predictions.items():
+        one.write(outputs / f"{name}.h5")
     selected = _select(held_out, manifest, options)
     content["selected"] = {**selected, **content[selected["head"]]}
     write_json(metrics, content)
     write_test_plots(plots, manifest, labels, predictions, file.header.class_names)
 
 
+def _read_finetuned(
+    folder: Path, file: FeatureFile, rows: npt.NDArray[np.int64]
+) -> tuple[card.FinetunedCard, Predictions]:
+    """Read what the fine-tuned model said of the test images, `rows`.
+
+    Raises:
+        InputError: it was made from other features, or said nothing of some of these images.
+    """
+    tuned = card.read_finetuned_card(folder)
+    own = card.read_predictions(folder, "test")
+    same = tuned.head.identity.feature_digest == file.header.identity.feature_digest
+    if not same or own is None or not np.array_equal(own.image, file.image[rows]):
+        raise InputError(
+            f"{folder}: expected a model fine-tuned from the features in {file.path}, received one "
+            "from other features or for other test images: run `dvc repro finetune`"
+        )
+    return tuned, own
+
+
+def _gain(
+    labels: npt.NDArray[np.int64],
+    own: Predictions,
+    start: Predictions,
+    groups: npt.NDArray[np.int64],
+    options: EvaluateOptions,
+) -> dict[str, Any]:
+    """Return how much more accurate `own` is than `start`, with its 95 % interval."""
+    right = [one.probabilities.argmax(axis=1) == labels for one in (own, start)]
+    differences = right[0].astype(np.float64) - right[1]
+    result: dict[str, Any] = {"accuracy": float(differences.mean())}
+    if options.bootstrap:
+        result["interval"] = paired_interval(
+            differences, groups, resamples=options.bootstrap, seed=options.seed
+        )
+    return result
+
+
 def _scores(
-    head: Head,
+    known: HeadCard,
     labels: npt.NDArray[np.int64],
     probabilities: npt.NDArray[np.float64],
     groups: npt.NDArray[np.int64],
     options: EvaluateOptions,
 ) -> dict[str, Any]:
-    card = head.card
-    result = scores(labels, probabilities, card.class_names)
+    result = scores(labels, probabilities, known.class_names)
     if options.bootstrap:
         result["intervals"] = score_intervals(
             labels, probabilities, groups, resamples=options.bootstrap, seed=options.seed
         )
-    result["feature_dim"] = int(np.prod(card.feature_shape))
-    result["parameters"] = card.parameters
+    result["feature_dim"] = int(np.prod(known.feature_shape))
+    result["parameters"] = known.parameters
     return result
 
 
@@ -118,7 +172,13 @@ def _select(
         for name, values in probabilities.items()
     }
     order = sorted(
-        held_out, key=lambda name: (-right[name].sum(), log_loss(labels, probabilities[name]))
+        held_out,
+        # A head goes before an equal fine-tuned model, which no cached feature serves.
+        key=lambda name: (
+            -right[name].sum(),
+            name == card.NAME,
+            log_loss(labels, probabilities[name]),
+        ),
     )
     best = order[0]
     result: dict[str, Any] = {"head": best, "validation_accuracy": float(right[best].mean())}
@@ -148,6 +208,7 @@ def main(arguments: Sequence[str]) -> None:
         METRICS,
         PLOTS,
         PREDICTIONS,
+        MODELS / card.NAME,
     )
 
 
