@@ -166,8 +166,8 @@ class HeadPart:
         settings: What was chosen or set, by name.
         scores: By split, then by metric.
         charts: Learning curves, selection path.
-        confusion: (n_classes, n_classes) counts on the test split, rows are true classes; None
-            when no test image exists.
+        confusion: True class, predicted class and number of test images, where there are any;
+            None when it was not evaluated.
         predictions: Of the pictured test images.
     """
 
@@ -176,7 +176,7 @@ class HeadPart:
     settings: dict[str, Any]
     scores: dict[str, dict[str, Score]]
     charts: tuple[Chart, ...] = ()
-    confusion: tuple[tuple[int, ...], ...] | None = None
+    confusion: tuple[tuple[int, int, int], ...] | None = None
     predictions: tuple[Prediction, ...] = ()
 
 

@@ -160,12 +160,11 @@ def _metrics_shown(heads: tuple[HeadPart, ...]) -> list[str]:
 
 
 def _images(head: HeadPart) -> int:
-    return sum(map(sum, head.confusion or ()))
+    return sum(count for _, _, count in head.confusion or ())
 
 
 def _mistakes(head: HeadPart) -> int:
-    right = sum(row[position] for position, row in enumerate(head.confusion or ()))
-    return _images(head) - right
+    return sum(count for true, guess, count in head.confusion or () if true != guess)
 
 
 def _percent(share: float) -> str:

@@ -34,7 +34,9 @@ def head_part(
     if head.predictions is not None and len(head.predictions.image):
         truth = labels[head.predictions.image]
         counts = confusion_matrix(truth, called(head.predictions), n_classes)
-        confusion = tuple(tuple(int(count) for count in row) for row in counts)
+        confusion = tuple(
+            (int(true), int(guess), int(counts[true, guess])) for true, guess in np.argwhere(counts)
+        )
         told = _predictions(head.predictions, labels, album)
     return HeadPart(
         name=head.name,

@@ -75,14 +75,15 @@ return found;
 def write_page(root: Path, names: Sequence[str], **more: Any) -> Path:
     finish_run(root, names, **more)
     with chdir(root):
-        results = read_results(Places(), list(HEADS))
+        places = Places(comparison=Path("plots/comparison.json"))
+        results = read_results(places, list(HEADS))
 
         def maps(images: Sequence[int]) -> np.ndarray:
             return np.stack([spatial(Path(results.manifest.rows[image].path)) for image in images])
 
         options = ReportOptions(seed=0, pictures=600, heat_maps=6, projections=["pca", "tsne"])
         page = root / "index.html"
-        page.write_text(render(collect(Places(), results, options, maps)), encoding="utf-8")
+        page.write_text(render(collect(places, results, options, maps)), encoding="utf-8")
     return page
 
 
@@ -166,7 +167,7 @@ def test_draws_everything_and_asks_nothing_of_the_network(browser: WebDriver, pa
         ]
         assert sections == [
             "overview", "data", "pipeline", "scores", "curves",
-            "confusion", "map", "neighbours", "heat", "about",
+            "confusion", "map", "neighbours", "heat", "comparison", "about",
         ]  # fmt: skip
         broken = (
             "return [...document.images].filter((one) => one.complete && !one.naturalWidth).length"

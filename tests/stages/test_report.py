@@ -13,46 +13,10 @@ from pipeline.errors import InputError
 from pipeline.files import write_json
 from pipeline.manifest import read_manifest
 from pipeline.stages import evaluate, extract, prepare, report, train
+from tests.report_run import COMPARISON
 
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.slow
-
-COMPARISON = {
-    "schema": 1,
-    "test_images": 8,
-    "method": "paired bootstrap",
-    "winner": "big <b>",
-    "candidates": [
-        {
-            "label": label,
-            "experiment": "one",
-            "overrides": {},
-            "head": "ridge",
-            "validation_accuracy": 0.9,
-            "validation_log_loss": 0.3,
-            "accuracy": accuracy,
-            "interval": [accuracy - 0.1, 1.0] if on_front else None,
-            "milliseconds": milliseconds,
-            "multiply_adds": 400_000_000,
-            "parameters": 5_000_000,
-            "megabytes": 18.8,
-            "computed": 40,
-            "seconds": 3.0,
-            "on_front": on_front,
-            "against_winner": standing,
-        }
-        for label, accuracy, milliseconds, on_front, standing in (
-            ("big <b>", 0.95, 12.0, True, "winner"),
-            ("small", 0.9, 3.0, True, "tie"),
-            ("slow", 0.85, 20.0, False, "worse"),
-        )
-    ],
-    "dropped": [
-        {"label": "tiny", "share": 0.1, "validation_accuracy": 0.6, "validation_log_loss": 0.7}
-    ],
-    "failed": ["broken"],
-    "forward_passes": {"computed": 84, "without_budget": 160},
-}
 
 
 @pytest.fixture(scope="module")
@@ -132,8 +96,13 @@ def test_a_second_page_is_the_same_and_runs_no_backbone(
     assert page.read_bytes() == first
 
 
-def test_the_command_writes_the_same_page(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["report", "--output", "other/page.html"]) == 0
+def test_the_command_writes_the_same_page_and_shows_it(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown: list[str] = []
+    monkeypatch.setattr("webbrowser.open", shown.append)
+    assert cli.main(["report", "--output", "other/page.html", "--open"]) == 0
+    assert shown == [Path("other/page.html").resolve().as_uri()]
     assert capsys.readouterr().out.startswith("other/page.html (")
     assert Path("other/page.html").read_bytes() == Path("report/index.html").read_bytes()
 

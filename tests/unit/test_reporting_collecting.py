@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from pipeline.errors import InputError
+from pipeline.manifest import write_manifest
 from pipeline.options import ReportOptions
 from pipeline.predictions import Predictions
 from pipeline.reporting.collecting import collect
@@ -19,8 +20,9 @@ from pipeline.reporting.content import Report
 from pipeline.reporting.picking import Album, drawn_evenly, surest_mistakes
 from pipeline.reporting.rendering import render
 from pipeline.reporting.results import Places, read_results
+from pipeline.reporting.spatial import spatial_maps
 from pipeline.reporting.thumbnails import SIDE, data_uri, thumbnails
-from tests.report_run import HEADS, finish_run, spatial
+from tests.report_run import HEADS, finish_run, spatial, write_features, write_photos
 
 OPTIONS = ReportOptions(seed=0, pictures=600, heat_maps=6, projections=["pca", "tsne"])
 NAMES = ("cat <b>", "고양이", "dog")
@@ -74,9 +76,9 @@ def test_scores_and_intervals_are_those_of_the_metrics(run: Path, report: Report
 
 def test_confusions_and_predictions_agree_with_the_accuracy(report: Report) -> None:
     for head in report.heads:
-        matrix = np.array(head.confusion)
-        assert matrix.sum() == len(head.predictions) == 18
-        assert np.trace(matrix) / 18 == pytest.approx(head.scores["test"]["accuracy"].value)
+        right = sum(count for true, guess, count in head.confusion if true == guess)
+        assert sum(count for _, _, count in head.confusion) == len(head.predictions) == 18
+        assert right / 18 == pytest.approx(head.scores["test"]["accuracy"].value)
         for one in head.predictions:
             assert report.pictures[one.picture].split == "test"
             assert report.pictures[one.picture].label in one.classes
@@ -120,7 +122,7 @@ def test_a_small_page_shows_mistakes_first(run: Path) -> None:
     assert len(small.pictures) == 20
     assert small.map.total == 72
     chosen = next(head for head in small.heads if head.name == small.selected)
-    mistakes = sum(map(sum, chosen.confusion)) - np.trace(chosen.confusion)
+    mistakes = sum(count for true, guess, count in chosen.confusion if true != guess)
     shown = [
         one for one in chosen.predictions if one.classes[0] != small.pictures[one.picture].label
     ]
@@ -151,8 +153,6 @@ def test_after_prepare_alone_the_page_shows_the_data(copy: Path) -> None:
 
 def test_one_image_per_class_makes_a_page(tmp_path: Path) -> None:
     with chdir(tmp_path):
-        from tests.report_run import write_features, write_manifest, write_photos
-
         manifest = write_photos(Path(), ("a", "b"), 1, 0.1)
         write_manifest(Path("data/manifest.csv"), manifest)
         write_features(manifest, Path("features/bottleneck.h5"))
@@ -160,6 +160,22 @@ def test_one_image_per_class_makes_a_page(tmp_path: Path) -> None:
     assert report.data.counts == ((1, 0, 0), (1, 0, 0))
     assert report.map is None
     assert render(report)
+
+
+def test_features_that_are_maps_need_no_backbone(tmp_path: Path) -> None:
+    with chdir(tmp_path):
+        manifest = write_photos(Path(), ("a", "b"), 4, 0.1)
+        write_manifest(Path("data/manifest.csv"), manifest)
+        write_features(manifest, Path("features/bottleneck.h5"), pooling="none")
+        found = spatial_maps(read_results(Places(), []))([5, 2])
+        expected = [spatial(Path(manifest.rows[image].path)) for image in (5, 2)]
+    np.testing.assert_array_equal(found, np.stack(expected))
+
+
+def test_without_features_there_are_no_maps(copy: Path) -> None:
+    (copy / "features/bottleneck.h5").unlink()
+    with chdir(copy):
+        assert spatial_maps(read_results(Places(), []))([0]) is None
 
 
 def test_a_photo_that_has_gone_leaves_the_rest(copy: Path) -> None:

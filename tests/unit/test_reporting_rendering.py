@@ -83,11 +83,9 @@ def report(names: tuple[str, ...] = ("cat", "dog"), **more: Any) -> Report:
 
 def head(name: str, n_classes: int) -> HeadPart:
     score = Score(value=0.75, low=0.5, high=1.0)
-    matrix = tuple(
-        tuple(int(row == column) for column in range(n_classes)) for row in range(n_classes)
-    )
+    cells = tuple((label, label, 1) for label in range(n_classes))
     scores = {"test": {"accuracy": score}, "validation": {"accuracy": Score(value=0.7)}}
-    return HeadPart(name=name, kind="knn", settings={"l2": 0.1}, scores=scores, confusion=matrix)
+    return HeadPart(name=name, kind="knn", settings={"l2": 0.1}, scores=scores, confusion=cells)
 
 
 @pytest.fixture(scope="module")

@@ -176,10 +176,10 @@ function drawComparison() {
   const points = [true, false].map((onFront, index) => {
     const found = all.filter((one) => one.on_front === onFront);
     const told = found.some((one) => one.test.low !== null);
-    return { type: "scatter", mode: "markers+text", name: onFront ? text("comparison.on_front") : text("comparison.candidate"),
+    return { type: "scatter", mode: "markers+text", name: text(onFront ? "comparison.on_front" : "comparison.others"),
       x: found.map((one) => one.milliseconds), y: found.map((one) => one.test.value),
       text: found.map((one) => (one.standing === "winner" ? `<b>${short(one.label)}</b>` : short(one.label))), textposition: "top right", cliponaxis: false,
-      marker: { color: COLOURS[index], symbol: SYMBOLS[index], size: found.map((one) => (one.standing === "winner" ? 15 : 10)) },
+      marker: { opacity: 1, color: COLOURS[index], symbol: SYMBOLS[index], size: found.map((one) => (one.standing === "winner" ? 15 : 10)) },
       error_y: { visible: told, type: "data", symmetric: false, thickness: 1.5, width: 4, color: COLOURS[index],
         array: found.map((one) => (one.test.high ?? one.test.value) - one.test.value), arrayminus: found.map((one) => one.test.value - (one.test.low ?? one.test.value)) },
       hovertemplate: "%{text}: %{y:.1%}, %{x:.2f} ms<extra></extra>" };
@@ -187,7 +187,7 @@ function drawComparison() {
   plot(place, [{ type: "scatter", mode: "lines", x: front.map((one) => one.milliseconds), y: front.map((one) => one.test.value), hoverinfo: "skip", showlegend: false,
     line: { shape: "hv", color: themeColour("--muted"), width: 1.5, dash: "dot" } }, ...points], {
     margin: { r: 90 },
-    xaxis: { title: { text: text("axis.time") }, type: "log", dtick: "D2" },
+    xaxis: { title: { text: text("axis.time") }, type: "log", tickvals: [-2, -1, 0, 1, 2, 3, 4].flatMap((power) => [1, 2, 5].map((digit) => digit * 10 ** power)) },
     yaxis: { title: { text: text("axis.test_accuracy") }, tickformat: ".0%" },
   });
 }

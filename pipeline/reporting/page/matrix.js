@@ -1,5 +1,6 @@
 // The confusion matrix, and what follows from it: mistakes, uncertain hits, scores by class.
 const LARGEST_TABLE = 25;
+const LARGEST_CHART = 200;
 
 function drawHeadChoice(select, names, chosen, act) {
   fill(select, ...names.map((name) => element("option", { value: name, selected: name === chosen },
@@ -16,8 +17,14 @@ function openCell(truth, guess) {
   const ids = currentHead.predictions
     .filter((one) => one.classes[0] === guess && REPORT.pictures[one.picture].label === truth)
     .sort((a, b) => b.probabilities[0] - a.probabilities[0]).map((one) => one.picture);
-  const count = currentHead.confusion[truth][guess];
+  const [, , count] = currentHead.confusion.find((cell) => cell[0] === truth && cell[1] === guess);
   showList(cellTitle(truth, guess, count), ids, count);
+}
+
+function denseMatrix(cells) {
+  const counts = REPORT.class_names.map(() => REPORT.class_names.map(() => 0));
+  for (const [truth, guess, count] of cells) counts[truth][guess] = count;
+  return counts;
 }
 
 function matrixTable(counts) {
@@ -46,17 +53,13 @@ function matrixTable(counts) {
     })));
 }
 
-function confusedPairs(counts) {
-  const pairs = [];
-  counts.forEach((row, truth) => row.forEach((count, guess) => {
-    if (count && truth !== guess) pairs.push([count, truth, guess]);
-  }));
-  return pairs.sort((a, b) => b[0] - a[0]);
+function confusedPairs(cells) {
+  return cells.filter(([truth, guess]) => truth !== guess).sort((a, b) => b[2] - a[2]);
 }
 
 function pairList(pairs) {
   const shown = pairs.slice(0, 20);
-  return element("ol", { class: "confused" }, ...shown.map(([count, truth, guess]) => element("li", {},
+  return element("ol", { class: "confused" }, ...shown.map(([truth, guess, count]) => element("li", {},
     element("button", { type: "button", class: "link", "data-cell": `${truth},${guess}`, on: { click: () => openCell(truth, guess) } },
       cellTitle(truth, guess, count)))));
 }
@@ -64,37 +67,37 @@ function pairList(pairs) {
 function drawMatrix() {
   const place = byId("matrix");
   if (!place || !currentHead) return;
-  const counts = currentHead.confusion;
-  if (!counts) return fill(place, element("p", { class: "note" }, text("matrix.none")));
-  const pairs = confusedPairs(counts);
-  const large = counts.length > LARGEST_TABLE;
+  const pairs = confusedPairs(currentHead.confusion);
+  const n = REPORT.class_names.length;
   const chart = element("div", { id: "chart-matrix", class: "chart square" });
   fill(place,
-    large ? element("figure", {}, chart, element("figcaption", {}, text("matrix.caption")))
-      : element("div", { class: "scroll", tabIndex: 0, role: "region", "aria-label": text("nav.confusion") }, matrixTable(counts)),
-    counts.length > 2 && pairs.length ? element("h3", {}, text("matrix.pairs")) : null,
-    counts.length > 2 && pairs.length ? pairList(pairs) : null);
-  if (large) drawMatrixChart(chart, counts);
+    n <= LARGEST_TABLE ? element("div", { class: "scroll", tabIndex: 0, role: "region", "aria-label": text("nav.confusion") },
+      matrixTable(denseMatrix(currentHead.confusion))) : null,
+    n > LARGEST_TABLE && n <= LARGEST_CHART
+      ? element("figure", {}, chart, element("figcaption", {}, text("matrix.caption"))) : null,
+    n > 2 && pairs.length ? element("h3", {}, text("matrix.pairs")) : null,
+    n > 2 && pairs.length ? pairList(pairs) : null);
+  if (chart.isConnected) drawMatrixChart(chart, denseMatrix(currentHead.confusion));
 }
 
 function drawMistakes() {
-  if (!byId("mistakes") || !currentHead || !currentHead.confusion) return;
-  const counts = currentHead.confusion;
-  const right = counts.reduce((sum, row, index) => sum + row[index], 0);
-  const all = counts.flat().reduce((sum, count) => sum + count, 0);
+  if (!byId("mistakes") || !currentHead) return;
+  const total = confusedPairs(currentHead.confusion).reduce((sum, cell) => sum + cell[2], 0);
   const surest = [...currentHead.predictions].sort((a, b) => b.probabilities[0] - a.probabilities[0]);
-  gallery(byId("mistakes"), surest.filter(isMistake).map((one) => one.picture), { first: 12, total: all - right });
+  gallery(byId("mistakes"), surest.filter(isMistake).map((one) => one.picture), { first: 12, total });
   const hits = surest.filter((one) => !isMistake(one)).reverse().map((one) => one.picture);
-  gallery(byId("hits"), hits.slice(0, 12), {});
+  gallery(byId("hits"), hits.slice(0, 12));
 }
 
 function drawClasses() {
-  if (!byId("class-table") || !currentHead || !currentHead.confusion) return;
-  const counts = currentHead.confusion;
-  const rows = counts.map((row, index) => {
-    const support = row.reduce((sum, count) => sum + count, 0);
-    const guessed = counts.reduce((sum, other) => sum + other[index], 0);
-    const hit = row[index];
+  if (!byId("class-table") || !currentHead) return;
+  const sums = REPORT.class_names.map(() => ({ support: 0, guessed: 0, hit: 0 }));
+  for (const [truth, guess, count] of currentHead.confusion) {
+    sums[truth].support += count;
+    sums[guess].guessed += count;
+    if (truth === guess) sums[truth].hit += count;
+  }
+  const rows = sums.map(({ support, guessed, hit }, index) => {
     return { index, support, recall: support ? hit / support : null, precision: guessed ? hit / guessed : null,
       f1: support + guessed ? 2 * hit / (support + guessed) : null };
   }).filter((row) => row.support).sort((a, b) => a.f1 - b.f1);

@@ -8,7 +8,8 @@ const HEAT = new Map();
 for (const map of REPORT.heat ? REPORT.heat.maps : []) {
   HEAT.set(map.picture, [...(HEAT.get(map.picture) || []), map]);
 }
-let currentHead = HEADS.get(REPORT.selected) || null;
+// The head whose decisions the galleries and the map show.
+let currentHead = HEADS.get(REPORT.selected) || [...HEADS.values()].find((head) => head.confusion) || null;
 let strength = 0.65;
 
 function fileName(path) {
