@@ -146,10 +146,13 @@ class NetworkHead(Head):
         return np.asarray(self.network(features, training=False))
 
     def _save_weights(self, path: Path) -> None:
+        # A model without an optimizer, whose state and running number would be kept too.
+        bare = self.build(self.card.feature_shape, len(self.card.class_names))
+        bare.set_weights(self.network.get_weights())
         with atomic_write(path) as temporary:
             # Keras chooses the format by a double suffix that a temporary name does not keep.
             written = temporary.with_suffix(".weights.h5")
-            self.network.save_weights(written)
+            bare.save_weights(written)
             written.replace(temporary)
 
     def _load_weights(self, path: Path) -> None:

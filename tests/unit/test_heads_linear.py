@@ -48,7 +48,7 @@ def test_logistic_is_logistic_regression(
     data = _data(tmp_path, shape, class_weight="balanced", streaming_above=streaming_above)
     head = _fitted(data, LogisticOptions(kind="logistic", l2=l2))
     features, labels, weights = _xyw(data)
-    theirs = LogisticRegression(C=1 / l2, tol=1e-9, max_iter=20_000)
+    theirs = LogisticRegression(C=1 / l2, solver="newton-cholesky", tol=1e-10)
     theirs.fit(features, labels, sample_weight=weights)
     found = softmax(head.logits(data.features))
     expected = theirs.predict_proba(np.asarray(data.features, np.float64))
