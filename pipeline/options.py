@@ -31,6 +31,8 @@ RESERVED_NAMES = frozenset(
         "selected",
         "timing",
         "novelty",
+        "comparison",
+        "novelty",
     }
 )
 

@@ -1,5 +1,6 @@
 """Read features, manifest and heads, write the test scores and the curves behind them."""
 
+import tempfile
 from collections.abc import Mapping, Sequence
 from functools import reduce
 from pathlib import Path
@@ -9,15 +10,17 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.bootstrap import paired_interval, score_intervals
+from pipeline.bottleneck import recover
 from pipeline.errors import InputError
-from pipeline.feature_file import FeatureFile
+from pipeline.extraction import Request, extract
+from pipeline.feature_file import Columns, FeatureFile
 from pipeline.files import write_json
 from pipeline.finetuning import card
 from pipeline.heads import load
-from pipeline.heads.base import HeadCard
+from pipeline.heads.base import Head, HeadCard
 from pipeline.manifest import Manifest, read_manifest
 from pipeline.metrics import log_loss, scores
-from pipeline.options import EvaluateOptions
+from pipeline.options import AugmentOptions, EvaluateOptions
 from pipeline.params import load_params
 from pipeline.plots import write_test_plots
 from pipeline.predictions import Predictions
@@ -41,6 +44,7 @@ def run(
     plots: Path,
     outputs: Path,
     finetuned: Path | None = None,
+    recipe: AugmentOptions | None = None,
 ) -> None:
     """Score every head on the test images and name the one that validation chose.
 
@@ -53,6 +57,8 @@ def run(
         plots: The folder to fill.
         outputs: The folder for each head's probabilities of the test images.
         finetuned: Folder of the fine-tuned model, which may hold none.
+        recipe: What makes the test-time views; needed if `options.views` asks for any. The heads'
+            probabilities are averaged over them; the fine-tuned model sees the image itself.
 
     Raises:
         InputError: there is no test image, or a head was made for other features or images.
@@ -66,13 +72,20 @@ def run(
     content: dict[str, Any] = {}
     predictions: dict[str, Predictions] = {}
     held_out: dict[str, Predictions] = {}
-    for name, folder in models.items():
-        head = load(folder)
+    heads = {name: load(folder) for name, folder in models.items()}
+    for head in heads.values():
         head.check_features(file.header, file.path)
-        probabilities = head.predict_proba(file.features, rows)
-        predictions[name] = Predictions(file.image[rows], probabilities)
-        held_out[name] = Predictions.read(folder / HELD_OUT_FILE)
-        content[name] = _scores(head.card, labels, probabilities, file.group[rows], options)
+    probabilities = {name: head.predict_proba(file.features, rows) for name, head in heads.items()}
+    if options.views and recipe is not None:
+        of_views = _predict_views(heads, file, rows, manifest, options.views, recipe)
+        probabilities = {
+            name: (own + of_views[name].sum(axis=1)) / (1 + options.views)
+            for name, own in probabilities.items()
+        }
+    for name, own in probabilities.items():
+        predictions[name] = Predictions(file.image[rows], own)
+        held_out[name] = Predictions.read(models[name] / HELD_OUT_FILE)
+        content[name] = _scores(heads[name].card, labels, own, file.group[rows], options)
     if finetuned is not None and card.is_present(finetuned):
         tuned, own = _read_finetuned(finetuned, file, rows)
         start = predictions[tuned.start.name]
@@ -93,6 +106,45 @@ def run(
     content["selected"] = {**selected, **content[selected["head"]]}
     write_json(metrics, content)
     write_test_plots(plots, manifest, labels, predictions, file.header.class_names)
+
+
+def _predict_views(
+    heads: Mapping[str, Head],
+    file: FeatureFile,
+    rows: npt.NDArray[np.int64],
+    manifest: Manifest,
+    views: int,
+    recipe: AugmentOptions,
+) -> dict[str, npt.NDArray[np.float64]]:
+    """Return each head's probabilities of augmented views, (n_rows, views, n_classes).
+
+    The views' features come from the feature store, and are computed where it lacks them.
+    """
+    images = np.repeat(file.image[rows], views)
+    numbers = np.tile(np.arange(1, views + 1, dtype=np.int32), len(rows))
+    chosen = [manifest.rows[image] for image in images]
+    requests = [
+        Request(row.path, row.sha256, int(view)) for row, view in zip(chosen, numbers, strict=True)
+    ]
+    columns = Columns(
+        label=np.repeat(file.label[rows], views),
+        split=np.repeat(file.split[rows], views),
+        sha256=np.repeat(file.sha256[rows], views),
+        view=numbers,
+        group=np.repeat(file.group[rows], views),
+        image=images,
+    )
+    extraction = extract(recover(file.header.identity), requests, recipe=recipe)
+    # In a file rather than in memory, since there may be many test images.
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "views.h5")
+        extraction.write(path, file.header.class_names, columns)
+        features = FeatureFile.open(path).features
+        every = np.arange(len(requests))
+        return {
+            name: head.predict_proba(features, every).reshape(len(rows), views, -1)
+            for name, head in heads.items()
+        }
 
 
 def _read_finetuned(
@@ -209,6 +261,7 @@ def main(arguments: Sequence[str]) -> None:
         PLOTS,
         PREDICTIONS,
         MODELS / card.NAME,
+        params.extract.augment,
     )
 
 
