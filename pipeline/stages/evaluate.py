@@ -79,13 +79,13 @@ def run(
     if options.views and recipe is not None:
         of_views = _predict_views(heads, file, rows, manifest, options.views, recipe)
         probabilities = {
-            name: (own + of_views[name].sum(axis=1)) / (1 + options.views)
-            for name, own in probabilities.items()
+            name: (of_image + of_views[name].sum(axis=1)) / (1 + options.views)
+            for name, of_image in probabilities.items()
         }
-    for name, own in probabilities.items():
-        predictions[name] = Predictions(file.image[rows], own)
+    for name, head in heads.items():
+        predictions[name] = Predictions(file.image[rows], probabilities[name])
         held_out[name] = Predictions.read(models[name] / HELD_OUT_FILE)
-        content[name] = _scores(heads[name].card, labels, own, file.group[rows], options)
+        content[name] = _scores(head.card, labels, probabilities[name], file.group[rows], options)
     if finetuned is not None and card.is_present(finetuned):
         tuned, own = _read_finetuned(finetuned, file, rows)
         start = predictions[tuned.start.name]
