@@ -27,6 +27,7 @@ RESERVED_NAMES = frozenset(
         "test",
         "finetune",
         "finetuned",
+        "leaks",
         "pretrained",
         "selected",
         "timing",
@@ -273,6 +274,14 @@ class ReportOptions(Section):
     projections: Annotated[list[Projection], Field(min_length=1)]
 
 
+class PretrainAugmentOptions(AugmentOptions):
+    """The recipe of the views that pretraining sees, new ones in each epoch."""
+
+    # Their number is that of the epochs, their seed the run's.
+    views: Literal[0] = 0
+    seed: Literal[0] = 0
+
+
 class PretrainOptions(Section):
     """One pretraining run on a source data set."""
 
@@ -284,6 +293,7 @@ class PretrainOptions(Section):
         Literal["auto"] | Side | Annotated[list[Side], Field(min_length=2, max_length=2)]
     ) = "auto"
     validation: Share = 0.2
+    augment: PretrainAugmentOptions = PretrainAugmentOptions()
     erase: Share = 0.5
     seed: Seed
     learning_rate: Positive = 1e-3

@@ -6,14 +6,13 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from ruamel.yaml import YAML
 
 from pipeline.feature_file import Columns, FeatureFile, Header, write_feature_file
 from pipeline.files import sha256_of, write_json
 from pipeline.identity import FeatureIdentity, digest_of
 from pipeline.images import decode
 from pipeline.manifest import Manifest, ManifestRow, write_manifest, write_table
-from pipeline.options import TrainOptions
-from pipeline.params import load_params
 from pipeline.stages import evaluate, train
 
 ROOT = Path(__file__).parents[1]
@@ -124,9 +123,13 @@ def write_features(manifest: Manifest, path: Path, *, pooling: str = "avg") -> F
     return FeatureFile.open(path)
 
 
-def train_options(heads: dict[str, dict]) -> TrainOptions:
-    shipped = load_params(ROOT / "params.yaml").train.model_dump()
-    return TrainOptions.model_validate(shipped | {"min_validation": 1, "heads": heads})
+def write_params(heads: dict[str, dict]) -> None:
+    """Write params.yaml: the one of the project, with these heads and fewer resamples."""
+    yaml = YAML()
+    params = yaml.load(ROOT / "params.yaml")
+    params["train"] |= {"heads": heads, "min_validation": 1}
+    params["evaluate"] |= {"bootstrap": 50}
+    yaml.dump(params, Path("params.yaml"))
 
 
 def finish_run(
@@ -150,16 +153,8 @@ def finish_run(
         )
         write_json(Path("plots/comparison.json"), COMPARISON)
         write_json(Path("metrics/extract.json"), {"computed": 5, "reused": len(manifest) - 5})
-        file = write_features(manifest, Path("features/bottleneck.h5"), pooling=pooling)
-        options = train_options(heads)
+        write_features(manifest, Path("features/bottleneck.h5"), pooling=pooling)
+        write_params(heads)
         for name in heads:
-            train.run(name, file, options, train.Outputs.of(name))
-        evaluate.run(
-            file,
-            manifest,
-            {name: Path("models") / name for name in heads},
-            load_params(ROOT / "params.yaml").evaluate.model_copy(update={"bootstrap": 50}),
-            Path("metrics/test.json"),
-            Path("plots/test"),
-            Path("predictions"),
-        )
+            train.main([name])
+        evaluate.main([])

@@ -9,17 +9,9 @@ import numpy.typing as npt
 from pipeline.heads.data import Rows, TrainingData
 from pipeline.heads.matrix import Matrix, pooled
 from pipeline.heads.moments import weighted_mean
+from pipeline.heads.neighbours import directions
 from pipeline.heads.selection import Candidate, PathHead
 from pipeline.options import PrototypeOptions
-
-
-def directions(
-    features: npt.NDArray[np.float32], mean: npt.NDArray[np.float32]
-) -> npt.NDArray[np.float32]:
-    """Centre features (n_samples, n_columns) and scale every row to length 1."""
-    centred = features - mean
-    centred /= np.maximum(np.linalg.norm(centred, axis=1, keepdims=True), 1e-12)
-    return centred
 
 
 @dataclass(frozen=True, slots=True)

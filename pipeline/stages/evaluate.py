@@ -2,37 +2,58 @@
 
 import tempfile
 from collections.abc import Mapping, Sequence
-from functools import reduce
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.bootstrap import paired_interval, score_intervals
+from pipeline.bootstrap import score_intervals
 from pipeline.bottleneck import recover
+from pipeline.duplicates import write_leaks
 from pipeline.errors import InputError
 from pipeline.extraction import Request, extract
 from pipeline.feature_file import Columns, FeatureFile
+from pipeline.feature_leaks import find_feature_leaks, leaked_images, read_leaks
 from pipeline.files import write_json
 from pipeline.finetuning import card
 from pipeline.heads import load
 from pipeline.heads.base import Head, HeadCard
 from pipeline.manifest import Manifest, read_manifest
-from pipeline.metrics import log_loss, scores
+from pipeline.metrics import scores
 from pipeline.options import AugmentOptions, EvaluateOptions
 from pipeline.params import load_params
 from pipeline.plots import write_test_plots
 from pipeline.predictions import Predictions
 from pipeline.stages import exit_with
+from pipeline.winner import gain, select
 
 FEATURES = Path("features/bottleneck.h5")
 MANIFEST = Path("data/manifest.csv")
 MODELS = Path("models")
-METRICS = Path("metrics/test.json")
-PLOTS = Path("plots/test")
-PREDICTIONS = Path("predictions")
+LEAKS = Path("data/leaks.csv")
 HELD_OUT_FILE = "held_out.h5"
+
+_HEADLINES = ("accuracy", "balanced_accuracy", "macro_f1", "log_loss")
+
+
+@dataclass(frozen=True, slots=True)
+class Outputs:
+    """Where the results go.
+
+    Attributes:
+        metrics: The scores.
+        plots: Folder of the curves.
+        predictions: Folder of each model's probabilities of the test images.
+        leaks: Test images that features show to be copies; those that hashes show are listed by
+            `prepare` in data/leaks.csv.
+    """
+
+    metrics: Path = Path("metrics/test.json")
+    plots: Path = Path("plots/test")
+    predictions: Path = Path("predictions")
+    leaks: Path = Path("data/feature_leaks.csv")
 
 
 def run(
@@ -40,9 +61,9 @@ def run(
     manifest: Manifest,
     models: Mapping[str, Path],
     options: EvaluateOptions,
-    metrics: Path,
-    plots: Path,
-    outputs: Path,
+    outputs: Outputs,
+    *,
+    known_leaks: Path | None = None,
     finetuned: Path | None = None,
     recipe: AugmentOptions | None = None,
 ) -> None:
@@ -53,9 +74,8 @@ def run(
         manifest: Their images.
         models: Folder of each head by name.
         options: The section `evaluate`.
-        metrics: The JSON file to write.
-        plots: The folder to fill.
-        outputs: The folder for each head's probabilities of the test images.
+        outputs: Where the results go.
+        known_leaks: Copies that `prepare` left in two splits, data/leaks.csv.
         finetuned: Folder of the fine-tuned model, which may hold none.
         recipe: What makes the test-time views; needed if `options.views` asks for any. The heads'
             probabilities are averaged over them; the fine-tuned model sees the image itself.
@@ -69,9 +89,10 @@ def run(
             f"{file.path}: expected test images, received none: raise prepare.test in params.yaml"
         )
     labels = file.label[rows]
-    content: dict[str, Any] = {}
+    groups = file.group[rows]
     predictions: dict[str, Predictions] = {}
     held_out: dict[str, Predictions] = {}
+    cards: dict[str, HeadCard] = {}
     heads = {name: load(folder) for name, folder in models.items()}
     for head in heads.values():
         head.check_features(file.header, file.path)
@@ -79,33 +100,72 @@ def run(
     if options.views and recipe is not None:
         of_views = _predict_views(heads, file, rows, manifest, options.views, recipe)
         probabilities = {
-            name: (of_image + of_views[name].sum(axis=1)) / (1 + options.views)
-            for name, of_image in probabilities.items()
+            name: (own + of_views[name].sum(axis=1)) / (1 + options.views)
+            for name, own in probabilities.items()
         }
-    for name, head in heads.items():
-        predictions[name] = Predictions(file.image[rows], probabilities[name])
+    for name, own in probabilities.items():
+        cards[name] = heads[name].card
+        predictions[name] = Predictions(file.image[rows], own)
         held_out[name] = Predictions.read(models[name] / HELD_OUT_FILE)
-        content[name] = _scores(head.card, labels, probabilities[name], file.group[rows], options)
+    gains = {}
     if finetuned is not None and card.is_present(finetuned):
-        tuned, own = _read_finetuned(finetuned, file, rows)
-        start = predictions[tuned.start.name]
+        tuned, told = _read_finetuned(finetuned, file, rows)
+        cards[card.NAME] = tuned.head
+        predictions[card.NAME] = told
         judged = card.read_predictions(finetuned, "validation")
         if judged is not None:
             held_out[card.NAME] = judged
-        predictions[card.NAME] = own
-        content[card.NAME] = {
-            **_scores(tuned.head, labels, own.probabilities, file.group[rows], options),
-            "gain": {
-                "over": tuned.start.name,
-                **_gain(labels, own, start, file.group[rows], options),
-            },
-        }
+        start = probabilities[tuned.start.name]
+        gained = gain(
+            labels,
+            told.probabilities,
+            start,
+            groups,
+            resamples=options.bootstrap,
+            seed=options.seed,
+        )
+        gains[card.NAME] = {"over": tuned.start.name, **gained}
+
+    leaks, clean = _audit(file, manifest, rows, known_leaks, outputs.leaks)
+    content: dict[str, Any] = {}
     for name, one in predictions.items():
-        one.write(outputs / f"{name}.h5")
-    selected = _select(held_out, manifest, options)
+        content[name] = _scores(cards[name], labels, one.probabilities, groups, clean, options)
+        if name in gains:
+            content[name]["gain"] = gains[name]
+        one.write(outputs.predictions / f"{name}.h5")
+    selected = select(
+        held_out, manifest, last=card.NAME, resamples=options.bootstrap, seed=options.seed
+    )
     content["selected"] = {**selected, **content[selected["head"]]}
-    write_json(metrics, content)
-    write_test_plots(plots, manifest, labels, predictions, file.header.class_names)
+    content["leaks"] = leaks
+    write_json(outputs.metrics, content)
+    write_test_plots(outputs.plots, manifest, labels, predictions, file.header.class_names)
+
+
+def _audit(
+    file: FeatureFile,
+    manifest: Manifest,
+    rows: npt.NDArray[np.int64],
+    known_leaks: Path | None,
+    found_leaks: Path,
+) -> tuple[dict[str, int], npt.NDArray[np.bool_]]:
+    """List the leaks that features show; return counts, and which test rows have no copy."""
+    by_hash = read_leaks(known_leaks) if known_leaks is not None else []
+    listed = {(leak.path, leak.other_path) for leak in by_hash}
+    by_features = [
+        leak
+        for leak in find_feature_leaks(file, manifest)
+        if (leak.path, leak.other_path) not in listed
+    ]
+    write_leaks(found_leaks, by_features)
+    hashed, seen = leaked_images(by_hash, manifest), leaked_images(by_features, manifest)
+    leaked = np.isin(file.image[rows], np.union1d(hashed, seen))
+    counts = {
+        "test_images": int(leaked.sum()),
+        "by_hash": len(hashed),
+        "by_features": len(seen),
+    }
+    return counts, ~leaked
 
 
 def _predict_views(
@@ -166,85 +226,26 @@ def _read_finetuned(
     return tuned, own
 
 
-def _gain(
-    labels: npt.NDArray[np.int64],
-    own: Predictions,
-    start: Predictions,
-    groups: npt.NDArray[np.int64],
-    options: EvaluateOptions,
-) -> dict[str, Any]:
-    """Return how much more accurate `own` is than `start`, with its 95 % interval."""
-    right = [one.probabilities.argmax(axis=1) == labels for one in (own, start)]
-    differences = right[0].astype(np.float64) - right[1]
-    result: dict[str, Any] = {"accuracy": float(differences.mean())}
-    if options.bootstrap:
-        result["interval"] = paired_interval(
-            differences, groups, resamples=options.bootstrap, seed=options.seed
-        )
-    return result
-
-
 def _scores(
     known: HeadCard,
     labels: npt.NDArray[np.int64],
     probabilities: npt.NDArray[np.float64],
     groups: npt.NDArray[np.int64],
+    clean: npt.NDArray[np.bool_],
     options: EvaluateOptions,
 ) -> dict[str, Any]:
+    """Score all test images, and once more those without a copy in another split."""
     result = scores(labels, probabilities, known.class_names)
     if options.bootstrap:
         result["intervals"] = score_intervals(
             labels, probabilities, groups, resamples=options.bootstrap, seed=options.seed
         )
+    without = scores(labels[clean], probabilities[clean], known.class_names) if clean.any() else {}
+    result["without_leaks"] = {
+        name: without[name] for name in ("images", *_HEADLINES) if name in without
+    }
     result["feature_dim"] = int(np.prod(known.feature_shape))
     result["parameters"] = known.parameters
-    return result
-
-
-def _select(
-    held_out: Mapping[str, Predictions], manifest: Manifest, options: EvaluateOptions
-) -> dict[str, Any]:
-    """Name the head with most held-out images right, of equals the one with the lower log loss.
-
-    Heads are compared on the images that every one of them has held out.
-
-    Raises:
-        InputError: there is no such image.
-    """
-    common = reduce(np.intersect1d, [one.image for one in held_out.values()])
-    if not len(common):
-        raise InputError(
-            f"{', '.join(held_out)}: these heads have no validation image in common; "
-            "run `dvc repro` to train them on the present split"
-        )
-    labels = manifest.labels[common]
-    probabilities = {name: one.of(common) for name, one in held_out.items()}
-    right = {
-        name: (values.argmax(axis=1) == labels).astype(np.float64)
-        for name, values in probabilities.items()
-    }
-    order = sorted(
-        held_out,
-        # A head goes before an equal fine-tuned model, which no cached feature serves.
-        key=lambda name: (
-            -right[name].sum(),
-            name == card.NAME,
-            log_loss(labels, probabilities[name]),
-        ),
-    )
-    best = order[0]
-    result: dict[str, Any] = {"head": best, "validation_accuracy": float(right[best].mean())}
-    if len(order) > 1:
-        result["runner_up"] = order[1]
-        if options.bootstrap:
-            low, high = paired_interval(
-                right[best] - right[order[1]],
-                manifest.groups[common],
-                resamples=options.bootstrap,
-                seed=options.seed,
-            )
-            result["tie"] = low <= 0 <= high
-            result["lead_interval"] = [low, high]
     return result
 
 
@@ -257,11 +258,10 @@ def main(arguments: Sequence[str]) -> None:
         read_manifest(MANIFEST),
         models,
         params.evaluate,
-        METRICS,
-        PLOTS,
-        PREDICTIONS,
-        MODELS / card.NAME,
-        params.extract.augment,
+        Outputs(),
+        known_leaks=LEAKS,
+        finetuned=MODELS / card.NAME,
+        recipe=params.extract.augment,
     )
 
 
