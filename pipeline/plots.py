@@ -8,7 +8,10 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.manifest import Manifest, write_table
+from pipeline.metrics import Ranking, reliability
 from pipeline.predictions import Predictions
+
+_MAX_POINTS = 1000
 
 
 def write_fit_plots(
@@ -40,7 +43,11 @@ def write_test_plots(
     predictions: Mapping[str, Predictions],
     class_names: tuple[str, ...],
 ) -> None:
-    """Write what each head said of each test image: predictions/<head>.csv.
+    """Write what each head said of the test images, one CSV per head in a folder per plot.
+
+    `predictions` and `confusion` hold a row per image; `roc` and `precision_recall` a row per threshold, of two
+    classes for the second one, of more for all decisions pooled (micro-averaged one-vs-rest);
+    `reliability` a row per bin of confidence.
 
     Args:
         folder: Made when missing.
@@ -61,3 +68,43 @@ def write_test_plots(
         )
         columns = ("path", "actual", "predicted", "confidence")
         write_table(folder / "predictions" / f"{head}.csv", columns, table)
+        # Of one file DVC draws one plot; this is the same matrix in counts.
+        write_table(
+            folder / "confusion" / f"{head}.csv",
+            ("actual", "predicted"),
+            zip(names[labels], names[called], strict=True),
+        )
+        ranking = _pooled(labels, one.probabilities)
+        _write_curve(
+            folder / "roc" / f"{head}.csv",
+            ("false_positive_rate", "true_positive_rate"),
+            ranking.roc,
+        )
+        _write_curve(
+            folder / "precision_recall" / f"{head}.csv",
+            ("recall", "precision"),
+            ranking.precision_recall,
+        )
+        bins = reliability(labels, one.probabilities)
+        write_table(
+            folder / "reliability" / f"{head}.csv",
+            ("confidence", "accuracy", "images"),
+            zip(bins.confidence, bins.accuracy, bins.count, strict=True),
+        )
+
+
+def _pooled(labels: npt.NDArray[np.int64], probabilities: npt.NDArray[np.float64]) -> Ranking:
+    n_classes = probabilities.shape[1]
+    if n_classes == 2:
+        return Ranking.of(labels == 1, probabilities[:, 1])
+    return Ranking.of((labels[:, None] == np.arange(n_classes)).ravel(), probabilities.ravel())
+
+
+def _write_curve(
+    path: Path,
+    columns: tuple[str, str],
+    curve: tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]],
+) -> None:
+    # No screen shows more points, and a test set may hold a million thresholds.
+    kept = np.unique(np.linspace(0, len(curve[0]) - 1, _MAX_POINTS).astype(np.int64))
+    write_table(path, columns, zip(curve[0][kept], curve[1][kept], strict=True))
