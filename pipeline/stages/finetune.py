@@ -150,6 +150,9 @@ def skip(outputs: Outputs) -> None:
     outputs.plots.mkdir(parents=True, exist_ok=True)
     for curve in outputs.plots.glob("*.csv"):
         curve.unlink()
+    # DVC warns of empty folders, and git would lose them.
+    for folder in (outputs.model, outputs.plots):
+        write_json(folder / "skipped.json", {"unfreeze": "none"})
     write_json(outputs.metrics, {"unfreeze": "none"})
     write_json(outputs.timing, {"seconds": 0.0})
 
