@@ -1,0 +1,423 @@
+"""The stage on faces: every strategy, equality of cached and live, resuming, what it refuses."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+
+from pipeline.errors import InputError
+from pipeline.feature_file import FeatureFile
+from pipeline.feature_store import FeatureStore
+from pipeline.finetuning import card
+from pipeline.finetuning.checkpoint import Checkpoint
+from pipeline.heads import load
+from pipeline.heads.calibration import softmax
+from pipeline.manifest import read_manifest
+from pipeline.options import FinetuneOptions
+from pipeline.params import Params, check_params
+from pipeline.predictions import Predictions
+from pipeline.stages import evaluate, extract, finetune, prepare, sample, train
+
+ROOT = Path(__file__).parents[2]
+
+
+class Project(NamedTuple):
+    """A project in which everything up to `train` has run."""
+
+    root: Path
+    params: Params
+
+    @property
+    def file(self) -> FeatureFile:
+        return FeatureFile.open(self.root / "bottleneck.h5")
+
+    def finetune(self, folder: Path, head: str = "logistic", **changes: Any) -> dict[str, Any]:
+        """Run the stage; return metrics/finetune.json."""
+        outputs = finetune.Outputs(
+            folder / "finetuned", folder / "finetune.json", folder / "timing.json", folder / "plots"
+        )
+        defaults = {"head": head, "unfreeze": "last_block", "epochs": 2, "learning_rate": 1e-3}
+        options = {**self.params.finetune.model_dump(), **defaults, **changes}
+        finetune.run(
+            self.file,
+            read_manifest(self.root / "manifest.csv"),
+            self.root / "models" / head,
+            FinetuneOptions.model_validate(options),
+            self.params.train,
+            self.params.extract,
+            outputs=outputs,
+        )
+        return dict(json.loads(outputs.metrics.read_text()))
+
+
+def make_project(
+    root: Path, extracting: dict[str, Any], heads: dict[str, Any], data: str = "faces"
+) -> Project:
+    """Run the stages up to train on a sample data set."""
+    sample.run(data, root / "photos")
+    content = {
+        "prepare": {"source": str(root / "photos")},
+        "extract": {"precision": "float32", "engine": "auto", "layer": "auto", **extracting},
+        "train": {"heads": heads, "folds_below": 0},
+    }
+    params = check_params(_changed(ROOT / "params.yaml", content), root / "params.yaml")
+    prepare.run(
+        params.prepare,
+        manifest=root / "manifest.csv",
+        quarantine=root / "quarantine.csv",
+        leaks=root / "leaks.csv",
+        metrics=root / "data.json",
+    )
+    extract.run(
+        read_manifest(root / "manifest.csv"),
+        params.extract,
+        outputs=extract.Outputs(
+            root / "bottleneck.h5", root / "views.png", root / "extract.json", root / "timing.json"
+        ),
+    )
+    file = FeatureFile.open(root / "bottleneck.h5")
+    for name in heads:
+        outputs = train.Outputs(
+            root / "models" / name,
+            root / f"{name}.json",
+            root / "timing.json",
+            root / "plots" / name,
+        )
+        train.run(name, file, params.train, outputs)
+    return Project(root, params)
+
+
+def _changed(path: Path, content: dict[str, Any]) -> dict[str, Any]:
+    from ruamel.yaml import YAML
+
+    params: dict[str, Any] = YAML(typ="safe").load(path)
+    for section, values in content.items():
+        params[section] = {**params[section], **values}
+    return params
+
+
+@pytest.fixture(scope="module")
+def pretrained(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """EfficientNetLite0 with its ImageNet weights."""
+    extracting = {"backbone": "EfficientNetLite0", "weights": "pretrained", "image_size": 64}
+    heads = {"gap": {"epochs": 1}, "prototype": {}}
+    return make_project(tmp_path_factory.mktemp("lite"), extracting, heads)
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """LeNet5 with random weights, one augmented view per training image."""
+    extracting = {
+        "backbone": "LeNet5",
+        "weights": "random",
+        "image_size": 32,
+        "augment": {"views": 1, "seed": 0, "horizontal_flip": 0.5, "rotation": 10.0},
+    }
+    heads = {
+        "logistic": {},
+        "linear_svc": {},
+        "ridge": {},
+        "gap": {"epochs": 2},
+        "dense": {"units": [16], "epochs": 3, "batch_normalization": True},
+    }
+    return make_project(tmp_path_factory.mktemp("lenet"), extracting, heads)
+
+
+def weights_of(folder: Path) -> bytes:
+    return (folder / "finetuned" / card.WEIGHTS_FILE).read_bytes()
+
+
+def test_nothing_unfrozen_leaves_no_model_and_imports_no_tensorflow(
+    tmp_path: Path, small: Project
+) -> None:
+    (tmp_path / "params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
+    # A model of an earlier run, in a project that runs its stages without DVC.
+    small.finetune(tmp_path / "models", epochs=1)
+    code = (
+        "import sys; from pipeline.stages import finetune; finetune.main([]); "
+        "assert 'tensorflow' not in sys.modules; assert 'sklearn' not in sys.modules"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, check=True)
+    assert json.loads((tmp_path / "metrics/finetune.json").read_text()) == {"unfreeze": "none"}
+    assert list((tmp_path / "models/finetuned").iterdir()) == []
+    assert not card.is_present(tmp_path / "models/finetuned")
+
+
+@pytest.mark.parametrize(
+    ("unfreeze", "cut", "trunk"),
+    [
+        ("c5", "c5", "cached"),  # the head alone
+        ("last_block", "s4", "cached"),
+        (0.2, "s4", "cached"),
+        ("s2", "s2", "cached"),
+        ("all", None, "live"),
+        ("scratch", None, "live"),
+    ],
+)
+def test_every_strategy(
+    small: Project, tmp_path: Path, unfreeze: str | float, cut: str | None, trunk: str
+) -> None:
+    metrics = small.finetune(tmp_path, unfreeze=unfreeze)
+    assert (metrics["cut"], metrics["trunk"], metrics["epochs"]) == (cut, trunk, 2)
+    assert metrics["train"]["images"] == 120
+    assert metrics["validation"]["images"] == 40
+    if unfreeze == "scratch":
+        assert metrics["parity"] is None
+    else:
+        assert max(metrics["parity"].values()) < 1e-4
+    history = (tmp_path / "plots/history.csv").read_text().splitlines()
+    assert history[0] == "epoch,train_loss,train_accuracy,validation_loss,validation_accuracy"
+    assert len(history) == 3
+
+
+@pytest.mark.slow
+def test_last_block_of_a_pretrained_backbone(pretrained: Project, tmp_path: Path) -> None:
+    metrics = pretrained.finetune(tmp_path, head="gap", learning_rate=1e-4)
+    assert metrics["cut"] == "block6d_add"
+    assert metrics["parity"]["features"] < 1e-5
+    assert metrics["validation"]["accuracy"] >= 0.9
+
+
+@pytest.mark.parametrize("head", ["logistic", "linear_svc", "ridge", "gap", "dense"])
+def test_a_head_carries_over_exactly(small: Project, tmp_path: Path, head: str) -> None:
+    """A step too small to change a float32 leaves what the head itself says."""
+    small.finetune(tmp_path, head=head, epochs=1, learning_rate=1e-30)
+    cached, file = load(small.root / "models" / head), small.file
+    rows = file.rows("test")
+    expected = cached.predict_proba(file.features, rows)
+    found = Predictions.read(tmp_path / "finetuned" / card.TEST_FILE)
+    assert found.image.tolist() == file.image[rows].tolist()
+    logits = np.log(found.probabilities)
+    # One temperature for all is all that may differ.
+    scale = (logits[:, 0] - logits[:, 1]) / (np.log(expected[:, 0]) - np.log(expected[:, 1]))
+    assert scale == pytest.approx(np.median(scale), rel=1e-2)
+    assert np.array_equal(found.probabilities.argmax(axis=1), expected.argmax(axis=1))
+
+
+def test_cached_and_live_give_the_same_weights(pretrained: Project, tmp_path: Path) -> None:
+    """The trunk by OpenVINO once, or by Keras in every epoch, from image files."""
+    from pipeline.finetuning.saving import load_finetuned
+
+    learned = []
+    for trunk in ("cached", "live"):
+        metrics = pretrained.finetune(
+            tmp_path / trunk, "gap", trunk=trunk, unfreeze="block7a_project_bn", learning_rate=1e-4
+        )
+        assert metrics["trunk"] == trunk
+        assert metrics["best_epoch"] > 0
+        learned.append(load_finetuned(tmp_path / trunk / "finetuned").assembly)
+    pairs = zip(*(one.logits_from(None).get_weights() for one in learned), strict=True)
+    assert max(float(np.abs(one - other).max()) for one, other in pairs) < 1e-4
+
+
+def test_the_cache_is_not_larger_than_allowed(
+    small: Project, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    metrics = small.finetune(tmp_path, max_cache=100_000.0, epochs=1)
+    assert metrics["trunk"] == "live"
+    # 320 rows (120 images with a view each, 40 + 40) of 5 x 5 x 16 floats, in store and file.
+    assert "would take 1.02 MB of disk, more than finetune.max_cache (100 kB)" in (
+        capsys.readouterr().err
+    )
+    small.finetune(tmp_path, max_cache=2e6, epochs=1)
+    assert "1.02 MB of disk" in capsys.readouterr().out
+
+
+def test_the_same_run_writes_the_same_bytes(small: Project, tmp_path: Path) -> None:
+    runs = []
+    for name in ("one", "two"):
+        small.finetune(tmp_path / name, head="dense")
+        paths = sorted(path for path in (tmp_path / name).rglob("*") if path.is_file())
+        runs.append({path.name: path.read_bytes() for path in paths if path.name != "timing.json"})
+    assert set(runs[0]) == {
+        "finetuned.weights.h5",
+        "head.json",
+        "held_out.h5",
+        "test.h5",
+        "finetune.json",
+        "history.csv",
+    }
+    assert runs[0] == runs[1]
+    assert not any((FeatureStore().root / "finetune").iterdir())
+
+
+def test_staged_unfreezing(small: Project, tmp_path: Path) -> None:
+    stages = [{"unfreeze": "c5", "epochs": 1}, {"unfreeze": "last_block", "epochs": 1}]
+    metrics = small.finetune(tmp_path, stages=stages, unfreeze="s2", epochs=1)
+    assert (metrics["epochs"], metrics["cut"]) == (3, "s2")
+    with pytest.raises(InputError, match=r"finetune.stages: expected every step to unfreeze as"):
+        small.finetune(tmp_path, stages=[{"unfreeze": "s2", "epochs": 1}], unfreeze="c5")
+
+
+def test_loaded_again_it_says_the_same(small: Project, tmp_path: Path) -> None:
+    from pipeline.finetuning.live import LiveImages
+    from pipeline.finetuning.saving import load_finetuned
+
+    small.finetune(tmp_path)
+    finetuned = load_finetuned(tmp_path / "finetuned")
+    file = small.file
+    rows = file.rows("test")
+    (images,) = LiveImages(file, read_manifest(small.root / "manifest.csv")).read(rows, 0, 999)
+    model = finetuned.assembly.logits_from(None, images=True)
+    logits = np.asarray(model(images, training=False))
+    found = softmax(logits, finetuned.card.head.temperature)
+    assert finetuned.card.start.name == "logistic"
+    expected = Predictions.read(tmp_path / "finetuned" / card.TEST_FILE).probabilities
+    assert found == pytest.approx(expected, abs=1e-5)
+
+
+def test_evaluate_lists_it_with_its_gain(small: Project, tmp_path: Path) -> None:
+    small.finetune(tmp_path, unfreeze="scratch", epochs=4, learning_rate=1e-2)
+    heads = {name: small.root / "models" / name for name in ("logistic", "ridge")}
+    evaluate.run(
+        small.file,
+        read_manifest(small.root / "manifest.csv"),
+        heads,
+        small.params.evaluate,
+        evaluate.Outputs(
+            metrics=tmp_path / "test.json",
+            plots=tmp_path / "plots",
+            predictions=tmp_path / "predictions",
+            leaks=tmp_path / "feature_leaks.csv",
+        ),
+        finetuned=tmp_path / "finetuned",
+    )
+    scores = json.loads((tmp_path / "test.json").read_text())
+    assert set(scores) == {"logistic", "ridge", "finetuned", "selected", "leaks"}
+    gain = scores["finetuned"]["gain"]
+    assert gain["over"] == "logistic"
+    difference = scores["finetuned"]["accuracy"] - scores["logistic"]["accuracy"]
+    assert gain["accuracy"] == pytest.approx(difference)
+    assert gain["interval"][0] <= gain["accuracy"] <= gain["interval"][1]
+    assert (tmp_path / "predictions/finetuned.h5").is_file()
+
+
+@pytest.fixture
+def killed(small: Project, tmp_path: Path) -> Callable[[dict[str, Any]], Path]:
+    """Start the stage in a process of its own and kill it in the middle of an epoch."""
+
+    def start(changes: dict[str, Any]) -> Path:
+        code = (
+            "import sys, json; from pathlib import Path; sys.path.insert(0, sys.argv[1])\n"
+            "from tests.stages.test_finetune import Project, check_params, _changed, ROOT\n"
+            "root = Path(sys.argv[2]); content, changes = json.loads(sys.argv[3])\n"
+            "project = Project(root, check_params(content, root))\n"
+            "project.finetune(Path(sys.argv[4]), **changes)\n"
+        )
+        content = [small.params.model_dump(mode="json"), changes]
+        process = subprocess.Popen(
+            [
+                sys.executable,
+                "-c",
+                code,
+                ROOT,
+                small.root,
+                json.dumps(content),
+                tmp_path / "killed",
+            ],
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )
+        try:
+            runs = FeatureStore().root / "finetune"
+            deadline = time.monotonic() + 120
+            while time.monotonic() < deadline and process.poll() is None:
+                states = [Checkpoint(run).load() for run in runs.glob("*")]
+                if any(state is not None and state.epoch >= 2 for state in states):
+                    break
+                time.sleep(0.01)
+            assert process.poll() is None, "it ended before it could be killed"
+        finally:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+        (run,) = runs.iterdir()
+        return run
+
+    return start
+
+
+@pytest.mark.slow
+def test_a_killed_run_ends_with_the_same_weights(
+    small: Project, tmp_path: Path, killed: Callable[[dict[str, Any]], Path]
+) -> None:
+    # With dropout, so that the random generator's state counts; live, so that an epoch takes time.
+    changes = {"head": "dense", "unfreeze": "s2", "trunk": "live", "epochs": 12, "patience": 12}
+    run = killed(changes)
+    state = Checkpoint(run).load()
+    assert state is not None
+    assert 2 <= state.epoch < 12
+    assert not (tmp_path / "killed" / "finetuned").exists()
+    resumed = small.finetune(tmp_path / "killed", **changes)
+    undisturbed = small.finetune(tmp_path / "undisturbed", **changes)
+    assert resumed == undisturbed
+    assert undisturbed["best_epoch"] > state.epoch
+    assert weights_of(tmp_path / "killed") == weights_of(tmp_path / "undisturbed")
+    assert not run.exists()
+
+
+def test_a_head_that_is_no_layer_is_refused(pretrained: Project, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="a prototype head has no equivalent layer to fine-tune"):
+        pretrained.finetune(tmp_path, head="prototype")
+
+
+def test_a_cut_that_does_not_exist_is_refused(small: Project, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="finetune.unfreeze: layer: there is no layer 's9'"):
+        small.finetune(tmp_path, unfreeze="s9")
+
+
+def test_features_of_other_settings_are_refused(small: Project, tmp_path: Path) -> None:
+    other = small.params.extract.model_copy(update={"seed": 7})
+    project = small._replace(params=small.params.model_copy(update={"extract": other}))
+    with pytest.raises(
+        InputError, match=r"made with other settings .* \(.*weights_sha256 differ\)"
+    ):
+        project.finetune(tmp_path)
+
+
+def test_a_model_that_says_something_else_is_stopped(small: Project, tmp_path: Path) -> None:
+    """The parity gate: features that the backbone would not give."""
+    import h5py
+
+    damaged = tmp_path / "root"
+    damaged.mkdir()
+    for path in small.root.iterdir():
+        if path.name != "bottleneck.h5":
+            (damaged / path.name).symlink_to(path)
+    (damaged / "bottleneck.h5").write_bytes((small.root / "bottleneck.h5").read_bytes())
+    with h5py.File(damaged / "bottleneck.h5", "r+") as file:
+        file["features"][:] = file["features"][:] * 1.01
+    with pytest.raises(InputError, match="the backbone's features differ from those in"):
+        small._replace(root=damaged).finetune(tmp_path)
+
+
+def test_a_changed_image_is_told(small: Project, tmp_path: Path) -> None:
+    manifest = read_manifest(small.root / "manifest.csv")
+    path = Path(manifest.rows[0].path)
+    data = path.read_bytes()
+    try:
+        path.write_bytes(data + b"more")
+        with pytest.raises(InputError, match=f"{path.name}: the file has changed since"):
+            small.finetune(tmp_path, unfreeze="all")
+    finally:
+        path.write_bytes(data)
+
+
+@pytest.mark.slow
+def test_lenet_from_scratch_reads_digits(tmp_path: Path) -> None:
+    extracting = {"backbone": "LeNet5", "weights": "random", "image_size": 32}
+    digits = make_project(tmp_path, extracting, {"ridge": {}}, "digits")
+    metrics = digits.finetune(
+        tmp_path, head="ridge", unfreeze="scratch", epochs=20, learning_rate=3e-3
+    )
+    test = Predictions.read(tmp_path / "finetuned" / card.TEST_FILE)
+    labels = read_manifest(tmp_path / "manifest.csv").labels[test.image]
+    assert float((test.probabilities.argmax(axis=1) == labels).mean()) >= 0.95
+    assert metrics["validation"]["accuracy"] >= 0.95
