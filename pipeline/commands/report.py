@@ -4,8 +4,9 @@ import argparse
 import webbrowser
 from pathlib import Path
 
+from pipeline.finetuning.card import NAME as FINETUNED
 from pipeline.params import load_params
-from pipeline.reporting.results import FINETUNED, Places
+from pipeline.reporting.results import Places
 from pipeline.reporting.writing import OUTPUT, write_report
 
 COMPARISON = Path("plots/comparison.json")

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from pipeline.feature_file import FeatureFile
+from pipeline.finetuning.card import NAME as FINETUNED
 from pipeline.heads import load
 from pipeline.manifest import SPLITS
 from pipeline.options import ReportOptions
@@ -18,7 +19,7 @@ from pipeline.reporting.features import (
     numbered,
 )
 from pipeline.reporting.picking import Album, drawn_evenly, pick, samples
-from pipeline.reporting.results import FINETUNED, HeadResults, Places, Results
+from pipeline.reporting.results import HeadResults, Places, Results
 from pipeline.reporting.scores import head_part
 from pipeline.reporting.steps import steps
 from pipeline.reporting.thumbnails import thumbnails
@@ -172,7 +173,20 @@ def _data_part(results: Results, album: Album, limit: int) -> DataPart:
         leaks=leaks,
         n_leaks=len(results.leaks or ()),
         duplicates=results.data.get("exact_duplicates"),
+        clean=_clean_accuracy(results),
+        n_leaked=_n_leaked(results),
     )
+
+
+def _n_leaked(results: Results) -> int:
+    return int(results.test.get("leaks", {}).get("test_images", 0))
+
+
+def _clean_accuracy(results: Results) -> float | None:
+    if not _n_leaked(results) or results.selected is None:
+        return None
+    accuracy: float | None = results.test[results.selected].get("without_leaks", {}).get("accuracy")
+    return accuracy
 
 
 def _ties(results: Results) -> tuple[str, ...]:

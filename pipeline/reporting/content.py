@@ -55,6 +55,9 @@ class DataPart:
         leaks: The first of them; None when no audit was written.
         n_leaks: How many there are in all.
         duplicates: Exact duplicates found; None when not told.
+        clean: The selected head's test accuracy without test images that have a copy in another
+            split; None when there is no such image.
+        n_leaked: How many test images that leaves out.
     """
 
     counts: tuple[tuple[int, int, int], ...]
@@ -64,6 +67,8 @@ class DataPart:
     leaks: tuple[Leak, ...] | None = None
     n_leaks: int = 0
     duplicates: int | None = None
+    clean: float | None = None
+    n_leaked: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,6 +136,8 @@ class Chart:
         lines: At least one.
         x_log: Whether the x axis is logarithmic.
         mark: The x that was chosen; None for none.
+        diagonal: Whether x = y is drawn, on which a perfect (reliability) or a guessing (ROC)
+            classifier lies.
     """
 
     title: str
@@ -139,6 +146,7 @@ class Chart:
     lines: tuple[Line, ...]
     x_log: bool = False
     mark: float | None = None
+    diagonal: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,13 +12,12 @@ import numpy.typing as npt
 
 from pipeline.errors import InputError
 from pipeline.feature_file import FeatureFile
+from pipeline.finetuning.card import NAME as FINETUNED
 from pipeline.heads.base import CARD_FILE
 from pipeline.manifest import Manifest, read_manifest
 from pipeline.predictions import Predictions
 
-FINETUNED = "finetuned"
-"""Name under which the fine-tuned model stands beside the heads."""
-
+TEST_CURVES = ("reliability", "roc", "precision_recall")
 _METRICS_OF = {FINETUNED: "finetune"}
 _REMEDY = "run `dvc repro` to write it again"
 
@@ -34,10 +33,12 @@ class Places:
     manifest: Path = Path("data/manifest.csv")
     quarantine: Path = Path("data/quarantine.csv")
     leaks: Path = Path("data/leaks.csv")
+    feature_leaks: Path = Path("data/feature_leaks.csv")
     features: Path = Path("features/bottleneck.h5")
     models: Path = Path("models")
     metrics: Path = Path("metrics")
     curves: Path = Path("plots/train")
+    test_curves: Path = Path("plots/test")
     predictions: Path = Path("predictions")
     comparison: Path | None = None
 
@@ -52,6 +53,7 @@ class HeadResults:
         scores: By split, then by metric, intervals among the test's.
         history: One entry per epoch.
         path: One entry per setting tried.
+        test_curves: Points by curve: "roc", "precision_recall", "reliability".
         predictions: Of the test images; None when it was not evaluated.
     """
 
@@ -60,6 +62,7 @@ class HeadResults:
     scores: dict[str, dict[str, Any]]
     history: list[dict[str, float]]
     path: list[dict[str, float]]
+    test_curves: dict[str, list[dict[str, float]]]
     predictions: Predictions | None
 
 
@@ -113,12 +116,12 @@ def read_results(places: Places, heads: Sequence[str]) -> Results:
         _check_same_images(features, manifest, places)
     test = _json(places.metrics / "test.json")
     found = [name for name in heads if (places.models / name / CARD_FILE).is_file()]
-    leaks = places.leaks
+    audits = [path for path in (places.leaks, places.feature_leaks) if path.is_file()]
     return Results(
         manifest=manifest,
         features=features,
         quarantine=_table(places.quarantine),
-        leaks=_table(leaks) if leaks.is_file() else None,
+        leaks=[row for path in audits for row in _table(path)] if audits else None,
         data=_json(places.metrics / "data.json"),
         extract=_json(places.metrics / "extract.json"),
         test=test,
@@ -144,6 +147,9 @@ def _read_head(places: Places, name: str, test: dict[str, Any], manifest: Manife
         scores=scores,
         history=_numbers(places.curves / name / "history.csv"),
         path=_numbers(places.curves / name / "path.csv"),
+        test_curves={
+            curve: _numbers(places.test_curves / curve / f"{name}.csv") for curve in TEST_CURVES
+        },
         predictions=predictions,
     )
 

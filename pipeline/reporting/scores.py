@@ -16,6 +16,8 @@ MOST_CLASSES = 5
 
 # Settings that are tried over decades; others are counted.
 _ON_A_LOG_SCALE = ("c", "l2")
+_MAX_POINTS = 200
+_DIAGONAL = ("reliability", "roc")
 
 
 def head_part(
@@ -43,7 +45,11 @@ def head_part(
         kind=str(head.card.get("kind", "")),
         settings=dict(head.card.get("setting", {})),
         scores={split: _scores(content) for split, content in head.scores.items()},
-        charts=tuple(_history_charts(head.history) + _path_charts(head.path, head.card)),
+        charts=(
+            *_history_charts(head.history),
+            *_path_charts(head.path, head.card),
+            *_test_charts(head.test_curves),
+        ),
         confusion=confusion,
         predictions=told,
     )
@@ -122,3 +128,30 @@ def _path_charts(path: list[dict[str, float]], card: dict[str, Any]) -> list[Cha
         for score in ("accuracy", "log_loss")
         if score in path[0]
     ]
+
+
+def _test_charts(curves: dict[str, list[dict[str, float]]]) -> list[Chart]:
+    """Draw each curve of the test images, named by its first two columns."""
+    charts = []
+    for title, points in curves.items():
+        if not points:
+            continue
+        # More points than a screen shows would only make the page larger.
+        kept = np.unique(np.linspace(0, len(points) - 1, _MAX_POINTS).astype(int))
+        x_title, y_title = list(points[0])[:2]
+        charts.append(
+            Chart(
+                title=title,
+                x_title=x_title,
+                y_title=y_title,
+                lines=(
+                    Line(
+                        name="test",
+                        x=tuple(round(points[index][x_title], 4) for index in kept),
+                        y=tuple(round(points[index][y_title], 4) for index in kept),
+                    ),
+                ),
+                diagonal=title in _DIAGONAL,
+            )
+        )
+    return charts

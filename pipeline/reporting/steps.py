@@ -5,8 +5,9 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.finetuning.card import NAME as FINETUNED
 from pipeline.reporting.content import Fact, Step
-from pipeline.reporting.results import FINETUNED, Results
+from pipeline.reporting.results import Results
 
 
 def steps(results: Results) -> tuple[Step, ...]:
@@ -75,12 +76,14 @@ def _train(results: Results) -> Step | None:
 def _finetune(results: Results) -> Step | None:
     for head in results.heads:
         if head.name == FINETUNED:
-            settings = ", ".join(
-                f"{name} {value}" for name, value in head.card.get("setting", {}).items()
-            )
-            return Step(
-                stage="finetune", facts=(Fact(text="fact.settings", values={"settings": settings}),)
-            )
+            card = head.card
+            start = card.get("start", {}).get("name", "")
+            facts = [
+                Fact(text="fact.cut_above", values={"cut": card.get("cut", "")}),
+                Fact(text="fact.start", values={"name": start}),
+                Fact(text="fact.epochs", values={"n": len(head.history)}),
+            ]
+            return Step(stage="finetune", facts=tuple(facts))
     return None
 
 

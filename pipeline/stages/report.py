@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from pipeline.finetuning.card import NAME as FINETUNED
 from pipeline.options import ReportOptions
 from pipeline.params import load_params
-from pipeline.reporting.results import FINETUNED
 from pipeline.reporting.writing import OUTPUT, write_report
 from pipeline.stages import exit_with
 

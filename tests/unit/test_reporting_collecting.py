@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from pipeline.errors import InputError
+from pipeline.files import write_json
 from pipeline.manifest import write_manifest
 from pipeline.options import ReportOptions
 from pipeline.predictions import Predictions
@@ -60,9 +61,22 @@ def test_counts_are_those_of_the_manifest(report: Report) -> None:
     assert report.data.counts == ((12, 6, 6),) * 3
     assert report.data.n_quarantine == 1
     assert report.data.quarantine == (("photos/bad<1>.jpg", "cut"),)
-    (leak,) = report.data.leaks
-    assert leak.how == "near"
-    assert None not in leak.pictures
+    assert [leak.how for leak in report.data.leaks] == ["near"]
+    assert None not in report.data.leaks[0].pictures
+
+
+def test_leaks_that_features_show_are_listed_too(copy: Path) -> None:
+    with chdir(copy):
+        leaks = Path("data/leaks.csv").read_text()
+        Path("data/feature_leaks.csv").write_text(leaks.replace(",near,", ",features,"))
+        test = json.loads(Path("metrics/test.json").read_text())
+        test["leaks"] = {"test_images": 3}
+        test[test["selected"]["head"]]["without_leaks"] = {"accuracy": 0.625}
+        write_json(Path("metrics/test.json"), test)
+    report = collected(copy)
+    assert [leak.how for leak in report.data.leaks] == ["near", "features"]
+    assert (report.data.n_leaked, report.data.clean) == (3, 0.625)
+    assert "test accuracy is 62.5%" in render(report)
 
 
 def test_scores_and_intervals_are_those_of_the_metrics(run: Path, report: Report) -> None:
@@ -87,11 +101,13 @@ def test_confusions_and_predictions_agree_with_the_accuracy(report: Report) -> N
 
 def test_the_path_of_settings_is_drawn_with_the_chosen_one(run: Path, report: Report) -> None:
     logistic = next(head for head in report.heads if head.name == "logistic")
-    assert [chart.title for chart in logistic.charts] == ["path_accuracy", "path_log_loss"]
+    titles = [chart.title for chart in logistic.charts]
+    assert titles == ["path_accuracy", "path_log_loss", "reliability", "roc", "precision_recall"]
     card = json.loads((run / "models/logistic/head.json").read_text())
     assert logistic.charts[0].mark == card["setting"]["l2"]
     assert logistic.charts[0].lines[0].x == tuple(point["l2"] for point in card["curve"])
     assert logistic.charts[0].x_log
+    assert [chart.diagonal for chart in logistic.charts[2:]] == [True, True, False]
 
 
 def test_neighbours_are_training_images_nearest_first(report: Report) -> None:
@@ -143,6 +159,7 @@ def test_after_prepare_alone_the_page_shows_the_data(copy: Path) -> None:
     for folder in ("features", "models", "metrics", "predictions", "plots"):
         shutil.rmtree(copy / folder)
     (copy / "data/leaks.csv").unlink()
+    (copy / "data/feature_leaks.csv").unlink()
     report = collected(copy)
     assert [step.stage for step in report.steps] == ["prepare"]
     assert report.heads == ()

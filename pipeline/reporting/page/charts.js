@@ -114,6 +114,9 @@ function lineName(name) {
   return has("line." + name) ? text("line." + name) : plain(name);
 }
 
+const SHARES = { range: [-0.02, 1.02], tickformat: ".0%" };
+const DIAGONAL = () => ({ type: "line", x0: 0, y0: 0, x1: 1, y1: 1, line: { color: themeColour("--muted"), dash: "dot", width: 2 } });
+
 // A curve that hardly moves would fill the chart with its noise, or stand in a range beyond 100 %.
 function accuracyRange(chart) {
   const values = chart.lines.flatMap((line) => line.y.filter((value) => value !== null));
@@ -137,9 +140,9 @@ function drawCurves(chosen) {
     marker: { size: 6, symbol: SYMBOLS[rank % SYMBOLS.length] },
   })), {
     showlegend: chart.lines.length > 1,
-    xaxis: { title: { text: text("axis." + chart.x_title) }, type: chart.x_log ? "log" : "linear", ...(chart.x_log ? { exponentformat: "power" } : {}) },
-    yaxis: { title: { text: text("axis." + chart.y_title) }, ...(chart.y_title === "accuracy" ? accuracyRange(chart) : {}) },
-    shapes: chart.mark === null ? [] : [{ type: "line", x0: chart.mark, x1: chart.mark, yref: "paper", y0: 0, y1: 1, line: { color: themeColour("--muted"), dash: "dot", width: 2 } }],
+    xaxis: { title: { text: text("axis." + chart.x_title) }, type: chart.x_log ? "log" : "linear", ...(chart.diagonal ? SHARES : {}), ...(chart.x_log ? { exponentformat: "power" } : {}) },
+    yaxis: { title: { text: text("axis." + chart.y_title) }, ...(chart.diagonal ? SHARES : chart.y_title === "accuracy" ? accuracyRange(chart) : {}) },
+    shapes: chart.diagonal ? [DIAGONAL()] : chart.mark === null ? [] : [{ type: "line", x0: chart.mark, x1: chart.mark, yref: "paper", y0: 0, y1: 1, line: { color: themeColour("--muted"), dash: "dot", width: 2 } }],
   }));
 }
 
