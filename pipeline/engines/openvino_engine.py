@@ -28,21 +28,43 @@ class OpenVINOEngine:
     def __init__(self, compiled: Any, workers: int, versions: dict[str, str]) -> None:
         self.workers = workers
         self.versions = versions
-        names = [openvino_models.output_name(index) for index in range(len(compiled.outputs))]
-        self._ports = [compiled.output(name) for name in names]
-        self.feature_shapes = tuple(tuple(port.shape)[1:] for port in self._ports)
-        self._idle: SimpleQueue[Any] = SimpleQueue()
-        for _ in range(workers):
-            self._idle.put(compiled.create_infer_request())
+        streams = [_Stream(compiled) for _ in range(workers)]
+        self.feature_shapes = tuple(output.shape[1:] for output in streams[0].outputs)
+        self._idle: SimpleQueue[_Stream] = SimpleQueue()
+        for stream in streams:
+            self._idle.put(stream)
 
     def __call__(self, images: NDArray[np.uint8]) -> tuple[NDArray[np.float32], ...]:
         """Compute one batch; see `pipeline.engines.Engine`."""
-        request = self._idle.get()
+        stream = self._idle.get()
         try:
-            results = request.infer({0: images}, share_inputs=True)
-            return tuple(np.array(results[port], np.float32) for port in self._ports)
+            return stream.run(images)
         finally:
-            self._idle.put(request)
+            self._idle.put(stream)
+
+
+class _Stream:
+    """An inference request with its own buffers.
+
+    They are bound once, by the thread that loads the model: two threads that make OpenVINO's
+    tensors for the first time, as `infer(images)` does, can wait for each other for ever.
+    """
+
+    def __init__(self, compiled: Any) -> None:
+        self._request = compiled.create_infer_request()
+        self._input = np.zeros(tuple(compiled.input(0).shape), np.uint8)
+        self._request.set_input_tensor(openvino.Tensor(self._input, shared_memory=True))
+        names = [openvino_models.output_name(index) for index in range(len(compiled.outputs))]
+        self.outputs: list[NDArray[np.float32]] = [
+            self._request.get_tensor(name).data for name in names
+        ]
+        self.run(self._input)
+
+    def run(self, images: NDArray[np.uint8]) -> tuple[NDArray[np.float32], ...]:
+        np.copyto(self._input, images)
+        self._request.start_async()
+        self._request.wait()
+        return tuple(output.copy() for output in self.outputs)
 
 
 def load(bottleneck: Bottleneck, store: FeatureStore) -> OpenVINOEngine:
