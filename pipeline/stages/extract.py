@@ -91,7 +91,11 @@ def run(
     write_json(outputs.metrics, content)
     write_json(
         outputs.timing,
-        {"seconds": round(seconds, 3), "vectors_per_second": round(len(rows) / seconds, 1)},
+        {
+            "seconds": round(seconds, 3),
+            "vectors_per_second": round(len(rows) / seconds, 1),
+            "engine": identity.engine,
+        },
     )
     print(f"{counts.computed:,} computed, {counts.reused:,} reused, {seconds:.1f} s")
 
