@@ -12,6 +12,7 @@ from pipeline import backbones, engines
 from pipeline.backbones.weights import available_offline
 from pipeline.bottleneck import identify
 from pipeline.comparing.candidates import Candidate, make_candidates, parse_over
+from pipeline.comparing.memory import Memory
 from pipeline.comparing.running import Runner, Trial, run_all
 from pipeline.comparing.sandbox import open_sandbox
 from pipeline.comparing.showing import FORMATS, as_csv, as_json, as_table, draw, notes
@@ -22,6 +23,7 @@ from pipeline.params import PARAMS_FILE, Params, check_params, load_params
 from pipeline.progress import notify
 from pipeline.sources import list_files
 
+MEMORY = Path(".dvc/tmp/compare-memory")
 RECORD = Path("plots/comparison.json")
 PICTURE = Path("plots/comparison.png")
 PICTURE_SUFFIXES = (".png", ".svg", ".pdf", ".jpg", ".webp")
@@ -92,7 +94,7 @@ def run(args: argparse.Namespace) -> int:
     candidates = make_candidates(names, [parse_over(text) for text in args.over], content)
     trials = [_trial(candidate, content) for candidate in candidates]
     with open_sandbox(Path.cwd(), _inputs(params, trials)) as sandbox:
-        runner = Runner(sandbox, FeatureStore(), _announcer(len(trials)))
+        runner = Runner(sandbox, FeatureStore(), Memory(MEMORY), _Announcer())
         comparison = run_all(runner, trials, budget=args.budget)
     write_json(RECORD, comparison.as_dict())
     draw(comparison, args.output)
@@ -141,11 +143,12 @@ def _inputs(params: Params, trials: list[Trial]) -> list[str]:
     return sorted(paths)
 
 
-def _announcer(total: int) -> Any:
-    begun: list[str] = []
+class _Announcer:
+    """Numbers what begins, on standard error."""
 
-    def announce(what: str) -> None:
-        begun.append(what)
-        notify(f"[{len(begun)}] {what}")
+    def __init__(self) -> None:
+        self._begun = 0
 
-    return announce
+    def __call__(self, what: str) -> None:
+        self._begun += 1
+        notify(f"[{self._begun}] {what}")

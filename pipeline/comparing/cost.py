@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -15,11 +16,15 @@ from pipeline import engines
 from pipeline.bottleneck import Bottleneck
 from pipeline.feature_store import FeatureStore
 from pipeline.files import write_json
-from pipeline.identity import EngineName, FeatureIdentity, digest_of
+from pipeline.identity import EngineName, digest_of
 
 _REPETITIONS = 5
 _SECONDS = 2.0
 """A repetition lasts at least this share of it, all of them about as long as this."""
+
+# Load average per core; the run before the measurement makes for about one. A time measured on a
+# busier machine is told, but not kept.
+_BUSY = 2.0
 
 _LIBRARIES: dict[EngineName, str] = {"openvino": "openvino", "tensorflow": "tensorflow"}
 
@@ -31,11 +36,13 @@ class Cost:
     Attributes:
         milliseconds: Time of one image's pass on this machine, all cores at work, decoding not
             counted.
+        busy: Whether other programs kept the machine busy while it was measured.
         multiply_adds: Of its convolutions and dense layers, up to the cut.
         parameters: Learned values up to the cut, and of the head.
     """
 
     milliseconds: float
+    busy: bool
     multiply_adds: int
     parameters: int
 
@@ -54,25 +61,36 @@ def measure(bottleneck: Bottleneck, store: FeatureStore, head_parameters: int) -
         head_parameters: Learned values of the head on top.
     """
     (identity,) = bottleneck.taps
-    path = _kept_at(identity, store)
-    try:
-        kept = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
-        kept = {"milliseconds": _milliseconds(bottleneck, store), **_size(bottleneck)}
-        write_json(path, kept)
+    library = version(_LIBRARIES[identity.engine])
+    # Another machine or library, another time.
+    where = [platform.node(), platform.machine(), os.cpu_count(), library]
+    folder = store.root / "costs"
+    time_at = folder / f"{digest_of([identity.fingerprint, *where])}.json"
+    size_at = folder / f"{digest_of([identity.backbone, identity.image_size, identity.layer])}.json"
+    timed = _load(time_at)
+    busy = False
+    if timed is None:
+        timed = {"milliseconds": _milliseconds(bottleneck, store)}
+        busy = os.getloadavg()[0] > _BUSY * (os.cpu_count() or 1)
+        if not busy:
+            write_json(time_at, timed)
+    size = _load(size_at)
+    if size is None:
+        size = _size(bottleneck)
+        write_json(size_at, size)
     return Cost(
-        milliseconds=kept["milliseconds"],
-        multiply_adds=kept["multiply_adds"],
-        parameters=kept["parameters"] + head_parameters,
+        milliseconds=timed["milliseconds"],
+        busy=busy,
+        multiply_adds=size["multiply_adds"],
+        parameters=size["parameters"] + head_parameters,
     )
 
 
-def _kept_at(identity: FeatureIdentity, store: FeatureStore) -> Path:
-    # Another machine or library, another time.
-    where = [platform.node(), platform.machine(), os.cpu_count()]
-    library = _LIBRARIES[identity.engine]
-    digest = digest_of([identity.fingerprint, library, version(library), *where])
-    return store.root / "costs" / f"{digest}.json"
+def _load(path: Path) -> dict[str, Any] | None:
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (FileNotFoundError, ValueError):
+        return None
 
 
 def _milliseconds(bottleneck: Bottleneck, store: FeatureStore) -> float:

@@ -41,20 +41,21 @@ class Sandbox:
         self.root = root
         self.baseline = baseline
 
-    def run_experiment(self, name: str, params: Mapping[str, Any]) -> bool:
-        """Run all stages with other params, and hand the experiment over to the project.
+    def run_experiment(self, name: str, stage: str, params: Mapping[str, Any]) -> bool:
+        """Run stages with other params, and hand the experiment over to the project.
 
         Args:
             name: Of the experiment; one of that name, on the same commit, is replaced.
+            stage: The last stage to run, after those that it needs.
             params: The whole content of params.yaml.
 
         Returns:
             Whether it succeeded; if not, it has said why on standard error.
         """
         self._reset(params)
-        if not self._dvc("exp", "run", "--quiet", "--name", name):
+        if not self._dvc("exp", "run", "--quiet", "--name", name, stage):
             return False
-        reference = self._git("for-each-ref", "--format=%(refname)", f"refs/exps/**/{name}")
+        reference = _reference(self.root, name)
         # One reference moves at once or not at all.
         _git(
             self._project,
@@ -63,6 +64,15 @@ class Sandbox:
         )
         self._git("update-ref", "-d", reference)
         return True
+
+    def has_experiment(self, name: str) -> bool:
+        """Return whether the project has an experiment of that name on its last commit."""
+        return _reference(self._project, name) != ""
+
+    def locked(self, stage: str) -> Any:
+        """Return what dvc.lock says of a stage that the last run here came to."""
+        lock = YAML(typ="safe").load((self.root / _LOCK).read_text(encoding="utf-8"))
+        return lock["stages"][stage]
 
     def reproduce(self, stage: str, params: Mapping[str, Any]) -> bool:
         """Run a stage and those before it with other params; leave no experiment.
@@ -78,7 +88,6 @@ class Sandbox:
         lock = self.root / _LOCK
         locked = lock.read_bytes() if lock.is_file() else None
         self._git("read-tree", "--reset", "-u", self.baseline)
-        self._git("clean", "--quiet", "--force", "-d")
         if locked is not None:
             lock.write_bytes(locked)
         path = self.root / "params.yaml"
@@ -129,6 +138,17 @@ def open_sandbox(project: Path, inputs: Iterable[str]) -> Iterator[Sandbox]:
             yield Sandbox(project, root, tree)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _reference(folder: Path, experiment: str) -> str:
+    """Return the full name of an experiment on the last commit; empty if there is none."""
+    commit = _git(folder, "rev-parse", "HEAD")
+    return _git(
+        folder,
+        "for-each-ref",
+        "--format=%(refname)",
+        f"refs/exps/{commit[:2]}/{commit[2:]}/{experiment}",
+    )
 
 
 def _baseline(project: Path) -> tuple[str, str]:
@@ -184,7 +204,7 @@ def _link(project: Path, root: Path, inputs: Iterable[Path]) -> None:
     exclude.parent.mkdir(exist_ok=True)
     outputs = _outputs(project)
     links = [link for path in inputs for link in _make_links(project, root, path, outputs)]
-    # Untracked in the sandbox too, they must neither be cleaned away nor be committed.
+    # Untracked in the sandbox too, they must not become part of an experiment.
     with exclude.open("a", encoding="utf-8") as file:
         for link in links:
             if link.is_relative_to(top):

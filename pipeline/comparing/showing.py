@@ -88,8 +88,10 @@ def notes(comparison: Comparison) -> list[str]:
         f"Forward passes: {comparison.computed:,} images in this run; all candidates on all "
         f"images from an empty feature store are {comparison.without_budget:,}."
     )
-    names = " | ".join(result.experiment for result in comparison.results[:1])
-    lines.append(f"Experiments: `dvc exp show`; for example `dvc exp apply {names}`")
+    if any(one.cost.busy for one in comparison.results):
+        lines.append("Times were measured while other programs ran: they are too long.")
+    (winner,) = (one for one in comparison.results if one.label == comparison.winner)
+    lines.append(f"Experiments: `dvc exp show`; take one over: `dvc exp apply {winner.experiment}`")
     return lines
 
 

@@ -31,7 +31,7 @@ def make(
         accuracy=accuracy,
         interval=(accuracy - 0.03, min(1.0, accuracy + 0.03)),
         predictions=TestPredictions(images=images, right=right, groups=np.full(N, -1)),
-        cost=Cost(milliseconds=milliseconds, multiply_adds=10**9, parameters=10**6),
+        cost=Cost(milliseconds=milliseconds, busy=False, multiply_adds=10**9, parameters=10**6),
         computed=N,
         seconds=1.5,
     )

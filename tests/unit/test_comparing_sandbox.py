@@ -91,8 +91,12 @@ def test_experiments_reach_the_project_and_nothing_else_changes(project: Path) -
         assert sandbox.reproduce("evaluate", {**params, "extract": {"layer": "four"}})
         assert '"accuracy": 40' in (sandbox.root / "metrics" / "test.json").read_text()
         for layer in ("one", "three"):
-            assert sandbox.run_experiment(f"try-{layer}", {**params, "extract": {"layer": layer}})
-        assert not sandbox.run_experiment("try-x", {**params, "extract": {"layer": "broken"}})
+            assert sandbox.run_experiment(
+                f"try-{layer}", "evaluate", {**params, "extract": {"layer": layer}}
+            )
+        assert not sandbox.run_experiment(
+            "try-x", "evaluate", {**params, "extract": {"layer": "broken"}}
+        )
     assert state(project) == before
     assert git(project, "status", "--porcelain") == status
     assert git(project, "stash", "list") == stashes

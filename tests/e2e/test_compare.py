@@ -1,0 +1,125 @@
+"""`headstart compare`, as a user runs it, on a small project."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from pipeline import cli
+from tests.e2e.conftest import Project
+
+pytestmark = pytest.mark.slow
+CANDIDATES = "train.heads.logistic.l2=1e-4,1e-2,1e5"
+
+
+@pytest.fixture(scope="module")
+def project(make_project: Callable[[str], Project], photo_folder: Path) -> Project:
+    """Warm and cold photos, LeNet5 with random weights, one head; committed, then edited."""
+    project = make_project("comparison")
+    project.edit(
+        prepare__source=str(photo_folder),
+        extract__backbone="LeNet5",
+        extract__weights="random",
+        train__heads={"logistic": {"l2": "auto"}},
+        evaluate__bootstrap=200,
+    )
+    project.commit()
+    project.edit(train__min_validation=3)
+    return project
+
+
+def contents(root: Path) -> dict[str, str]:
+    """Digests of all files of the user's; what git, DVC, Python and comparisons keep left out."""
+    own = {".git", ".dvc", ".store", "__pycache__"}
+    return {
+        str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in root.rglob("*")
+        if path.is_file()
+        and not own & set(path.relative_to(root).parts)
+        and not path.name.startswith("comparison.")
+    }
+
+
+def test_compare_with_a_budget(project: Project) -> None:
+    before = contents(project.root)
+    done = project.run("headstart", "compare", "--over", CANDIDATES, "--budget")
+    assert contents(project.root) == before
+    record = json.loads((project.root / "plots" / "comparison.json").read_text())
+    assert len(record["candidates"]) == 2
+    (dropped,) = record["dropped"]
+    # So strong a penalty leaves chance.
+    assert dropped["label"] == "l2=100000.0"
+    assert dropped["share"] == 0.1
+    assert f"Dropped at 10% of the images: {dropped['label']}" in done.stdout
+    assert record["method"] == "paired bootstrap"
+    assert record["failed"] == []
+    # 40 photos once, whatever the number of candidates: they share their features.
+    assert record["forward_passes"] == {"computed": 40, "without_budget": 40}
+    assert all(one["multiply_adds"] == 405_600 for one in record["candidates"])
+    assert Image.open(project.root / "plots" / "comparison.png").width > 1000
+
+    shown = project.run("dvc", "exp", "show", "--csv").stdout
+    names = [candidate["experiment"] for candidate in record["candidates"]]
+    assert all(name in shown for name in names)
+    kept = project.run("git", "show", f"{_reference(project, names[0])}:params.yaml").stdout
+    assert "min_validation: 3" in kept
+
+    again = project.run(
+        "headstart", "compare", "--over", CANDIDATES, "--budget", "--format", "json"
+    )
+    repeated = json.loads(again.stdout[again.stdout.index("{") :])
+    assert repeated["forward_passes"]["computed"] == 0
+    for name in ("winner", "dropped"):
+        assert repeated[name] == record[name]
+    for one, other in zip(repeated["candidates"], record["candidates"], strict=True):
+        assert {key: one[key] for key in one if key not in ("computed", "seconds")} == {
+            key: other[key] for key in other if key not in ("computed", "seconds")
+        }
+
+
+def _reference(project: Project, name: str) -> str:
+    (reference,) = [
+        line
+        for line in project.run("git", "for-each-ref", "--format=%(refname)").stdout.split()
+        if line.endswith(f"/{name}")
+    ]
+    return reference
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["EfficientNetLite9", "LeNet5"], "did you mean EfficientNetLite"),
+        (["LeNet5"], "expected at least two candidates, received LeNet5"),
+        (["--over", "extract.layr=a,b"], "did you mean extract.layer"),
+        (["--over", "extract.resize=stretch,squeeze"], "params.yaml with resize=squeeze"),
+        (["--over", "extract.image_size=64,8"], "at least 32"),
+        (["--over", "extract.layer=a,b", "-o", "plot.txt"], "expected a name that ends in .png"),
+    ],
+)
+def test_what_cannot_be_compared_is_told_before_anything_runs(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    message: str,
+) -> None:
+    root = Path(__file__).parents[2]
+    (tmp_path / "params.yaml").write_text((root / "params.yaml").read_text())
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["compare", *arguments]) == 1
+    assert message in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["params.yaml"]
+
+
+def test_outside_a_repository_one_message_tells_what_to_do(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = Path(__file__).parents[2]
+    (tmp_path / "params.yaml").write_text((root / "params.yaml").read_text())
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["compare", "--over", "train.seed=1,2"]) == 1
+    assert "this is no git repository: run `git init`" in capsys.readouterr().err
