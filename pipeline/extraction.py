@@ -1,25 +1,18 @@
-"""Features of many images: looked up in the store, and computed only where they are missing.
+"""Features of many images: looked up in the store, and computed only where they are missing."""
 
-Reading, decoding, resizing, augmenting, inference and writing overlap; what waits between them is
-bounded, so that memory does not grow with the number of images.
-"""
-
-import hashlib
 import itertools
-from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple
 
 import numpy as np
-from joblib import cpu_count
 from numpy.typing import NDArray
 
-from pipeline import augment, engines, images
+from pipeline import augment, engines
+from pipeline.backbone_pass import BackbonePass, Computed, Job, Unusable
 from pipeline.bottleneck import Bottleneck
 from pipeline.errors import InputError
 from pipeline.feature_file import Columns, Header, create_feature_file
@@ -27,18 +20,10 @@ from pipeline.feature_store import Collection, FeatureStore, make_keys, unique_k
 from pipeline.options import AugmentOptions
 from pipeline.progress import progress
 
-# Images per task: fewer, larger tasks cost less to hand over; a long task leaves cores idle at the
-# end.
-_TASK_SIZE = 4
-# Tasks that wait between two steps, per worker of the later one.
-_WAITING = 3
 # How often a store may lose vectors between computing and reading them.
 _ATTEMPTS = 3
 
 Load = Callable[[Bottleneck, FeatureStore], engines.Engine]
-
-_In = TypeVar("_In")
-_Out = TypeVar("_Out")
 
 
 class Request(NamedTuple):
@@ -66,32 +51,6 @@ class Counts:
 
     computed: int
     reused: int
-
-
-class _Job(NamedTuple):
-    """An image file and the views of it that are missing, with their rows."""
-
-    path: str
-    sha256: str
-    views: tuple[int, ...]
-    rows: tuple[int, ...]
-
-
-class _Pixels(NamedTuple):
-    """One view, ready for the network, (height, width, 3) uint8."""
-
-    row: int
-    path: str
-    pixels: NDArray[np.uint8]
-
-
-class _Unusable(Exception):  # noqa: N818 - it is a thing in the data, not a fault in code
-    """A file that gives no pixels: why, and what a stage says of it."""
-
-    def __init__(self, reason: str, message: str) -> None:
-        super().__init__(message)
-        self.reason = reason
-        self.message = message
 
 
 class Extraction:
@@ -227,15 +186,20 @@ class Extraction:
             )
             bar.set_postfix_str(f"{1 - len(missing) / len(rows):.0%} reused")
 
-            def keep(computed: tuple[list[int], list[NDArray[np.float32]]]) -> int:
+            def keep(computed: Computed) -> None:
                 done, outputs = computed
                 for writer, vectors in zip(writers, outputs, strict=True):
                     writer.add(self._keys[done], vectors)
-                return len(done)
 
-            counts = self._overlapped(self.engine, self._jobs(missing), keep)
+            backbone_pass = BackbonePass(
+                bottleneck=self._bottleneck,
+                engine=self.engine,
+                recipe=self._recipe,
+                refuse=self._refuse,
+                keep=keep,
+            )
             # Closed before the writers are, whatever happens: no thread adds to a closed writer.
-            with closing(counts):
+            with closing(backbone_pass.run(self._jobs(missing))) as counts:
                 for count in counts:
                     bar.update(count)
         for collection in self._collections:
@@ -254,116 +218,20 @@ class Extraction:
                 self._skipped[row] = True
                 self._unreadable[request.path] = reasons[request.sha256]
 
-    def _jobs(self, rows: NDArray[np.int64]) -> Iterator[_Job]:
+    def _jobs(self, rows: NDArray[np.int64]) -> Iterator[Job]:
         """Gather neighbouring rows of one image, so that it is decoded once for all its views."""
         for sha256, group in itertools.groupby(
             rows.tolist(), key=lambda row: self._requests[row].sha256
         ):
             members = tuple(group)
             views = tuple(self._requests[row].view for row in members)
-            yield _Job(self._requests[members[0]].path, sha256, views, members)
+            yield Job(self._requests[members[0]].path, sha256, views, members)
 
-    def _overlapped(
-        self, engine: engines.Engine, jobs: Iterator[_Job], keep: Callable[[Any], int]
-    ) -> Generator[int]:
-        # A task is as many calls of the engine as make up _TASK_SIZE images.
-        size = engine.batch_size * -(-_TASK_SIZE // engine.batch_size)
-        waiting = max(1, _WAITING * _TASK_SIZE // size)
-        decoders = cpu_count()
-        with (
-            ThreadPoolExecutor(decoders) as decoding,
-            ThreadPoolExecutor(engine.workers) as inferring,
-            ThreadPoolExecutor(1) as writing,
-        ):
-            decoded = _mapped(
-                decoding, self._render, _batched(jobs, _TASK_SIZE), decoders * (1 + _WAITING)
-            )
-            batches = _batched(itertools.chain.from_iterable(decoded), size)
-            computed = _mapped(
-                inferring,
-                lambda batch: self._infer(engine, batch),
-                batches,
-                engine.workers * (1 + waiting),
-            )
-            yield from _mapped(writing, keep, computed, 1 + _WAITING)
-
-    def _render(self, jobs: Sequence[_Job]) -> list[_Pixels]:
-        rendered = []
-        for job in jobs:
-            try:
-                views = self._views(job)
-            except _Unusable as unusable:
-                if self._unreadable is None:
-                    raise InputError(unusable.message) from None
-                self._unreadable[job.path] = unusable.reason
-                self._skipped[list(job.rows)] = True
-            else:
-                rendered += [
-                    _Pixels(row, job.path, pixels)
-                    for row, pixels in zip(job.rows, views, strict=True)
-                ]
-        return rendered
-
-    def _views(self, job: _Job) -> list[NDArray[np.uint8]]:
-        bottleneck = self._bottleneck
-        options: dict[str, Any] = {"interpolation": bottleneck.interpolation}
-        try:
-            data = images.read(Path(job.path))
-            digest = hashlib.sha256(data).hexdigest()
-            if digest != job.sha256:
-                raise _Unusable(
-                    "changed while it was being read",
-                    f"{job.path}: the file has changed: expected sha256 {job.sha256}, received "
-                    f"{digest}; run `dvc repro prepare` to take it in anew",
-                )
-            image = images.decode(data)
-        except images.UnreadableImage as unreadable:
-            raise _Unusable(
-                unreadable.reason,
-                f"{job.path}: the image could be read before, but not now: {unreadable.reason}; "
-                "restore it, or run `dvc repro prepare` to leave it out",
-            ) from None
-        if self._recipe is None:
-            pixels = images.resize(
-                image, bottleneck.image_size, method=bottleneck.resize, **options
-            )
-            return [pixels]
-        return augment.views(
-            image,
-            job.sha256,
-            job.views,
-            self._recipe,
-            bottleneck.image_size,
-            resize=bottleneck.resize,
-            **options,
-        )
-
-    def _infer(
-        self, engine: engines.Engine, batch: Sequence[_Pixels]
-    ) -> tuple[list[int], list[NDArray[np.float32]]]:
-        parts = []
-        for items in _batched(batch, engine.batch_size):
-            # The last batch is padded: a batch's shape may decide a feature's last bits.
-            padding = [items[-1]] * (engine.batch_size - len(items))
-            pixels = np.stack([item.pixels for item in [*items, *padding]])
-            outputs = [output[: len(items)] for output in engine(pixels)]
-            for output in outputs:
-                self._check_finite(items, output)
-            parts.append(outputs)
-        rows = [item.row for item in batch]
-        return rows, [np.concatenate(outputs) for outputs in zip(*parts, strict=True)]
-
-    def _check_finite(self, items: Sequence[_Pixels], output: NDArray[np.float32]) -> None:
-        if np.isfinite(output).all():
-            return
-        finite = np.isfinite(output.reshape(len(items), -1)).all(axis=1)
-        first = items[int(np.argmin(finite))]
-        tap = self._bottleneck.taps[0]
-        raise InputError(
-            f"{first.path}: {tap.backbone} gives features that are not finite, computing in "
-            f"{tap.precision}; use extract.precision: float32, or check its weights "
-            f"({self._bottleneck.weights.description})"
-        )
+    def _refuse(self, job: Job, unusable: Unusable) -> None:
+        if self._unreadable is None:
+            raise InputError(unusable.message) from None
+        self._unreadable[job.path] = unusable.reason
+        self._skipped[list(job.rows)] = True
 
 
 def extract(
@@ -417,29 +285,3 @@ def _token(view: int, recipe: AugmentOptions | None) -> str:
             raise ValueError(f"view {view} needs a recipe")
         return "0"
     return augment.view_token(view, recipe)
-
-
-def _batched(items: Iterable[_In], size: int) -> Iterator[list[_In]]:
-    iterator = iter(items)
-    while batch := list(itertools.islice(iterator, size)):
-        yield batch
-
-
-def _mapped(
-    pool: ThreadPoolExecutor,
-    function: Callable[[_In], _Out],
-    items: Iterable[_In],
-    at_most: int,
-) -> Iterator[_Out]:
-    """Map in a pool's threads, in order, with a bounded number of items under way."""
-    futures: deque[Future[_Out]] = deque()
-    try:
-        for item in items:
-            futures.append(pool.submit(function, item))
-            if len(futures) == at_most:
-                yield futures.popleft().result()
-        while futures:
-            yield futures.popleft().result()
-    finally:
-        for future in futures:
-            future.cancel()
