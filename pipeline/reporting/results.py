@@ -53,6 +53,7 @@ class HeadResults:
         scores: By split, then by metric, intervals among the test's.
         history: One entry per epoch.
         path: One entry per setting tried.
+        learning: One entry per number of training images.
         test_curves: Points by curve: "roc", "precision_recall", "reliability".
         predictions: Of the test images; None when it was not evaluated.
     """
@@ -62,6 +63,7 @@ class HeadResults:
     scores: dict[str, dict[str, Any]]
     history: list[dict[str, float]]
     path: list[dict[str, float]]
+    learning: list[dict[str, float]]
     test_curves: dict[str, list[dict[str, float]]]
     predictions: Predictions | None
 
@@ -147,8 +149,9 @@ def _read_head(places: Places, name: str, test: dict[str, Any], manifest: Manife
         scores=scores,
         history=_numbers(places.curves / name / "history.csv"),
         path=_numbers(places.curves / name / "path.csv"),
+        learning=_numbers(places.curves / name / "learning_curve.csv"),
         test_curves={
-            curve: _numbers(places.test_curves / curve / f"{name}.csv") for curve in TEST_CURVES
+            curve: _numbers(places.test_curves / f"{curve}.csv", name) for curve in TEST_CURVES
         },
         predictions=predictions,
     )
@@ -203,9 +206,13 @@ def _table(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def _numbers(path: Path) -> list[dict[str, float]]:
+def _numbers(path: Path, head: str | None = None) -> list[dict[str, float]]:
+    """Read a table of numbers; of one that holds all heads, the lines of `head`."""
+    rows = _table(path)
+    if head is not None:
+        rows = [row for row in rows if row.pop("head", None) == head]
     try:
-        return [{name: float(text) for name, text in row.items()} for row in _table(path)]
+        return [{name: float(text) for name, text in row.items()} for row in rows]
     except (TypeError, ValueError):
         raise InputError(f"{path}: expected numbers only: {_REMEDY}") from None
 

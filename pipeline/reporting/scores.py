@@ -16,7 +16,6 @@ MOST_CLASSES = 5
 
 # Settings that are tried over decades; others are counted.
 _ON_A_LOG_SCALE = ("c", "l2")
-_MAX_POINTS = 200
 _DIAGONAL = ("reliability", "roc")
 
 
@@ -48,6 +47,7 @@ def head_part(
         charts=(
             *_history_charts(head.history),
             *_path_charts(head.path, head.card),
+            *_learning_charts(head.learning),
             *_test_charts(head.test_curves),
         ),
         confusion=confusion,
@@ -90,11 +90,7 @@ def _history_charts(history: list[dict[str, float]]) -> list[Chart]:
     charts = []
     for quantity in ("loss", "accuracy"):
         lines = [
-            Line(
-                name=split,
-                x=tuple(entry["epoch"] for entry in history),
-                y=tuple(entry[f"{split}_{quantity}"] for entry in history),
-            )
+            _line(split, history, "epoch", f"{split}_{quantity}")
             for split in ("train", "validation")
             if history and f"{split}_{quantity}" in history[0]
         ]
@@ -115,13 +111,7 @@ def _path_charts(path: list[dict[str, float]], card: dict[str, Any]) -> list[Cha
             title=f"path_{score}",
             x_title=setting,
             y_title=score,
-            lines=(
-                Line(
-                    name="validation",
-                    x=tuple(entry[setting] for entry in path),
-                    y=tuple(entry[score] for entry in path),
-                ),
-            ),
+            lines=(_line("validation", path, setting, score),),
             x_log=setting in _ON_A_LOG_SCALE,
             mark=card.get("setting", {}).get(setting),
         )
@@ -130,28 +120,33 @@ def _path_charts(path: list[dict[str, float]], card: dict[str, Any]) -> list[Cha
     ]
 
 
+def _learning_charts(learning: list[dict[str, float]]) -> list[Chart]:
+    """Draw the validation accuracy over the number of training images."""
+    if not learning:
+        return []
+    line = _line("validation", learning, "images_per_class", "accuracy")
+    chart = Chart(
+        title="learning", x_title="images_per_class", y_title="accuracy", lines=(line,), x_log=True
+    )
+    return [chart]
+
+
+def _line(name: str, points: list[dict[str, float]], x: str, y: str) -> Line:
+    return Line(
+        name=name,
+        x=tuple(point[x] for point in points),
+        y=tuple(round(point[y], 6) for point in points),
+    )
+
+
 def _test_charts(curves: dict[str, list[dict[str, float]]]) -> list[Chart]:
     """Draw each curve of the test images, named by its first two columns."""
     charts = []
     for title, points in curves.items():
-        if not points:
-            continue
-        # More points than a screen shows would only make the page larger.
-        kept = np.unique(np.linspace(0, len(points) - 1, _MAX_POINTS).astype(int))
-        x_title, y_title = list(points[0])[:2]
-        charts.append(
-            Chart(
-                title=title,
-                x_title=x_title,
-                y_title=y_title,
-                lines=(
-                    Line(
-                        name="test",
-                        x=tuple(round(points[index][x_title], 4) for index in kept),
-                        y=tuple(round(points[index][y_title], 4) for index in kept),
-                    ),
-                ),
-                diagonal=title in _DIAGONAL,
+        if points:
+            x, y = list(points[0])[:2]
+            line = _line("test", points, x, y)
+            charts.append(
+                Chart(title=title, x_title=x, y_title=y, lines=(line,), diagonal=title in _DIAGONAL)
             )
-        )
     return charts

@@ -101,13 +101,17 @@ def test_confusions_and_predictions_agree_with_the_accuracy(report: Report) -> N
 
 def test_the_path_of_settings_is_drawn_with_the_chosen_one(run: Path, report: Report) -> None:
     logistic = next(head for head in report.heads if head.name == "logistic")
-    titles = [chart.title for chart in logistic.charts]
-    assert titles == ["path_accuracy", "path_log_loss", "reliability", "roc", "precision_recall"]
+    charts = {chart.title: chart for chart in logistic.charts}
+    assert list(charts) == [
+        "path_accuracy", "path_log_loss", "learning", "reliability", "roc", "precision_recall",
+    ]  # fmt: skip
     card = json.loads((run / "models/logistic/head.json").read_text())
-    assert logistic.charts[0].mark == card["setting"]["l2"]
-    assert logistic.charts[0].lines[0].x == tuple(point["l2"] for point in card["curve"])
-    assert logistic.charts[0].x_log
-    assert [chart.diagonal for chart in logistic.charts[2:]] == [True, True, False]
+    path = charts["path_accuracy"]
+    assert path.mark == card["setting"]["l2"]
+    assert path.lines[0].x == tuple(point["l2"] for point in card["curve"])
+    assert path.x_log
+    assert [title for title in charts if charts[title].diagonal] == ["reliability", "roc"]
+    assert charts["learning"].lines[0].x[-1] == 12
 
 
 def test_neighbours_are_training_images_nearest_first(report: Report) -> None:

@@ -114,6 +114,10 @@ function lineName(name) {
   return has("line." + name) ? text("line." + name) : plain(name);
 }
 
+// On a logarithmic axis of few decades plotly would write 2 and 5 without their zeros.
+const ROUND_NUMBERS = [-2, -1, 0, 1, 2, 3, 4, 5].flatMap((power) => [1, 2, 5].map((digit) => digit * 10 ** power));
+const logTicks = (chart) => (!chart.x_log ? {} : chart.title === "learning" ? { tickvals: ROUND_NUMBERS } : { exponentformat: "power" });
+const ofShares = (chart) => ["reliability", "roc", "precision_recall"].includes(chart.title);
 const SHARES = { range: [-0.02, 1.02], tickformat: ".0%" };
 const DIAGONAL = () => ({ type: "line", x0: 0, y0: 0, x1: 1, y1: 1, line: { color: themeColour("--muted"), dash: "dot", width: 2 } });
 
@@ -121,7 +125,7 @@ const DIAGONAL = () => ({ type: "line", x0: 0, y0: 0, x1: 1, y1: 1, line: { colo
 function accuracyRange(chart) {
   const values = chart.lines.flatMap((line) => line.y.filter((value) => value !== null));
   const low = Math.max(0, Math.min(...values) - 0.05);
-  return { range: [low, Math.min(1.01, Math.max(...values) + 0.05)], tickformat: ".0%" };
+  return { range: [low, Math.min(1.005, Math.max(...values) + 0.05)], tickformat: ".0%" };
 }
 
 function drawCurves(chosen) {
@@ -140,8 +144,8 @@ function drawCurves(chosen) {
     marker: { size: 6, symbol: SYMBOLS[rank % SYMBOLS.length] },
   })), {
     showlegend: chart.lines.length > 1,
-    xaxis: { title: { text: text("axis." + chart.x_title) }, type: chart.x_log ? "log" : "linear", ...(chart.diagonal ? SHARES : {}), ...(chart.x_log ? { exponentformat: "power" } : {}) },
-    yaxis: { title: { text: text("axis." + chart.y_title) }, ...(chart.diagonal ? SHARES : chart.y_title === "accuracy" ? accuracyRange(chart) : {}) },
+    xaxis: { title: { text: text("axis." + chart.x_title) }, type: chart.x_log ? "log" : "linear", ...(ofShares(chart) ? SHARES : {}), ...logTicks(chart) },
+    yaxis: { title: { text: text("axis." + chart.y_title) }, ...(ofShares(chart) ? SHARES : chart.y_title === "accuracy" ? accuracyRange(chart) : {}) },
     shapes: chart.diagonal ? [DIAGONAL()] : chart.mark === null ? [] : [{ type: "line", x0: chart.mark, x1: chart.mark, yref: "paper", y0: 0, y1: 1, line: { color: themeColour("--muted"), dash: "dot", width: 2 } }],
   }));
 }
@@ -190,7 +194,7 @@ function drawComparison() {
   plot(place, [{ type: "scatter", mode: "lines", x: front.map((one) => one.milliseconds), y: front.map((one) => one.test.value), hoverinfo: "skip", showlegend: false,
     line: { shape: "hv", color: themeColour("--muted"), width: 1.5, dash: "dot" } }, ...points], {
     margin: { r: 90 },
-    xaxis: { title: { text: text("axis.time") }, type: "log", tickvals: [-2, -1, 0, 1, 2, 3, 4].flatMap((power) => [1, 2, 5].map((digit) => digit * 10 ** power)) },
+    xaxis: { title: { text: text("axis.time") }, type: "log", tickvals: ROUND_NUMBERS },
     yaxis: { title: { text: text("axis.test_accuracy") }, tickformat: ".0%" },
   });
 }
