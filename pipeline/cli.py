@@ -14,13 +14,11 @@ from importlib.metadata import version
 from pipeline.errors import InputError
 
 COMMANDS = {
-    "advise": "recommend a strategy, a cut and a regularisation for these data",
     "augment": "draw an image's augmented views on a contact sheet",
     "backbones": "list the catalogue of backbones, or the cuts of one",
     "cache": "look into the feature store, check it, make room",
     "compare": "run several backbones or settings and show quality against cost",
     "completion": "print the shell completion script",
-    "export": "write the selected model as Keras, SavedModel, ONNX, OpenVINO or LiteRT",
     "predict": "classify photos with the selected model",
     "report": "write report/index.html, one page with everything to look at",
     "scores": "print every head's validation and test scores",

@@ -33,7 +33,6 @@ RESERVED_NAMES = frozenset(
         "timing",
         "novelty",
         "comparison",
-        "novelty",
     }
 )
 

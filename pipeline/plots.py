@@ -45,9 +45,9 @@ def write_test_plots(
 ) -> None:
     """Write what each head said of the test images, one CSV per head in a folder per plot.
 
-    `predictions` and `confusion` hold a row per image; `roc` and `precision_recall` a row per threshold, of two
-    classes for the second one, of more for all decisions pooled (micro-averaged one-vs-rest);
-    `reliability` a row per bin of confidence.
+    `predictions` and `confusion` hold a row per image; `roc` and `precision_recall` a row per
+    threshold, of two classes for the second one, of more for all decisions pooled
+    (micro-averaged one-vs-rest); `reliability` a row per bin of confidence.
 
     Args:
         folder: Made when missing.
