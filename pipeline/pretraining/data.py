@@ -29,6 +29,7 @@ class SourceImages:
 
     Attributes:
         pixels: (n_images, height, width, 3) uint8, RGB in [0, 255], mapped from a file.
+        sha256: Of each image's file.
         labels: (n_images,) index into `class_names`; all 0 where labels do not matter.
         class_names: Sorted; empty where labels do not matter.
         train: Rows to train on.
@@ -37,6 +38,7 @@ class SourceImages:
     """
 
     pixels: NDArray[np.uint8]
+    sha256: Sequence[str]
     labels: NDArray[np.int64]
     class_names: tuple[str, ...]
     train: NDArray[np.int64]
@@ -174,6 +176,7 @@ def _assigned(
     rows = np.asarray(kept, np.int64)
     return SourceImages(
         pixels=pixels,
+        sha256=digests,
         labels=labels,
         class_names=class_names,
         train=rows[splits == "train"],

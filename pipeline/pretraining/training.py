@@ -1,12 +1,14 @@
 """Training a backbone on a source: the loop, its batches and what it reports."""
 
 import math
+import os
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline import augment
 from pipeline.backbones.spec import BackboneSpec
 from pipeline.errors import InputError
 from pipeline.options import PretrainOptions
@@ -77,7 +79,7 @@ def pretrain(
         # XLA on a processor runs depthwise convolutions an order of magnitude slower.
         jit_compile=False,
     )
-    batches = _Batches(source, source.train, options, spec, shuffle=True)
+    batches = _Batches(source, source.train, options, spec, training=True)
     held_out = (
         _Batches(source, source.validation, options, spec) if len(source.validation) else None
     )
@@ -108,7 +110,10 @@ def pretrain(
 
 
 class _Batches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras ships no types.
-    """Batches of (images, targets); the last is shorter and not dropped."""
+    """Batches of (images, targets); the last is shorter and not dropped.
+
+    For training, order and views are new in each epoch; otherwise both stay the same.
+    """
 
     def __init__(
         self,
@@ -117,12 +122,17 @@ class _Batches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras ships no t
         options: PretrainOptions,
         spec: BackboneSpec,
         *,
-        shuffle: bool = False,
+        training: bool = False,
     ) -> None:
-        super().__init__()
+        # Threads, which keep the order; only rendering views takes long enough to be worth them.
+        renders = training and options.augment != type(options.augment)()
+        super().__init__(workers=os.cpu_count() or 1 if renders else 1)
         self.rows = rows
         self._source, self._options, self._spec = source, options, spec
-        self._shuffle, self._epoch = shuffle, 0
+        self._recipe = (
+            options.augment.model_copy(update={"seed": options.seed}) if renders else None
+        )
+        self._training, self._epoch = training, 0
         self._order = self._shuffled()
 
     def __len__(self) -> int:
@@ -131,14 +141,14 @@ class _Batches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras ships no t
     def __getitem__(self, index: int) -> tuple[NDArray[np.uint8], NDArray[Any]]:
         size = self._options.batch_size
         rows = self._order[index * size : (index + 1) * size]
-        images = self._source.pixels[rows]
+        images = self._images(rows)
         if self._options.objective == "classify":
             return images, self._source.labels[rows]
         return self._erase(images, index), self.targets(images)
 
     def on_epoch_end(self) -> None:
         """Draw the next epoch's order, which depends on seed and epoch alone."""
-        self._epoch += self._shuffle
+        self._epoch += self._training
         self._order = self._shuffled()
 
     def targets(self, images: NDArray[Any]) -> NDArray[np.float32]:
@@ -149,8 +159,20 @@ class _Batches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras ships no t
             scaled = (scaled @ (matrix / matrix.sum())).astype(np.float32)
         return scaled
 
+    def _images(self, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
+        pixels = self._source.pixels
+        if self._recipe is None:
+            return pixels[rows]
+        size, view = pixels.shape[1:3], self._epoch + 1
+        return np.stack(
+            [
+                augment.views(pixels[row], self._source.sha256[row], [view], self._recipe, size)[0]
+                for row in rows
+            ]
+        )
+
     def _shuffled(self) -> NDArray[np.int64]:
-        if not self._shuffle:
+        if not self._training:
             return self.rows
         return np.random.default_rng([self._options.seed, self._epoch]).permutation(self.rows)
 
