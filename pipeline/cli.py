@@ -19,6 +19,7 @@ COMMANDS = {
     "cache": "look into the feature store, check it, make room",
     "compare": "run several backbones or settings and show quality against cost",
     "completion": "print the shell completion script",
+    "export": "write the selected model as Keras, SavedModel, ONNX, OpenVINO or LiteRT",
     "predict": "classify photos with the selected model",
     "report": "write report/index.html, one page with everything to look at",
     "scores": "print every head's validation and test scores",

@@ -15,8 +15,11 @@ os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 
 
 @contextmanager
-def _standard_error_silenced() -> Iterator[None]:
-    # The first lines come from C++ before any log level applies, so the descriptor is redirected.
+def standard_error_silenced() -> Iterator[None]:
+    """Drop what is written to standard error, by C++ libraries too.
+
+    They log before, or whatever, a log level says; so the descriptor itself is redirected.
+    """
     sys.stderr.flush()
     saved = os.dup(2)
     null = os.open(os.devnull, os.O_WRONLY)
@@ -29,7 +32,7 @@ def _standard_error_silenced() -> Iterator[None]:
         os.close(null)
 
 
-with _standard_error_silenced():
+with standard_error_silenced():
     import keras
     import tensorflow as tf
 
@@ -38,7 +41,7 @@ with _standard_error_silenced():
 
 logging.getLogger("tensorflow").setLevel(logging.ERROR)
 
-__all__ = ["keras", "seed_everything", "tf"]
+__all__ = ["keras", "seed_everything", "standard_error_silenced", "tf"]
 
 
 def seed_everything(seed: int) -> None:
