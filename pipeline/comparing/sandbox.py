@@ -35,8 +35,9 @@ class Sandbox:
             uncommitted changes.
     """
 
-    def __init__(self, project: Path, root: Path, baseline: str) -> None:
+    def __init__(self, project: Path, root: Path, baseline: str, lock: int) -> None:
         self._project = project
+        self._lock = lock
         self._environment = _environment()
         self.root = root
         self.baseline = baseline
@@ -105,6 +106,8 @@ class Sandbox:
             env=self._environment,
             stdout=subprocess.DEVNULL,
             check=False,
+            # A run that outlives this process, killed, keeps the sandbox locked until it ends.
+            pass_fds=[self._lock],
         )
         return finished.returncode == 0
 
@@ -127,7 +130,7 @@ def open_sandbox(project: Path, inputs: Iterable[str]) -> Iterator[Sandbox]:
     commit, tree = _baseline(project)
     folder = project / _FOLDER
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with _locked(folder.with_suffix(".lock")):
+    with _locked(folder.with_suffix(".lock")) as lock:
         shutil.rmtree(folder, ignore_errors=True)
         paths = [Path(name) for name in inputs if not Path(name).is_absolute()]
         # As deep as `../photos` climbs, so that the link for it still lies within the folder.
@@ -135,7 +138,7 @@ def open_sandbox(project: Path, inputs: Iterable[str]) -> Iterator[Sandbox]:
         try:
             root = _populate(project, folder.joinpath(*["up"] * depth, "project"), commit, tree)
             _link(project, root, paths)
-            yield Sandbox(project, root, tree)
+            yield Sandbox(project, root, tree, lock)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
@@ -263,7 +266,7 @@ def _update(place: Any, content: Mapping[str, Any]) -> None:
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def _locked(path: Path) -> Iterator[int]:
     with path.open("w", encoding="utf-8") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -271,7 +274,7 @@ def _locked(path: Path) -> Iterator[None]:
             raise InputError(
                 "compare: another comparison runs in this project; wait for it, or stop it"
             ) from None
-        yield
+        yield file.fileno()
 
 
 def _environment() -> dict[str, str]:

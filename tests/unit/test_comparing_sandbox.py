@@ -1,7 +1,10 @@
 import contextlib
 import io
 import os
+import signal
 import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -147,6 +150,40 @@ def test_one_comparison_at_a_time(project: Path) -> None:
         open_sandbox(project, []),
     ):
         pass
+
+
+def test_a_run_that_outlives_a_killed_comparison_keeps_the_sandbox(project: Path) -> None:
+    code = (
+        "import os, signal, sys; from pathlib import Path;"
+        "from pipeline.comparing.sandbox import open_sandbox\n"
+        "with open_sandbox(Path(sys.argv[1]), []) as sandbox:\n"
+        "    sandbox.reproduce('wait', {})"
+    )
+    (project / "dvc.yaml").write_text("stages: {wait: {cmd: touch started && sleep 60}}\n")
+    (project / "params.yaml").write_text("{}\n")
+    started = project / ".dvc" / "tmp" / "compare" / "project" / "started"
+    comparison = subprocess.Popen(
+        [sys.executable, "-c", code, str(project)], start_new_session=True
+    )
+    try:
+        deadline = time.monotonic() + 60
+        while not started.exists() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        comparison.kill()
+        comparison.wait()
+        with pytest.raises(InputError, match="another comparison runs"), open_sandbox(project, []):
+            pass
+        assert started.exists()
+    finally:
+        os.killpg(comparison.pid, signal.SIGKILL)
+    # What the killed one left is taken away.
+    for _ in range(100):
+        with contextlib.suppress(InputError), open_sandbox(project, []) as sandbox:
+            assert not (sandbox.root / "started").exists()
+            break
+        time.sleep(0.05)
+    else:
+        pytest.fail("the lock outlived all that held it")
 
 
 def no_repository(root: Path) -> None:
