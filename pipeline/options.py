@@ -187,6 +187,7 @@ class TrainOptions(Section):
     shots: Count | None
     repeats: Count
     streaming_above: Count
+    learning_curve: Literal["none", "cheap", "all"]
     heads: Annotated[dict[str, HeadOptions], Field(min_length=1)]
 
     @model_validator(mode="before")

@@ -28,6 +28,11 @@ def _class_of(kind: str) -> type[Head]:
     return found
 
 
+def is_cheap(options: HeadOptions) -> bool:
+    """Return whether the head takes a moment to fit: whether it needs no TensorFlow."""
+    return options.kind not in ("dense", "gap")
+
+
 def create(options: HeadOptions, seed: int) -> Head:
     """Return a head that is not fitted yet.
 

@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from scipy.optimize import OptimizeResult, minimize
-from threadpoolctl import ThreadpoolController
 
 from pipeline.heads.linear import Linear
 from pipeline.heads.losses import Loss
@@ -29,11 +28,9 @@ _MOST_PASSES = 500
 _MOST_TRIALS = 8
 # Up to this size features are rotated and computed with in float64.
 _SMALL_BYTES = 64 * 1024**2
-# Up to this size threads would wait for each other longer than they work.
-_TINY_BYTES = 8 * 1024**2
 # Stop when a Newton step would lower the objective by less than this share of it: far below what
 # a score can see, and above what products in that precision can resolve.
-_TOLERANCE = {np.dtype(np.float32): 1e-5, np.dtype(np.float64): 1e-8}
+_TOLERANCE = {np.dtype(np.float32): 1e-5, np.dtype(np.float64): 1e-7}
 _SMALLEST_CURVATURE = 1e-6
 _LEAD_IN = 10.0
 
@@ -61,11 +58,6 @@ class _Design:
         ((_, whole),) = matrix.blocks()
         rotated: Float64s = whole.astype(np.float64) @ basis.astype(np.float64)
         return cls(matrix, rotated, basis, np.dtype(np.float64))
-
-    @property
-    def tiny(self) -> bool:
-        """Whether threads would wait for each other longer than they work."""
-        return self.rotated is not None and self.rotated.nbytes <= _TINY_BYTES
 
     def blocks(self) -> Iterator[tuple[slice, Floats]]:
         if self.rotated is None:
@@ -196,7 +188,6 @@ def descend(
         n_classes: Number of classes.
     """
     design = _Design.of(matrix, measured.basis)
-    threads = ThreadpoolController().select(user_api="blas")
     counts = weights.astype(design.dtype)
     curvature = loss.first_curvature(n_classes)
     spread = np.append(measured.variances, measured.total)[:, None]
@@ -204,22 +195,21 @@ def descend(
     lead_in = _lead_in(float(curvature * measured.variances.max(initial=0.0)), penalties[0])
     for index, penalty in enumerate((*lead_in, *penalties)):
         problem = _Problem(design, labels, counts, loss, penalty, spread, curvature, n_classes)
-        with threads.limit(limits=1 if design.tiny else None):
-            found = minimize(
-                problem,
-                (path.continued_to(penalty) / problem.unit).ravel(),
-                jac=True,
-                method="L-BFGS-B",
-                callback=problem.stop,
-                options={
-                    "maxcor": _HISTORY,
-                    "maxfun": _MOST_PASSES,
-                    "maxiter": _MOST_PASSES,
-                    "maxls": _MOST_TRIALS,
-                    "ftol": 1e-12,
-                    "gtol": 0.0,
-                },
-            )
+        found = minimize(
+            problem,
+            (path.continued_to(penalty) / problem.unit).ravel(),
+            jac=True,
+            method="L-BFGS-B",
+            callback=problem.stop,
+            options={
+                "maxcor": _HISTORY,
+                "maxfun": _MOST_PASSES,
+                "maxiter": _MOST_PASSES,
+                "maxls": _MOST_TRIALS,
+                "ftol": 1e-12,
+                "gtol": 0.0,
+            },
+        )
         solution = problem.unit * found.x.reshape(len(spread), n_classes)
         path.add(penalty, solution)
         curvature = problem.curvature

@@ -2,7 +2,8 @@
 
 import sys
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Protocol
@@ -16,6 +17,7 @@ from pipeline.heads.base import FitReport, Head, HeadCard
 from pipeline.heads.calibration import fit_temperature, softmax
 from pipeline.heads.data import Rows, TrainingData, describe_bytes
 from pipeline.heads.matrix import matrix_bytes
+from pipeline.heads.threads import LARGE_BYTES, SMALL_BYTES, WORKERS, one_thread_each
 from pipeline.metrics import Labels, log_loss
 
 
@@ -70,15 +72,15 @@ class Choice:
 
 
 def choose(
-    paths: Sequence[Iterator[Candidate]], labels: Labels, name: str, patience: int | None
+    steps: Iterable[Sequence[Candidate]], labels: Labels, name: str, patience: int | None
 ) -> Choice:
-    """Walk all folds' paths in step and keep the setting that does best on all held-out images.
+    """Keep the setting that does best on all held-out images.
 
     The best has most images right and among equals the lowest log loss at its own temperature;
     the log loss tells settings apart that a few hundred images cannot.
 
     Args:
-        paths: One per fold, the same settings in the same order.
+        steps: For each setting of the path its fits on all folds.
         labels: (n_held_out,) of the folds' held-out images, one fold after the other.
         name: What a setting is called in the curve.
         patience: Stop after so many settings in a row without a better one; None = never.
@@ -87,7 +89,7 @@ def choose(
     best_score = (-np.inf, -np.inf)
     curve: list[dict[str, float]] = []
     worse = 0
-    for candidates in zip(*paths, strict=True):
+    for candidates in steps:
         logits = np.concatenate([candidate.logits for candidate in candidates]).astype(np.float64)
         temperature = fit_temperature(logits, labels)
         accuracy = float((logits.argmax(axis=1) == labels).mean())
@@ -108,14 +110,28 @@ def choose(
     return best
 
 
+def _in_step(
+    paths: Sequence[Iterator[Candidate]], pool: Executor
+) -> Iterator[tuple[Candidate, ...]]:
+    """Advance all folds' paths together, side by side as far as the pool has threads."""
+    while True:
+        step = list(pool.map(lambda path: next(path, None), paths))
+        found = tuple(candidate for candidate in step if candidate is not None)
+        if len(found) < len(paths):
+            return
+        yield found
+
+
 class PathHead(Head):
     """A head that is fitted at a number of settings, of which held-out images choose one.
 
     Attributes:
         setting_name: What a setting is called in params.yaml and in the curve.
         patience: Settings in a row without a better one after which the path ends; None = never.
+        stride: Every how manieth setting is tried; more than 1 for a rough answer.
     """
 
+    stride = 1
     setting_name: ClassVar[str] = ""
     patience: ClassVar[int | None] = None
     model_type: ClassVar[type[Any]]
@@ -134,19 +150,26 @@ class PathHead(Head):
 
     def fit(self, data: TrainingData, *, refit: bool = False) -> FitReport:
         """See `Head.fit`."""
-        self._announce(data)
-        settings = self._settings(data)
+        needed = matrix_bytes(data.features, data.train)
+        self._announce(data, needed)
+        settings = self._settings(data)[:: self.stride]
         folds = data.folds(cheap=True)
         selected_by = data.selected_by(cheap=True)
-        paths = [self._path(data, fold.train, fold.held_out, settings) for fold in folds]
         held_out = np.concatenate([fold.held_out for fold in folds])
-        choice = choose(paths, data.label[held_out], self.setting_name, self.patience)
-        if refit:
-            self._model = self._fit_at(data, data.everything, choice.setting)
-        elif selected_by == "validation":
-            (self._model,) = choice.models
-        else:
-            self._model = self._fit_at(data, data.train, choice.setting)
+        side_by_side = len(folds) > 1 and needed <= LARGE_BYTES
+        with (
+            one_thread_each(side_by_side or needed <= SMALL_BYTES),
+            ThreadPoolExecutor(WORKERS if side_by_side else 1) as pool,
+        ):
+            paths = [self._path(data, fold.train, fold.held_out, settings) for fold in folds]
+            steps = _in_step(paths, pool)
+            choice = choose(steps, data.label[held_out], self.setting_name, self.patience)
+            if refit:
+                self._model = self._fit_at(data, data.everything, choice.setting)
+            elif selected_by == "validation":
+                (self._model,) = choice.models
+            else:
+                self._model = self._fit_at(data, data.train, choice.setting)
         self._card = HeadCard(
             kind=self.kind,
             options=self.options.model_dump(),
@@ -167,9 +190,8 @@ class PathHead(Head):
         (candidate,) = self._path(data, rows, rows[:0], (setting,))
         return candidate.model
 
-    def _announce(self, data: TrainingData) -> None:
+    def _announce(self, data: TrainingData, needed: int) -> None:
         """Say what a large fit would need before it needs it."""
-        needed = matrix_bytes(data.features, data.train)
         if needed > data.streaming_above:
             print(
                 f"{self.kind}: the training features are {describe_bytes(needed)}, more than "

@@ -24,7 +24,7 @@ from pipeline.manifest import Manifest, read_manifest
 from pipeline.metrics import scores
 from pipeline.options import AugmentOptions, EvaluateOptions
 from pipeline.params import load_params
-from pipeline.plots import write_test_plots
+from pipeline.plots import write_joint_curves, write_test_plots
 from pipeline.predictions import Predictions
 from pipeline.stages import exit_with
 from pipeline.winner import gain, select
@@ -33,6 +33,7 @@ FEATURES = Path("features/bottleneck.h5")
 MANIFEST = Path("data/manifest.csv")
 MODELS = Path("models")
 LEAKS = Path("data/leaks.csv")
+FITS = Path("plots/train")
 HELD_OUT_FILE = "held_out.h5"
 
 _HEADLINES = ("accuracy", "balanced_accuracy", "macro_f1", "log_loss")
@@ -44,7 +45,8 @@ class Outputs:
 
     Attributes:
         metrics: The scores.
-        plots: Folder of the curves.
+        plots: Folder of the curves on test images.
+        curves: Folder of the curves of all fits together.
         predictions: Folder of each model's probabilities of the test images.
         leaks: Test images that features show to be copies; those that hashes show are listed by
             `prepare` in data/leaks.csv.
@@ -52,6 +54,7 @@ class Outputs:
 
     metrics: Path = Path("metrics/test.json")
     plots: Path = Path("plots/test")
+    curves: Path = Path("plots/curves")
     predictions: Path = Path("predictions")
     leaks: Path = Path("data/feature_leaks.csv")
 
@@ -64,6 +67,7 @@ def run(
     outputs: Outputs,
     *,
     known_leaks: Path | None = None,
+    fits: Path | None = None,
     finetuned: Path | None = None,
     recipe: AugmentOptions | None = None,
 ) -> None:
@@ -75,6 +79,7 @@ def run(
         models: Folder of each head by name.
         options: The section `evaluate`.
         outputs: Where the results go.
+        fits: Where each model has a folder of the curves of its fit, plots/train.
         known_leaks: Copies that `prepare` left in two splits, data/leaks.csv.
         finetuned: Folder of the fine-tuned model, which may hold none.
         recipe: What makes the test-time views; needed if `options.views` asks for any. The heads'
@@ -139,7 +144,9 @@ def run(
     content["selected"] = {**selected, **content[selected["head"]]}
     content["leaks"] = leaks
     write_json(outputs.metrics, content)
-    write_test_plots(outputs.plots, manifest, labels, predictions, file.header.class_names)
+    write_test_plots(outputs.plots, labels, predictions, file.header.class_names)
+    if fits is not None:
+        write_joint_curves(outputs.curves, {name: fits / name for name in predictions})
 
 
 def _audit(
@@ -260,6 +267,7 @@ def main(arguments: Sequence[str]) -> None:
         params.evaluate,
         Outputs(),
         known_leaks=LEAKS,
+        fits=FITS,
         finetuned=MODELS / card.NAME,
         recipe=params.extract.augment,
     )

@@ -11,10 +11,11 @@ import numpy as np
 from pipeline.errors import InputError
 from pipeline.feature_file import FeatureFile
 from pipeline.files import write_json
-from pipeline.heads import create
+from pipeline.heads import create, is_cheap
 from pipeline.heads.base import FitReport, Head
 from pipeline.heads.calibration import softmax
 from pipeline.heads.data import TrainingData
+from pipeline.heads.learning_curve import learning_curve
 from pipeline.metrics import scores
 from pipeline.options import TrainOptions
 from pipeline.params import load_params
@@ -83,7 +84,13 @@ def run(name: str, file: FeatureFile, options: TrainOptions, outputs: Outputs) -
         if repeat == 0:
             held_out = softmax(report.logits, head.card.temperature)
             Predictions(file.image[report.held_out], held_out).write(folder / HELD_OUT_FILE)
-            write_fit_plots(outputs.plots, head.card.curve, report.history)
+            wanted = options.learning_curve
+            learning = (
+                learning_curve(options.heads[name], data, seed)
+                if wanted == "all" or (wanted == "cheap" and is_cheap(options.heads[name]))
+                else []
+            )
+            write_fit_plots(outputs.plots, head.card.curve, report.history, learning)
     content = results[0]
     if options.repeats > 1:
         content["repeats"] = _spread(results)
