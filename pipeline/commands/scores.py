@@ -35,7 +35,10 @@ def run(args: argparse.Namespace) -> int:
         return 0
     console = Console(soft_wrap=True)
     console.print(_table(heads, selected["head"]))
-    console.print("Accuracy on validation and test images; the rest on test images.", style="dim")
+    console.print(
+        "Accuracy on validation and test images, with its 95 % interval; the rest on test images.",
+        style="dim",
+    )
     told = f"Selected on validation: {selected['head']}"
     if selected.get("tie"):
         told += f", a tie with {selected['runner_up']}"
@@ -55,7 +58,7 @@ def _heads(test: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
 def _table(heads: dict[str, tuple[dict[str, Any], dict[str, Any]]], selected: str) -> Table:
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
     table.add_column("head", no_wrap=True)
-    for heading in ("validation", "test", "95 % interval", "balanced", "F1", "log loss"):
+    for heading in ("validation", "test", "interval", "balanced", "F1", "log loss"):
         table.add_column(heading, justify="right", no_wrap=True)
     for name, (own, scores) in heads.items():
         interval = scores.get("intervals", {}).get("accuracy")
@@ -63,7 +66,7 @@ def _table(heads: dict[str, tuple[dict[str, Any], dict[str, Any]]], selected: st
             name + (" *" if name == selected else ""),
             f"{own['validation']['accuracy']:.3f}",
             f"{scores['accuracy']:.3f}",
-            f"{interval[0]:.3f} to {interval[1]:.3f}" if interval else "",
+            f"{interval[0]:.3f}-{interval[1]:.3f}" if interval else "",
             f"{scores['balanced_accuracy']:.3f}",
             f"{scores['macro_f1']:.3f}",
             f"{scores['log_loss']:.3f}",

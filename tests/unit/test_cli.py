@@ -76,7 +76,7 @@ def test_scores_shows_every_head_and_the_chosen_one(capsys):
     assert cli.main(["scores"]) == 0
     printed = capsys.readouterr().out
     (row,) = [line for line in printed.splitlines() if line.strip().startswith("gap *")]
-    assert row.split()[2:] == ["0.875", "0.900", "0.850", "to", "0.950", "0.800", "0.700", "0.250"]
+    assert row.split()[2:] == ["0.875", "0.900", "0.850-0.950", "0.800", "0.700", "0.250"]
     assert "Selected on validation: gap, a tie with linear_svc" in printed
     assert "models/gap/" in printed
 
