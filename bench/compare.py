@@ -52,9 +52,13 @@ def copy_project(photos: Path, root: Path) -> None:
     if not count:
         sys.exit("params.yaml has no line `  source:` to change")
     params.write_text(text)
-    for command in (["init"], ["add", "--all"], ["commit", "--message", "bench"]):
+    for command in (
+        ["init", "--quiet"],
+        ["add", "--all"],
+        ["commit", "--quiet", "--message", "bench"],
+    ):
         identity = ["-c", "user.name=bench", "-c", "user.email=bench@example.org"]
-        subprocess.run(["git", *identity, *command, "--quiet"], cwd=root, check=True)
+        subprocess.run(["git", *identity, *command], cwd=root, check=True)
 
 
 def compare(root: Path, store: Path, *arguments: str) -> Run:
