@@ -14,6 +14,7 @@ from importlib.metadata import version
 from pipeline.errors import InputError
 
 COMMANDS = {
+    "advise": "recommend a strategy, a cut and a regularisation for these data",
     "augment": "draw an image's augmented views on a contact sheet",
     "backbones": "list the catalogue of backbones, or the cuts of one",
     "cache": "look into the feature store, check it, make room",

@@ -66,10 +66,18 @@ class Checkpoint:
         content = dict(vars(state))
         with atomic_write(self.folder / _FILE) as temporary, h5py.File(temporary, "w") as file:
             file.attrs["schema_version"] = SCHEMA_VERSION
-            for name in ("current", "optimizer", "best"):
+            best = content.pop("best")
+            for name, arrays in (
+                ("current", content.pop("current")),
+                ("optimizer", content.pop("optimizer")),
+                # Mostly the last epoch was the best: written once, under both names.
+                *([] if best is state.current else [("best", best)]),
+            ):
                 group = file.create_group(name)
-                for position, array in enumerate(content.pop(name)):
+                for position, array in enumerate(arrays):
                     group.create_dataset(str(position), data=array, track_times=False)
+            if best is state.current:
+                file["best"] = file["current"]
             file.attrs["state"] = json.dumps(content)
 
     def load(self) -> TrainingState | None:

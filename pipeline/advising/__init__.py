@@ -1,0 +1,1 @@
+"""Advice on how to transfer: which strategy, which cut, which regularisation, and why."""

@@ -1,0 +1,39 @@
+"""Changing values of params.yaml with its comments kept."""
+
+import io
+from collections.abc import Mapping
+from typing import Any
+
+from ruamel.yaml import YAML
+
+_WIDE = 4096
+"""Columns: no line of the file is broken that was not."""
+
+
+def changed(text: str, changes: Mapping[str, Any]) -> str:
+    """Return a YAML text with other values; everything else of it stays as it is.
+
+    Args:
+        text: Content of params.yaml.
+        changes: Values by dotted key; sections that lack are added.
+    """
+    yaml = YAML()
+    yaml.preserve_quotes = True
+    yaml.width = _WIDE
+    # Written as it is in the file, instead of as nothing at all.
+    yaml.representer.add_representer(
+        type(None), lambda own, _: own.represent_scalar("tag:yaml.org,2002:null", "null")
+    )
+    content = yaml.load(text)
+    for key, value in changes.items():
+        *sections, last = key.split(".")
+        section = content
+        for name in sections:
+            if section.get(name) is None:
+                section[name] = {}
+            section = section[name]
+        if section.get(last) != value:
+            section[last] = value
+    written = io.StringIO()
+    yaml.dump(content, written)
+    return written.getvalue()
