@@ -10,6 +10,13 @@ from pipeline.finetuning.blocks import block_of_layers
 from pipeline.identity import Pooling
 from pipeline.tensorflow_runtime import keras
 
+_MOMENTUM = 0.9
+"""Of moving statistics that learn. At Keras' 0.99 they lag hundreds of steps behind the weights,
+which on a few hundred images is many epochs of validation by statistics of another network.
+
+Source: PyTorch's default (`torch.nn.BatchNorm2d`, momentum 0.1 of the new value).
+"""
+
 _POOLINGS = {
     "avg": keras.layers.GlobalAveragePooling2D,
     "max": keras.layers.GlobalMaxPooling2D,
@@ -44,6 +51,10 @@ class Assembly:
         self.pooling = pooling
         self.head = head
         self.learn_statistics = learn_statistics
+        if learn_statistics:
+            for layer in (*_leaves(backbone), *_leaves(head)):
+                if isinstance(layer, keras.layers.BatchNormalization):
+                    layer.momentum = _MOMENTUM
 
     def logits_from(self, cut: str | None, *, images: bool = False) -> keras.Model:
         """Return the model to logits that learns above a cut.

@@ -237,6 +237,7 @@ def _train(
         job.options,
         checkpoint,
         loss_scaling=hardware.loss_scaling,
+        start_counts=job.options.unfreeze != "scratch",
     )
 
 

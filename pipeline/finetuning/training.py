@@ -61,11 +61,12 @@ def train(
     checkpoint: Checkpoint,
     *,
     loss_scaling: bool = False,
+    start_counts: bool = True,
 ) -> TrainingState:
     """Run the phases one after the other and leave the best weights in `variables`.
 
-    The weights at the start take part in the choice: training that never improves the validation
-    log loss changes nothing. Without validation images the last weights are kept.
+    Training that never improves the validation log loss of the start changes nothing. Without
+    validation images the last weights are kept.
 
     Args:
         phases: In the order of running.
@@ -74,6 +75,8 @@ def train(
         options: Optimiser, schedule, patience, seed, batch size.
         checkpoint: Where the state goes after each epoch; a state found there is taken up.
         loss_scaling: Whether gradients are computed in float16.
+        start_counts: Whether the weights at the start may be the best; random ones, which say
+            nothing, are not compared with.
 
     Returns:
         The state after the last epoch.
@@ -92,7 +95,7 @@ def train(
                 current=start,
                 optimizer=[],
                 best=start,
-                best_log_loss=_validate(phase, examples, options)[0],
+                best_log_loss=_log_loss_at_start(phase, examples, options, counts=start_counts),
                 best_epoch=0,
                 waited=0,
             )
@@ -106,6 +109,14 @@ def train(
     assert state is not None, "there is at least one phase"
     _assign(variables, state.best)
     return state
+
+
+def _log_loss_at_start(
+    phase: Phase, examples: Examples, options: FinetuneOptions, *, counts: bool
+) -> float | None:
+    if not len(examples.validation):
+        return None
+    return _validate(phase, examples, options)[0] if counts else math.inf
 
 
 def predict(
