@@ -28,6 +28,7 @@ RESERVED_NAMES = frozenset(
         "finetune",
         "finetuned",
         "leaks",
+        "cost",
         "pretrained",
         "selected",
         "timing",

@@ -15,7 +15,7 @@ _RULE = {"channel_order": "rgb", "divisor": 255.0}
 def make_identity(**changes: object) -> FeatureIdentity:
     fields = {
         "backbone": "LeNet5", "weights": "random", "weights_sha256": "ab" * 32,
-        "layer": "flatten", "pooling": "avg", "image_size": (32, 32), "resize": "stretch",
+        "layer": "c5", "pooling": "avg", "image_size": (32, 32), "resize": "stretch",
         "interpolation": "bilinear", "preprocessing_digest": digest_of(_RULE),
         "precision": "float32", "engine": "openvino",
     }  # fmt: skip

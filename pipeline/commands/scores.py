@@ -22,7 +22,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print the table of the last run."""
     test = _read(TEST_METRICS)
-    selected = test.pop("selected")
+    selected, cost = test.pop("selected"), test.pop("cost")
     heads = {
         name: (_read(Path("metrics") / f"{name}.json"), scores) for name, scores in _heads(test)
     }
@@ -31,13 +31,19 @@ def run(args: argparse.Namespace) -> int:
             name: {"validation": own["validation"], "test": scores}
             for name, (own, scores) in heads.items()
         }
-        print(json.dumps({"heads": rows, "selected": selected}, indent=2, ensure_ascii=False))
+        content = {"heads": rows, "selected": selected, "cost": cost}
+        print(json.dumps(content, indent=2, ensure_ascii=False))
         return 0
     console = Console(soft_wrap=True)
     console.print(_table(heads, selected["head"]))
     console.print(
         "Accuracy on validation and test images, with its 95 % interval; the rest on test images.",
         style="dim",
+    )
+    console.print(
+        f"Features: {cost['feature_dim']:,} per image, from {cost['multiply_adds'] / 1e6:,.1f} M "
+        f"multiply-adds and {cost['parameters'] / 1e6:,.1f} M parameters",
+        highlight=False,
     )
     told = f"Selected on validation: {selected['head']}"
     if selected.get("tie"):

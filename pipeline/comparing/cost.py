@@ -17,6 +17,7 @@ from pipeline.bottleneck import Bottleneck
 from pipeline.feature_store import FeatureStore
 from pipeline.files import write_json
 from pipeline.identity import EngineName, digest_of
+from pipeline.network_size import network_size
 
 _REPETITIONS = 5
 _SECONDS = 2.0
@@ -64,9 +65,7 @@ def measure(bottleneck: Bottleneck, store: FeatureStore, head_parameters: int) -
     library = version(_LIBRARIES[identity.engine])
     # Another machine or library, another time.
     where = [platform.node(), platform.machine(), os.cpu_count(), library]
-    folder = store.root / "costs"
-    time_at = folder / f"{digest_of([identity.fingerprint, *where])}.json"
-    size_at = folder / f"{digest_of([identity.backbone, identity.image_size, identity.layer])}.json"
+    time_at = store.root / "costs" / f"{digest_of([identity.fingerprint, *where])}.json"
     timed = _load(time_at)
     busy = False
     if timed is None:
@@ -74,15 +73,12 @@ def measure(bottleneck: Bottleneck, store: FeatureStore, head_parameters: int) -
         busy = os.getloadavg()[0] > _BUSY * (os.cpu_count() or 1)
         if not busy:
             write_json(time_at, timed)
-    size = _load(size_at)
-    if size is None:
-        size = _size(bottleneck)
-        write_json(size_at, size)
+    size = network_size(identity, store)
     return Cost(
         milliseconds=timed["milliseconds"],
         busy=busy,
-        multiply_adds=size["multiply_adds"],
-        parameters=size["parameters"] + head_parameters,
+        multiply_adds=size.multiply_adds,
+        parameters=size.parameters + head_parameters,
     )
 
 
@@ -114,13 +110,3 @@ def _milliseconds(bottleneck: Bottleneck, store: FeatureStore) -> float:
         calls = engine.workers * max(1, round(_SECONDS / _REPETITIONS / once / engine.workers))
         fastest = min(run(calls) for _ in range(_REPETITIONS))
     return fastest / calls / engine.batch_size * 1e3
-
-
-def _size(bottleneck: Bottleneck) -> dict[str, int]:
-    # Only here is TensorFlow needed, which takes seconds to import.
-    from pipeline.backbones.building import build_architecture
-    from pipeline.backbones.cuts import get_cut
-
-    network = build_architecture(bottleneck.spec, bottleneck.image_size, seed=0)
-    cut = get_cut(network, bottleneck.taps[0].layer)
-    return {"multiply_adds": cut.multiply_adds_below, "parameters": cut.parameters_below}

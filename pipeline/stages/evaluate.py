@@ -2,7 +2,7 @@
 
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from pipeline.heads import load
 from pipeline.heads.base import Head, HeadCard
 from pipeline.manifest import Manifest, read_manifest
 from pipeline.metrics import scores
+from pipeline.network_size import network_size
 from pipeline.options import AugmentOptions, EvaluateOptions
 from pipeline.params import load_params
 from pipeline.plots import write_joint_curves, write_test_plots
@@ -143,6 +144,10 @@ def run(
     )
     content["selected"] = {**selected, **content[selected["head"]]}
     content["leaks"] = leaks
+    content["cost"] = {
+        "feature_dim": file.header.feature_dim,
+        **asdict(network_size(file.header.identity)),
+    }
     write_json(outputs.metrics, content)
     write_test_plots(outputs.plots, labels, predictions, file.header.class_names)
     if fits is not None:

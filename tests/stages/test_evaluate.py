@@ -75,7 +75,7 @@ def content(project: Project) -> dict[str, Any]:
 
 def test_scores_are_those_of_the_loaded_heads(project: Project, content: dict[str, Any]) -> None:
     rows = project.file.rows("test")
-    assert set(content) == {*NAMES, "selected", "leaks"}
+    assert set(content) == {*NAMES, "selected", "leaks", "cost"}
     for name, folder in project.models.items():
         probabilities = heads.load(folder).predict_proba(project.file.features, rows)
         expected = scores(project.file.label[rows], probabilities, project.file.header.class_names)
@@ -84,6 +84,15 @@ def test_scores_are_those_of_the_loaded_heads(project: Project, content: dict[st
         told = Predictions.read(project.root / "predictions" / f"{name}.h5")
         np.testing.assert_array_equal(told.probabilities, probabilities)
         np.testing.assert_array_equal(told.image, project.file.image[rows])
+
+
+def test_cost_stands_beside_quality(content: dict[str, Any]) -> None:
+    """LeNet-5 up to c5 at 32 x 32; by hand in tests/unit/test_network_size.py."""
+    assert content["cost"] == {
+        "feature_dim": 12,
+        "multiply_adds": 405_600,
+        "parameters": 50_692,
+    }
 
 
 def test_headline_scores_have_intervals(content: dict[str, Any]) -> None:

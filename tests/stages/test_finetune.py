@@ -293,7 +293,7 @@ def test_evaluate_lists_it_with_its_gain(small: Project, tmp_path: Path) -> None
         finetuned=tmp_path / "finetuned",
     )
     scores = json.loads((tmp_path / "test.json").read_text())
-    assert set(scores) == {"logistic", "ridge", "finetuned", "selected", "leaks"}
+    assert set(scores) == {"logistic", "ridge", "finetuned", "selected", "leaks", "cost"}
     gain = scores["finetuned"]["gain"]
     assert gain["over"] == "logistic"
     difference = scores["finetuned"]["accuracy"] - scores["logistic"]["accuracy"]

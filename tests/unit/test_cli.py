@@ -66,7 +66,8 @@ def finished_run(tmp_path, monkeypatch):
     for name in ("gap", "linear_svc"):
         (tmp_path / "metrics" / f"{name}.json").write_text('{"validation": {"accuracy": 0.875}}')
     selected = {**test, "head": "gap", "tie": True, "runner_up": "linear_svc"}
-    content = {"gap": test, "linear_svc": test, "selected": selected}
+    cost = {"feature_dim": 1280, "multiply_adds": 385_100_000, "parameters": 3_400_000}
+    content = {"gap": test, "linear_svc": test, "selected": selected, "cost": cost}
     (tmp_path / "metrics" / "test.json").write_text(json.dumps(content))
     monkeypatch.chdir(tmp_path)
 
@@ -79,6 +80,7 @@ def test_scores_shows_every_head_and_the_chosen_one(capsys):
     assert row.split()[2:] == ["0.875", "0.900", "0.850-0.950", "0.800", "0.700", "0.250"]
     assert "Selected on validation: gap, a tie with linear_svc" in printed
     assert "models/gap/" in printed
+    assert "1,280 per image, from 385.1 M multiply-adds and 3.4 M parameters" in printed
 
 
 @pytest.mark.usefixtures("finished_run")
@@ -87,3 +89,4 @@ def test_scores_as_json(capsys):
     content = json.loads(capsys.readouterr().out)
     assert content["heads"]["linear_svc"]["validation"]["accuracy"] == 0.875
     assert content["selected"]["head"] == "gap"
+    assert content["cost"]["multiply_adds"] == 385_100_000
