@@ -86,29 +86,38 @@ def recommend(evidence: Evidence) -> Recommendation:
     )
     case = f"{'many' if many else 'few'} images, {'similar to' if similar else 'unlike'} ImageNet"
     strategy, why = _strategy(evidence, chosen, many=many, similar=similar)
-    changes: dict[str, Any] = {"finetune.unfreeze": "none" if strategy == "freeze" else strategy}
-    if strategy == "freeze":
-        is_last = chosen.cut == evidence.last
-        changes["extract.layer"] = "auto" if is_last else chosen.cut
-        changes["extract.pooling"] = "avg"
-        changes["train.heads.logistic.l2"] = chosen.l2
-    else:
+    if strategy != "freeze":
         # What learns adapts the last layers, however little they suit the data now.
         chosen = last
-        changes["extract.layer"] = "auto"
-        changes["extract.pooling"] = "avg"
-        changes["train.heads.logistic.l2"] = last.l2
-        changes["finetune.head"] = "logistic"
-        changes["finetune.epochs"] = EPOCHS[strategy]
-        changes |= {f"finetune.{key}": value for key, value in _FINETUNING[strategy].items()}
     return Recommendation(
         case=case,
         strategy=strategy,
         cut=chosen.cut,
         l2=chosen.l2,
         reasons=(amount, resemblance, why),
-        changes=changes,
+        changes=changes_for(strategy, chosen, evidence.last),
     )
+
+
+def changes_for(strategy: Strategy, probe: Probe, last: str) -> dict[str, Any]:
+    """Return the values of params.yaml by dotted key that follow a strategy.
+
+    Args:
+        strategy: What to train.
+        probe: Where the head's features are taken, and its penalty.
+        last: The last feature layer.
+    """
+    changes: dict[str, Any] = {
+        "extract.layer": "auto" if probe.cut == last else probe.cut,
+        "extract.pooling": "avg",
+        "train.heads.logistic.l2": probe.l2,
+        "finetune.unfreeze": "none" if strategy == "freeze" else strategy,
+    }
+    if strategy != "freeze":
+        changes["finetune.head"] = "logistic"
+        changes["finetune.epochs"] = EPOCHS[strategy]
+        changes |= {f"finetune.{key}": value for key, value in _FINETUNING[strategy].items()}
+    return changes
 
 
 def _resembles(evidence: Evidence, best: Probe, *, earlier: bool) -> tuple[bool, str]:
