@@ -8,8 +8,6 @@ is told, so that whatever else the machine does hits all alike.
 
 import argparse
 import hashlib
-import os
-import platform
 import random
 import re
 import shutil
@@ -30,15 +28,15 @@ from PIL import Image
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from pipeline import engines, feature_store, images  # noqa: E402 - the path stands above
+from bench.results import machine, write_section  # noqa: E402 - the path stands above
+from pipeline import backbone_pass, engines, feature_store, images  # noqa: E402
 from pipeline.bottleneck import Bottleneck, identify  # noqa: E402
 from pipeline.extraction import Extraction, Request, extract  # noqa: E402
 from pipeline.feature_file import Columns  # noqa: E402
 from pipeline.feature_store import FeatureStore, make_keys  # noqa: E402
-from pipeline.files import atomic_write  # noqa: E402
 from pipeline.options import AugmentOptions, ExtractOptions  # noqa: E402
 
-HEADING = "## Extraction"
+HEADING = "Extraction"
 BACKBONES = {"MobileNetV2": "random", "ResNet50": "random", "EfficientNetLite0": "pretrained"}
 VARIANTS = [
     (engine, precision)
@@ -47,6 +45,7 @@ VARIANTS = [
 ]
 ONE_BY_ONE = 60  # images of the image-by-image loop, whose speed does not change with their number
 PARTS = ("speed", "store", "memory", "kill")
+TALLY = "tally"
 
 
 def options(backbone: str, weights: str, engine: str, precision: str, **changes) -> ExtractOptions:
@@ -282,11 +281,32 @@ def store_figures(requests: list[Request], scratch: Path) -> list[str]:
     ]
 
 
+class Counting:
+    """An engine that notes each image it computes, one byte each, in a file for another process."""
+
+    def __init__(self, engine: engines.Engine, tally: Path) -> None:
+        self.engine, self.tally = engine, tally.open("ab", buffering=0)
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self.engine, name)
+
+    def __call__(self, pixels: np.ndarray) -> tuple[np.ndarray, ...]:
+        """See `engines.Engine`."""
+        self.tally.write(b"." * len(pixels))
+        return self.engine(pixels)
+
+
 def extract_here(folder: str, root: str, target: str) -> None:
     """Run one extraction with a small backbone and print its peak memory; run as a process."""
     requests = requests_for(Path(folder))
     wanted = bottleneck("LeNet5", "random", "openvino", "float32")
-    write(extract(wanted, requests, store=FeatureStore(Path(root))), requests, Path(target))
+    extraction = extract(
+        wanted,
+        requests,
+        store=FeatureStore(Path(root)),
+        load=lambda *arguments: Counting(engines.load(*arguments), Path(root, TALLY)),
+    )
+    write(extraction, requests, Path(target))
     print(peak_memory())
 
 
@@ -305,7 +325,7 @@ def start_extraction(folder: Path, root: Path, target: Path) -> subprocess.Popen
     return subprocess.Popen(command, stdout=subprocess.PIPE)
 
 
-def memory_figures(scratch: Path, count: int) -> list[str]:
+def memory_figures(scratch: Path, count: int, repetitions: int) -> list[str]:
     """Compare the peak memory of a tenth of the images with that of all."""
     peaks = {}
     root = scratch / "memory-models"
@@ -313,11 +333,14 @@ def memory_figures(scratch: Path, count: int) -> list[str]:
     for number in (count // 10, count):
         folder = scratch / f"small{number}"
         make_photos(folder, number, (64, 48))
-        store = scratch / f"store{number}"
-        store.mkdir()
-        (store / "models").symlink_to(root / "models")
-        output, _ = start_extraction(folder, store, scratch / "memory.h5").communicate()
-        peaks[number] = int(output) / 1024
+        found = []
+        for _ in range(repetitions):
+            store = Path(tempfile.mkdtemp(dir=scratch))
+            (store / "models").symlink_to(root / "models")
+            output, _ = start_extraction(folder, store, scratch / "memory.h5").communicate()
+            found.append(int(output) / 1024)
+            shutil.rmtree(store)
+        peaks[number] = statistics.median(found)
     few, many = peaks.values()
     return [
         f"- Peak memory, LeNet5 on small images: {few:.0f} MB at {count // 10:,} images, "
@@ -325,61 +348,53 @@ def memory_figures(scratch: Path, count: int) -> list[str]:
     ]
 
 
-def kill_figures(folder: Path, scratch: Path, kills: int) -> list[str]:
-    """Kill runs at random moments and compare the bytes of their reruns."""
+def kill_figures(scratch: Path, count: int, kills: int) -> list[str]:
+    """Kill runs at random moments; compare bytes, and count what their reruns computed again."""
+    folder = scratch / "many"
+    make_photos(folder, count, (64, 48))
     model_root = scratch / "kill-models"
-    engines.load(bottleneck("LeNet5", "random", "openvino", "float32"), FeatureStore(model_root))
+    wanted = bottleneck("LeNet5", "random", "openvino", "float32")
+    engine = engines.load(wanted, FeatureStore(model_root))
 
     def empty(name: str) -> Path:
         root = scratch / name
         shutil.rmtree(root, ignore_errors=True)
         root.mkdir()
         (root / "models").symlink_to(model_root / "models")
+        (root / TALLY).touch()
         return root
 
     target = scratch / "killed.h5"
-    started = time.perf_counter()
     if start_extraction(folder, empty("undisturbed"), target).wait():
         raise RuntimeError("the undisturbed run failed")
-    duration = time.perf_counter() - started
     expected = target.read_bytes()
     moments = random.Random(0)
+    repeated = []
     for _ in range(kills):
         target.unlink(missing_ok=True)
         root = empty("killed")
+        tally = root / TALLY
         process = start_extraction(folder, root, target)
-        time.sleep(moments.uniform(0, duration))
+        # By images, not by seconds, most of which go by before the first image.
+        moment = moments.randrange(count)
+        while tally.stat().st_size < moment and process.poll() is None:
+            time.sleep(0.001)
         process.send_signal(signal.SIGKILL)
         process.wait()
         if start_extraction(folder, root, target).wait() or target.read_bytes() != expected:
             raise RuntimeError("a rerun after SIGKILL gave other bytes")
+        repeated.append(tally.stat().st_size - count)
+    # What the engine has computed waits in tasks before it is in a shard; see BackbonePass.run.
+    on_its_way = (engine.workers + 1) * (1 + backbone_pass._WAITING) * backbone_pass._TASK_SIZE
+    shard = feature_store.SHARD_ROWS
+    if max(repeated) > shard + on_its_way:
+        raise RuntimeError(f"{max(repeated)} vectors were computed twice, a shard holds {shard}")
     return [
-        f"- SIGKILL at {kills} random moments, then a rerun: identical bytes every time; a shard "
-        f"holds at most {feature_store.SHARD_ROWS} vectors."
+        f"- SIGKILL at {kills} random moments of {count:,} images, then a rerun: identical bytes "
+        f"every time; at most {max(repeated)} vectors were computed twice (median "
+        f"{statistics.median(repeated):.0f}), where a shard holds {shard} and {on_its_way} more "
+        "may be on their way to it."
     ]
-
-
-def report(lines: list[str]) -> None:
-    """Replace this script's section of bench/RESULTS.md."""
-    path = ROOT / "bench" / "RESULTS.md"
-    text = path.read_text(encoding="utf-8") if path.exists() else "# Measured\n"
-    section = "\n".join([HEADING, "", *lines, ""])
-    pattern = re.compile(rf"^{re.escape(HEADING)}$.*?(?=^## |\Z)", re.MULTILINE | re.DOTALL)
-    if pattern.search(text):
-        text = pattern.sub(lambda _: section + "\n", text)
-    else:
-        text = f"{text.rstrip()}\n\n{section}"
-    with atomic_write(path) as temporary:
-        temporary.write_text(text.rstrip() + "\n", encoding="utf-8")
-
-
-def machine() -> str:
-    """Describe where the figures come from."""
-    load = os.getloadavg()[0]
-    return (
-        f"{platform.machine()}, {cpu_count()} cores, {platform.system()}, Python "
-        f"{platform.python_version()}; load average at the start {load:.1f}"
-    )
 
 
 def main() -> None:
@@ -390,6 +405,7 @@ def main() -> None:
     parser.add_argument("--repetitions", type=int, default=3)
     parser.add_argument("--small", type=int, default=20_000, help="images of the memory test")
     parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--killed", type=int, default=4_000, help="small images of a killed run")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--dry", action="store_true", help="print, do not write RESULTS.md")
     parser.add_argument("--process", nargs=3, help=argparse.SUPPRESS)
@@ -410,12 +426,12 @@ def main() -> None:
         if "store" in arguments.parts:
             lines += store_figures(requests, scratch)
         if "memory" in arguments.parts:
-            lines += memory_figures(scratch, arguments.small)
+            lines += memory_figures(scratch, arguments.small, arguments.repetitions)
         if "kill" in arguments.parts:
-            lines += kill_figures(folder, scratch, arguments.kills)
+            lines += kill_figures(scratch, arguments.killed, arguments.kills)
     print("\n".join(lines))
     if not arguments.dry:
-        report(lines)
+        write_section(HEADING, lines)
 
 
 if __name__ == "__main__":
