@@ -234,7 +234,7 @@ def test_other_features_are_refused(fitted: Callable[[str, str], Fitted], kind: 
     # Which engine computed them, and in which precision, is within tolerance.
     head.check_features(make_header(names, (8,), engine="tensorflow"), "f.h5")
     with pytest.raises(
-        InputError, match=r"f\.h5: not the features .* layer: expected flatten, received conv2"
+        InputError, match=r"f\.h5: not the features .* layer: expected c5, received conv2"
     ):
         head.check_features(make_header(names, (8,), layer="conv2"), "f.h5")
     with pytest.raises(InputError, match=r"feature_shape: expected \(8,\), received \(9,\)"):
