@@ -15,7 +15,7 @@ run: $(READY)
 	@headstart scores
 
 test: $(READY) lint
-	pytest -n 2 --dist loadfile
+	pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: $(READY)
 	ruff format --check .
@@ -29,7 +29,8 @@ $(READY): requirements.lock pyproject.toml
 	@echo "Installing the pinned dependencies into $(VENV) (once; some minutes on a slow line) ..."
 	@python -m pip install --quiet --disable-pip-version-check $$(grep '^uv==' requirements.lock)
 	@# uv takes seconds where pip takes minutes, but does not read pip's configuration of indexes.
-	@uv pip install --quiet --requirement requirements.lock || python -m pip install --quiet --requirement requirements.lock
+	@# Compiled now, since where PYTHONDONTWRITEBYTECODE is set each start would compile TensorFlow again.
+	@uv pip install --quiet --compile-bytecode --requirement requirements.lock || python -m pip install --quiet --requirement requirements.lock
 	@python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
