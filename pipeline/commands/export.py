@@ -30,15 +30,15 @@ from pipeline.feature_store import FeatureStore
 from pipeline.finetuning.card import KIND as FINETUNED
 from pipeline.heads import load as load_head
 from pipeline.heads.base import HeadCard, read_card
+from pipeline.identity import Precision
 from pipeline.manifest import SPLITS, Manifest, ManifestRow, read_manifest
 from pipeline.params import load_params
-from pipeline.predicting.model import load_model
+from pipeline.predicting.model import METRICS as TEST_METRICS
+from pipeline.predicting.model import load_model, model_folder
 
-MODELS = Path("models")
 MANIFEST = Path("data/manifest.csv")
 FEATURES = Path("features/bottleneck.h5")
 DATA_METRICS = Path("metrics/data.json")
-TEST_METRICS = Path("metrics/test.json")
 OUTPUT = Path("exports")
 
 
@@ -68,7 +68,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.epilog = (
         "What was written is loaded again with the format's own runtime and compared with the "
-        "pipeline on test images; if a probability differs by more than 1e-4, nothing is kept. "
+        "pipeline on test images; if a probability differs by more than 1e-4, nothing is kept "
+        "(with --quantize the difference is told and not bounded). Both compute in float32 for "
+        "that; where extract.precision is lower, what this changes is told beside it. "
         "README.md beside the model is its model card, labels.txt names the classes."
     )
 
@@ -90,7 +92,7 @@ def run(args: argparse.Namespace) -> int:
     form.writer()  # what is missing for it is said before anything is computed
     folder = args.output or OUTPUT / (f"{form.name}-int8" if args.quantize else form.name)
     check_folder(folder)
-    model = args.model or MODELS / (args.head or _selected())
+    model = model_folder(args.head, args.model)
     card = HeadCard.from_dict(read_card(model))
     manifest = read_manifest(MANIFEST)
     if manifest.class_names != card.class_names:
@@ -116,16 +118,6 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _selected() -> str:
-    selected = _read(TEST_METRICS).get("selected")
-    if selected is None:
-        raise InputError(
-            f"{TEST_METRICS}: expected the scores of a finished run, which name the selected "
-            "head; run `dvc repro` first, or name a model with --head or --model"
-        )
-    return str(selected["head"])
-
-
 def _reference(model: Path, card: HeadCard, manifest: Manifest, most: int) -> Reference:
     """Ask the pipeline about images it was not trained on, as far as there are any."""
     by_split = {
@@ -135,10 +127,22 @@ def _reference(model: Path, card: HeadCard, manifest: Manifest, most: int) -> Re
     split, positions = next((split, found) for split, found in by_split.items() if len(found))
     positions = positions[evenly(len(positions), most)]
     rows = [manifest.rows[position] for position in positions.tolist()]
-    return Reference(split, rows, manifest.labels[positions], _probabilities(model, card, rows))
+    labels = manifest.labels[positions]
+    probabilities = _probabilities(model, card, rows, "float32")
+    as_trained = None
+    # A fine-tuned model is run whole and in float32 by `headstart predict`, too.
+    if card.identity.precision != "float32" and card.kind != FINETUNED:
+        as_trained = _probabilities(model, card, rows, card.identity.precision)
+    return Reference(split, rows, labels, probabilities, as_trained)
 
 
-def _probabilities(model: Path, card: HeadCard, rows: Sequence[ManifestRow]) -> NDArray[np.float64]:
+def _probabilities(
+    model: Path, card: HeadCard, rows: Sequence[ManifestRow], precision: Precision
+) -> NDArray[np.float64]:
+    """Ask the pipeline, with features in that precision.
+
+    The exported model computes in float32, whatever the features were computed in.
+    """
     requests = [Request(row.path, row.sha256) for row in rows]
     store = FeatureStore()
     if card.kind == FINETUNED:
@@ -146,8 +150,7 @@ def _probabilities(model: Path, card: HeadCard, rows: Sequence[ManifestRow]) -> 
         for path, reason in outcome.unreadable.items():
             raise InputError(f"{path}: {reason}; run `dvc repro` to take the images in anew")
         return outcome.probabilities
-    # The exported model computes in float32, whatever the features were computed in.
-    bottleneck = recover(replace(card.identity, precision="float32"))
+    bottleneck = recover(replace(card.identity, precision=precision))
     return load_head(model).predict_proba(extract(bottleneck, requests, store=store).array())
 
 
@@ -180,11 +183,17 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _told(job: Job, exported: Exported) -> str:
     agreement = exported.agreement
+    precision = job.card.identity.precision
     text = (
         f"{exported.folder / job.format.file}: {exported.megabytes:.1f} MB; largest difference "
-        f"from the pipeline on {agreement.images} {agreement.split} images: "
-        f"{agreement.largest_difference:.1e}"
+        f"from the pipeline{'' if precision == 'float32' else ' in float32'} on "
+        f"{agreement.images} {agreement.split} images: {agreement.largest_difference:.1e}"
     )
+    if agreement.precision_difference is not None:
+        text += (
+            f"; what the {precision} of the cached features changes: "
+            f"{agreement.precision_difference:.1e}"
+        )
     if job.training:
         text += (
             f"; accuracy {agreement.accuracy:.4f}, in floating point "

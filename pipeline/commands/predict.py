@@ -1,7 +1,6 @@
 """`headstart predict`: classify photos with the selected model."""
 
 import argparse
-import json
 import math
 import sys
 from collections.abc import Sequence
@@ -10,18 +9,15 @@ from typing import Any, Self
 
 from tqdm import tqdm
 
-from pipeline.errors import InputError
 from pipeline.feature_store import FeatureStore
 from pipeline.params import load_params
 from pipeline.predicting.classifier import Failure, classify
 from pipeline.predicting.inputs import STANDARD_INPUT, expand
-from pipeline.predicting.model import Model, load_model
+from pipeline.predicting.model import Model, load_model, model_folder
 from pipeline.predicting.novelty import Novelty
 from pipeline.predicting.writing import FORMATS, Prediction, make_writer
 from pipeline.progress import notify, progress
 
-MODELS = Path("models")
-METRICS = Path("metrics/test.json")
 NOVELTY_FILE = "novelty.h5"
 
 _BAR_FROM = 100
@@ -92,7 +88,7 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         InputError: there is no such model, or what it needs is missing.
     """
-    folder = args.model or MODELS / (args.head or _selected())
+    folder = model_folder(args.head, args.model)
     recipe = load_params().extract.augment if args.views else None
     model = load_model(folder, FeatureStore(), recipe)
     novelty = None if args.no_abstain else _novelty(folder, model)
@@ -149,16 +145,6 @@ class _Bar:
             self._bar.update(self._done)
         elif self._bar is not None:
             self._bar.update(count)
-
-
-def _selected() -> str:
-    try:
-        return str(json.loads(METRICS.read_text(encoding="utf-8"))["selected"]["head"])
-    except (FileNotFoundError, KeyError, ValueError):
-        raise InputError(
-            f"{METRICS}: expected the scores of a finished run, which name the selected head; run "
-            "`dvc repro` first, or name a model with --head or --model"
-        ) from None
 
 
 def _novelty(folder: Path, model: Model) -> Novelty | None:

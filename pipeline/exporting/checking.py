@@ -25,13 +25,16 @@ class Reference:
         split: Which they are of.
         rows: Of the manifest.
         labels: (n,) class indices.
-        probabilities: (n, n_classes).
+        probabilities: (n, n_classes), with the backbone in float32, as the exported model has it.
+        as_trained: (n, n_classes), with the features in the precision that the model was trained
+            and scored with; None where that is float32.
     """
 
     split: Split
     rows: Sequence[ManifestRow]
     labels: NDArray[np.int64]
     probabilities: NDArray[np.float64]
+    as_trained: NDArray[np.float64] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +49,9 @@ class Agreement:
         accuracy: Share that the exported model calls right.
         pipeline_accuracy: Share that the pipeline calls right.
         same_class: Share that both call the same.
+        precision_difference: Largest difference of any probability between the pipeline in
+            float32, with which the exported model was compared, and in the precision of the
+            features that it was trained on; None where that is float32.
     """
 
     split: Split
@@ -55,6 +61,7 @@ class Agreement:
     accuracy: float
     pipeline_accuracy: float
     same_class: float
+    precision_difference: float | None = None
 
 
 def compare(predict: Predict, reference: Reference) -> Agreement:
@@ -79,6 +86,11 @@ def compare(predict: Predict, reference: Reference) -> Agreement:
         accuracy=float((called == reference.labels).mean()),
         pipeline_accuracy=float((expected == reference.labels).mean()),
         same_class=float((called == expected).mean()),
+        precision_difference=(
+            None
+            if reference.as_trained is None
+            else float(np.abs(reference.as_trained - reference.probabilities).max())
+        ),
     )
 
 

@@ -3,6 +3,7 @@
 What decides that is the model's own card: params.yaml may have been edited since.
 """
 
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 
 from pipeline import engines
 from pipeline.bottleneck import Bottleneck, recover
+from pipeline.errors import InputError
 from pipeline.extraction import Extraction, Request, extract
 from pipeline.feature_store import FeatureStore
 from pipeline.finetuning.card import KIND as FINETUNED
@@ -22,6 +24,9 @@ from pipeline.heads.base import Head, HeadCard, read_card
 from pipeline.heads.calibration import softmax
 from pipeline.options import AugmentOptions
 from pipeline.predicting import finetuned
+
+MODELS = Path("models")
+METRICS = Path("metrics/test.json")
 
 
 class Outcome(NamedTuple):
@@ -72,6 +77,29 @@ def load_model(folder: Path, store: FeatureStore, recipe: AugmentOptions | None)
     if read_card(folder)["kind"] == FINETUNED:
         return _FinetunedModel(folder, store, recipe)
     return _HeadModel(load_head(folder), store, recipe)
+
+
+def model_folder(head: str | None, folder: Path | None) -> Path:
+    """Return the folder of the model that a command was told to use.
+
+    Args:
+        head: Name below models/; None for the one that `evaluate` selected.
+        folder: Of a model anywhere; goes before `head`.
+
+    Raises:
+        InputError: nothing is named, and no run has selected a model.
+    """
+    if folder is not None:
+        return folder
+    if head is not None:
+        return MODELS / head
+    try:
+        return MODELS / str(json.loads(METRICS.read_text(encoding="utf-8"))["selected"]["head"])
+    except (FileNotFoundError, KeyError, TypeError, ValueError):
+        raise InputError(
+            f"{METRICS}: expected the scores of a finished run, which name the selected head; run "
+            "`dvc repro` first, or name a model with --head or --model"
+        ) from None
 
 
 class _Source:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from ruamel.yaml import YAML
 
+from pipeline import engines
 from pipeline.cli import main
 from pipeline.errors import InputError
 from pipeline.exporting.checking import Reference
@@ -18,31 +19,55 @@ from pipeline.feature_file import FeatureFile
 from pipeline.heads import load
 from pipeline.images import decode
 from pipeline.manifest import read_manifest
-from pipeline.stages import evaluate, extract, prepare, train
+from pipeline.stages import evaluate, extract, finetune, prepare, train
 
 PROJECT = Path(__file__).parents[2]
 HEADS = ("logistic", "prototype", "knn", "dense")
+
+
+def _params(photos, *heads):
+    """Return the project's own params, for generated photos and a small random network."""
+    params = YAML(typ="safe").load((PROJECT / "params.yaml").read_text(encoding="utf-8"))
+    params["prepare"]["source"] = str(photos)
+    params["extract"] |= {"backbone": "LeNet5", "weights": "random", "image_size": 32}
+    params["train"]["heads"] = {name: {} for name in heads}
+    if "dense" in heads:
+        params["train"]["heads"]["dense"] = {"units": [8], "epochs": 3}
+    return params
+
+
+def _run(params):
+    """Run the real stages in the current folder."""
+    with Path("params.yaml").open("w", encoding="utf-8") as file:
+        YAML(typ="safe").dump(params, file)
+    prepare.main([])
+    extract.main([])
+    for name in params["train"]["heads"]:
+        train.main([name])
+    finetune.main([])
+    evaluate.main([])
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory, photo_folder):
     """A finished run of the real stages on generated photos, with a small random network."""
     root = tmp_path_factory.mktemp("finished")
-    yaml = YAML(typ="safe")
-    params = yaml.load((PROJECT / "params.yaml").read_text(encoding="utf-8"))
-    params["prepare"]["source"] = str(photo_folder)
-    params["extract"] |= {"backbone": "LeNet5", "weights": "random", "image_size": 32}
-    params["train"]["heads"] = {name: {} for name in HEADS}
-    params["train"]["heads"]["dense"] = {"units": [8], "epochs": 3}
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)
-        with Path("params.yaml").open("w", encoding="utf-8") as file:
-            yaml.dump(params, file)
-        prepare.main([])
-        extract.main([])
-        for name in HEADS:
-            train.main([name])
-        evaluate.main([])
+        _run(_params(photo_folder, *HEADS))
+    return root
+
+
+@pytest.fixture(scope="module")
+def finished_on_maps(tmp_path_factory, photo_folder):
+    """A finished run on features that are not pooled, with a head on them and a fine-tuned one."""
+    root = tmp_path_factory.mktemp("on_maps")
+    params = _params(photo_folder, "gap")
+    params["extract"] |= {"layer": "s4", "pooling": "none"}
+    params["finetune"] |= {"head": "gap", "unfreeze": "all", "epochs": 1}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(root)
+        _run(params)
     return root
 
 
@@ -67,6 +92,50 @@ def test_the_file_says_what_the_head_says(project, head, capsys):
     paths = [Path(read_manifest(Path("data/manifest.csv")).rows[i].path) for i in file.image[rows]]
     said = np.concatenate([predict(decode(path.read_bytes())[np.newaxis]) for path in paths])
     np.testing.assert_allclose(said, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("model", ["gap", "finetuned"])
+def test_heads_on_maps_and_fine_tuned_models_say_the_same_outside(
+    finished_on_maps, monkeypatch, tmp_path, model, capsys
+):
+    monkeypatch.chdir(finished_on_maps)
+    manifest = read_manifest(Path("data/manifest.csv"))
+    paths = [row.path for row in manifest if row.split == "test"]
+    assert main(["export", "--format", "openvino", "--head", model, "-o", str(tmp_path)]) == 0
+    predict = FORMATS["openvino"].writer().load(tmp_path)
+    said = np.concatenate([predict(decode(Path(path).read_bytes())[np.newaxis]) for path in paths])
+    capsys.readouterr()
+    assert main(["predict", *paths, "--head", model, "--format", "json", "--no-abstain"]) == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line["path"] for line in lines] == paths
+    answers = [
+        {entry["class"]: entry["probability"] for entry in line["classes"]} for line in lines
+    ]
+    expected = [[answer[name] for name in manifest.class_names] for answer in answers]
+    np.testing.assert_allclose(said, expected, atol=1e-5)
+
+
+def test_a_lower_precision_of_the_features_is_told_and_not_mistaken_for_an_error(
+    tmp_path, monkeypatch, photo_folder, capsys
+):
+    try:
+        engines.resolve("auto", "bfloat16")
+    except InputError as error:
+        pytest.skip(str(error))
+    params = _params(photo_folder, "logistic")
+    params["extract"]["precision"] = "bfloat16"
+    monkeypatch.chdir(tmp_path)
+    _run(params)
+    capsys.readouterr()
+    assert main(["export", "--format", "openvino"]) == 0
+    out = capsys.readouterr().out
+    assert "from the pipeline in float32 on" in out
+    assert "; what the bfloat16 of the cached features changes: " in out
+    agreement = json.loads(Path("exports/openvino/export.json").read_text())["agreement"]
+    assert agreement["largest_difference"] <= 1e-4
+    assert 0 < agreement["precision_difference"] < 0.1
+    card = Path("exports/openvino/README.md").read_text(encoding="utf-8")
+    assert "computed in bfloat16 to train the classifier" in card
 
 
 def test_the_card_tells_what_was_measured(project):
