@@ -64,6 +64,10 @@ def test_the_same_data_and_params_give_the_same_bytes(project: Project) -> None:
 
 
 def test_an_edit_runs_only_what_depends_on_it_and_the_way_back_is_cached(project: Project) -> None:
+    project.edit(train__heads={"dense": {"units": [16], "epochs": 5}, "logistic": {}})
+    assert set(project.repro()) <= {"train@dense", "finetune", "evaluate", "report"}
+    project.commit("fewer heads")
+
     project.edit(train__heads__dense__units=[32])
     assert set(project.repro()) <= {"train@dense", "finetune", "evaluate", "report"}
 
@@ -104,7 +108,7 @@ def test_wrong_params_end_in_one_message(project: Project) -> None:
 
 @pytest.mark.skipif(not CATS_DOGS.is_dir(), reason="shared/data/cats_dogs is not there")
 def test_own_photos(project: Project) -> None:
-    project.edit(prepare__source=str(CATS_DOGS))
+    project.edit(prepare__source=str(CATS_DOGS), train__heads={"linear_svc": {}, "logistic": {}})
     project.repro()
     scores = _metrics(project)
     assert scores["selected"]["accuracy"] >= 0.97

@@ -52,7 +52,7 @@ def test_logistic_is_logistic_regression(
     theirs.fit(features, labels, sample_weight=weights)
     found = softmax(head.logits(data.features))
     expected = theirs.predict_proba(np.asarray(data.features, np.float64))
-    tolerance = 2e-2 if streaming_above == 0 else 2e-3
+    tolerance = 3e-2 if streaming_above == 0 else 2e-3
     np.testing.assert_allclose(found, expected, atol=tolerance)
 
 
