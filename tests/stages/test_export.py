@@ -31,8 +31,9 @@ def _params(photos, *heads):
     params["prepare"]["source"] = str(photos)
     params["extract"] |= {"backbone": "LeNet5", "weights": "random", "image_size": 32}
     params["train"]["heads"] = {name: {} for name in heads}
-    if "dense" in heads:
-        params["train"]["heads"]["dense"] = {"units": [8], "epochs": 3}
+    for name, options in (("dense", {"units": [8], "epochs": 3}), ("gap", {"epochs": 3})):
+        if name in heads:
+            params["train"]["heads"][name] = options
     return params
 
 
