@@ -19,6 +19,8 @@ from pipeline.tensorflow_runtime import keras, seed_everything, tf
 
 # Batches that TensorFlow runs between two looks at Python.
 _STEPS_PER_EXECUTION = 64
+# Batches cut out of their stack ahead; of spatial maps one can be ten megabytes.
+_PREFETCHED = 8
 
 History = list[dict[str, float]]
 
@@ -200,7 +202,9 @@ def batches(data: TrainingData, rows: Rows, batch_size: int, shuffle_seed: int |
     unstack: Callable[..., Any] = tf.data.Dataset.from_tensor_slices
     flat = stacked.prefetch(1).flat_map(lambda *arrays: unstack(arrays))
     steps = -(-len(rows) // batch_size)
-    return flat.apply(tf.data.experimental.assert_cardinality(steps))
+    known = flat.apply(tf.data.experimental.assert_cardinality(steps))
+    # While a step computes, the next ones are cut out of their stack.
+    return known.prefetch(_PREFETCHED)
 
 
 def _optimizer(options: DenseOptions | GapOptions, total_steps: int) -> Any:
