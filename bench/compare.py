@@ -1,4 +1,4 @@
-"""Measure `headstart compare`: cold, warm, and with a budget; print a table in Markdown.
+"""Measure `headstart compare`: cold, warm, and with a budget.
 
 Usage: python bench/compare.py PHOTOS [--backbones A B C]
 
@@ -20,6 +20,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from bench.results import machine, table, write_section  # noqa: E402 - the path stands above
+
 BACKBONES = ("EfficientNetLite0", "EfficientNetLite1", "EfficientNetLite2")
 
 
@@ -84,11 +88,12 @@ def _cpu_seconds() -> float:
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure, print, and keep the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("photos", type=Path)
     parser.add_argument("--backbones", nargs="+", default=BACKBONES)
     args = parser.parse_args()
+    about = machine()
     with tempfile.TemporaryDirectory() as folder:
         whole, halved = Path(folder, "whole"), Path(folder, "halved")
         for root in (whole, halved):
@@ -100,20 +105,28 @@ def main() -> None:
             "again": compare(whole, Path(folder, "store-1"), *names),
             "cold, --budget": compare(halved, Path(folder, "store-2"), *names, "--budget"),
         }
-    print(f"`headstart compare {' '.join(names)}`, {os.cpu_count()} cores")
-    print()
-    print("| run | seconds | CPU seconds | forward passes | chosen | dropped |")
-    print("|---|---|---|---|---|---|")
+    rows = []
     for name, run in runs.items():
         passes = run.record["forward_passes"]
         dropped = ", ".join(
             f"{one['label']} at {one['share']:.0%} ({one['validation_accuracy']:.4f})"
             for one in run.record["dropped"]
         )
-        print(
-            f"| {name} | {run.seconds:.0f} | {run.cpu_seconds:.0f} | {passes['computed']:,} of "
-            f"{passes['without_budget']:,} | {run.record['winner']} | {dropped or '-'} |"
-        )
+        rows.append([
+            name, f"{run.seconds:.0f}", f"{run.cpu_seconds:.0f}",
+            f"{passes['computed']:,} of {passes['without_budget']:,}", run.record["winner"],
+            dropped or "-",
+        ])  # fmt: skip
+    header = ["run", "seconds", "processor s", "forward passes", "chosen", "dropped"]
+    lines = [
+        f"Machine: {about}.",
+        "",
+        f"`headstart compare {' '.join(names)}` on {args.photos.name}.",
+        "",
+        *table(header, rows),
+    ]
+    write_section("Comparison", lines)
+    print("\n".join(lines))
 
 
 if __name__ == "__main__":
