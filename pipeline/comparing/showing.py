@@ -116,6 +116,7 @@ def draw(comparison: Comparison, path: Path) -> None:
     # Takes a third of a second to import.
     from matplotlib import rc_context
     from matplotlib.figure import Figure
+    from matplotlib.patheffects import withStroke
 
     figure = Figure(figsize=(8, 5), layout="constrained")
     axes = figure.subplots()
@@ -127,8 +128,6 @@ def draw(comparison: Comparison, path: Path) -> None:
         zorder=1,
         label="Pareto front",
     )
-    times = [one.cost.milliseconds for one in comparison.results]
-    middle = (min(times) * max(times)) ** 0.5  # of a logarithmic axis
     for number, result in enumerate(comparison.results):
         milliseconds, accuracy = _place(result)
         low, high = result.interval or (result.accuracy, result.accuracy)
@@ -143,20 +142,23 @@ def draw(comparison: Comparison, path: Path) -> None:
             capsize=3,
             zorder=2,
         )
+        # By turns at the lower and the upper end of the interval, so that names stay apart.
+        above = number % 2 == 1
         axes.annotate(
             f"{result.label}{' (chosen)' if winner else ''}",
-            (milliseconds, accuracy),
+            (milliseconds, 100 * (high if above else low)),
             textcoords="offset points",
-            # Towards the middle, and by turns above and below, so that names stay in the picture
-            # and apart.
-            xytext=(8 if milliseconds <= middle else -8, -14 if number % 2 else 6),
-            horizontalalignment="left" if milliseconds <= middle else "right",
+            xytext=(0, 6 if above else -6),
+            horizontalalignment="center",
+            verticalalignment="bottom" if above else "top",
             fontweight="bold" if winner else "normal",
+            path_effects=[withStroke(linewidth=3, foreground="white")],
         )
     axes.set_xscale("log")
     for axis in ("major", "minor"):
         getattr(axes.xaxis, f"set_{axis}_formatter")("{x:g}")
-    axes.margins(x=0.25)
+    axes.margins(x=0.25, y=0.12)
+    axes.set_title("Test accuracy against the cost of one pass")
     axes.set_xlabel("time of one pass, milliseconds per image (logarithmic)")
     axes.set_ylabel("test accuracy in %, 95 % interval")
     axes.grid(alpha=0.3, which="both")

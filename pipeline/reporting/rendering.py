@@ -182,7 +182,10 @@ def _metric_value(metric: str, value: float) -> str:
 def _settings(head: HeadPart) -> str:
     if not head.settings:
         return head.kind
-    settings = ", ".join(f"{name} {value}" for name, value in head.settings.items())
+    settings = ", ".join(
+        f"{name} {value:.3g}" if isinstance(value, float) else f"{name} {value}"
+        for name, value in head.settings.items()
+    )
     return f"{head.kind}: {settings}"
 
 
