@@ -45,8 +45,8 @@ LABELS = (1, 3, 5, 10, 20)
 DRAWS = 200
 RESAMPLES = 10_000
 
-SIDES = {"LeNet5": 32, "AlexNet": 96, "GoogLeNet": 64, "UNet": 32}
-RECONSTRUCTED = {"LeNet5": 32, "UNet": 64}
+SIDES = {"LeNet5": 32, "AlexNet": 67, "GoogLeNet": 48, "UNet": 32}
+RECONSTRUCTED = {"LeNet5": 32, "UNet": 32}
 
 
 def train(name: str, folder: Path, **options: Any) -> dict[str, Any]:
@@ -62,8 +62,9 @@ def networks(digits: Path, photos: str | None, scratch: Path) -> list[str]:
     rows = []
     for backbone, side in SIDES.items():
         card = train(
-            backbone, scratch, backbone=backbone, source=str(digits), image_size=side, epochs=12
-        )
+            backbone, scratch, backbone=backbone, source=str(digits), image_size=side,
+            epochs=8, batch_size=64,
+        )  # fmt: skip
         scores = card["scores"]
         rows.append([
             backbone, "classify digits", side, card["images"]["train"],
@@ -73,7 +74,7 @@ def networks(digits: Path, photos: str | None, scratch: Path) -> list[str]:
     for backbone, side in RECONSTRUCTED.items() if photos else ():
         card = train(
             f"{backbone}_again", scratch, backbone=backbone, source=photos, image_size=side,
-            objective="reconstruct", epochs=12,
+            objective="reconstruct", epochs=8,
         )  # fmt: skip
         (name, score), (_, chance) = list(card["scores"].items())[:2]
         rows.append([
@@ -81,7 +82,7 @@ def networks(digits: Path, photos: str | None, scratch: Path) -> list[str]:
             f"{name.replace('_', ' ')} {score:.4f}", f"{chance:.4f}", f"{card['seconds']:.0f}",
         ])  # fmt: skip
     header = ["backbone", "objective", "pixels", "images", "on held-out images", "chance", "s"]
-    return ["Twelve epochs from random weights.", "", *table(header, rows)]
+    return ["Eight epochs from random weights.", "", *table(header, rows)]
 
 
 def features(weights: str, paths: Sequence[Path], labels: np.ndarray) -> np.ndarray:
