@@ -36,7 +36,12 @@ from pipeline.feature_file import Columns  # noqa: E402
 from pipeline.feature_store import FeatureStore, make_keys  # noqa: E402
 from pipeline.options import AugmentOptions, ExtractOptions  # noqa: E402
 
-HEADING = "Extraction"
+HEADINGS = {
+    "speed": "Extraction",
+    "store": "Extraction: reuse",
+    "memory": "Extraction: memory",
+    "kill": "Extraction: kills",
+}
 BACKBONES = {"MobileNetV2": "random", "ResNet50": "random", "EfficientNetLite0": "pretrained"}
 VARIANTS = [
     (engine, precision)
@@ -157,6 +162,8 @@ def baselines(wanted: Bottleneck, folder: Path, requests: list[Request]) -> dict
 def speed(folder: Path, requests: list[Request], scratch: Path, repetitions: int) -> list[str]:
     """Measure the extractor, its bound and the baselines, one table row each."""
     lines = [
+        f"{len(requests)} images, images per second, median of {repetitions}.",
+        "",
         "| backbone | variant | forward | decode | bound | files to HDF5 | of bound | x script "
         "| x one by one |",
         "|---|---|---|---|---|---|---|---|---|",
@@ -226,7 +233,7 @@ def speed(folder: Path, requests: list[Request], scratch: Path, repetitions: int
             f"| {backbone} | image by image | | | | {median['loop',]:.0f} | "
             f"| {median['loop',] / median['script',]:.2f} | 1.0 |"
         )
-    return ["Images per second.", "", *lines]
+    return lines
 
 
 def store_figures(requests: list[Request], scratch: Path) -> list[str]:
@@ -413,25 +420,23 @@ def main() -> None:
     if arguments.process:
         extract_here(*arguments.process)
         return
-    lines = [f"Machine: {machine()}. {arguments.repetitions} repetitions, medians.", ""]
     with tempfile.TemporaryDirectory() as name:
         scratch = Path(name)
         folder = arguments.folder or scratch / "photos"
         if arguments.folder is None:
             make_photos(folder, arguments.images)
         requests = requests_for(folder)
-        lines += [f"{len(requests)} images.", ""]
-        if "speed" in arguments.parts:
-            lines += [*speed(folder, requests, scratch, arguments.repetitions), ""]
-        if "store" in arguments.parts:
-            lines += store_figures(requests, scratch)
-        if "memory" in arguments.parts:
-            lines += memory_figures(scratch, arguments.small, arguments.repetitions)
-        if "kill" in arguments.parts:
-            lines += kill_figures(scratch, arguments.killed, arguments.kills)
-    print("\n".join(lines))
-    if not arguments.dry:
-        write_section(HEADING, lines)
+        measure = {
+            "speed": lambda: speed(folder, requests, scratch, arguments.repetitions),
+            "store": lambda: store_figures(requests, scratch),
+            "memory": lambda: memory_figures(scratch, arguments.small, arguments.repetitions),
+            "kill": lambda: kill_figures(scratch, arguments.killed, arguments.kills),
+        }
+        for part in arguments.parts:
+            lines = [f"Machine: {machine()}.", "", *measure[part]()]
+            print("\n".join(lines), flush=True)
+            if not arguments.dry:
+                write_section(HEADINGS[part], lines)
 
 
 if __name__ == "__main__":
