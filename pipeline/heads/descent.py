@@ -4,8 +4,8 @@ Minimises sum_i c_i loss(W' x_i + b, y_i) + penalty / 2 |W|^2 over a falling seq
 each started from the one before. The unknowns are rotated into the eigenbasis of the features'
 covariance and scaled by the curvature that the loss and the penalty have there, which makes the
 problem nearly round: a handful of passes over the features per penalty instead of hundreds.
-Small features are rotated once, in float64. Large ones are only ever multiplied with, in float32
-and block by block, so they need not fit in memory.
+Features that are not large are rotated once, small ones in float64. Large ones are only ever
+multiplied with, in float32 and block by block, so they need not fit in memory.
 """
 
 import math
@@ -26,8 +26,10 @@ _HISTORY = 10
 _MOST_PASSES = 500
 # Trials of one line search; more mean that rounding hides what is left to gain.
 _MOST_TRIALS = 8
-# Up to this size features are rotated and computed with in float64.
+# Up to this size features are computed with in float64.
 _SMALL_BYTES = 64 * 1024**2
+# Up to this size a rotated copy of them is made once, instead of rotating at each evaluation.
+_MEDIUM_BYTES = 256 * 1024**2
 # Stop when a Newton step would lower the objective by less than this share of it: far below what
 # a score can see, and above what products in that precision can resolve.
 _TOLERANCE = {np.dtype(np.float32): 1e-5, np.dtype(np.float64): 1e-7}
@@ -40,24 +42,26 @@ class _Design:
     """The features as the descent multiplies with them.
 
     Attributes:
-        matrix: Standardised features, unless they are small.
-        rotated: Small features in the eigenbasis, (n_rows, rank) float64, else None.
+        matrix: Standardised features.
+        rotated: Features in the eigenbasis, (n_rows, rank), unless they are large.
         basis: The eigenbasis.
         dtype: Precision of the products.
     """
 
     matrix: Matrix
-    rotated: Float64s | None
+    rotated: Floats | None
     basis: Floats
     dtype: np.dtype[Any]
 
     @classmethod
     def of(cls, matrix: Matrix, basis: Floats) -> "_Design":
-        if matrix.streamed or 8 * matrix.shape[0] * basis.shape[1] > _SMALL_BYTES:
+        size = matrix.shape[0] * basis.shape[1]
+        if matrix.streamed or 4 * size > _MEDIUM_BYTES:
             return cls(matrix, None, basis, np.dtype(np.float32))
+        dtype = np.dtype(np.float64 if 8 * size <= _SMALL_BYTES else np.float32)
         ((_, whole),) = matrix.blocks()
-        rotated: Float64s = whole.astype(np.float64) @ basis.astype(np.float64)
-        return cls(matrix, rotated, basis, np.dtype(np.float64))
+        rotated: Floats = whole.astype(dtype) @ basis.astype(dtype)
+        return cls(matrix, rotated, basis, dtype)
 
     def blocks(self) -> Iterator[tuple[slice, Floats]]:
         if self.rotated is None:
@@ -68,7 +72,7 @@ class _Design:
     def unrotate(self, directions: Float64s) -> Floats:
         """Return weights of the blocks' columns from (rank, n_classes) ones of the directions."""
         if self.rotated is not None:
-            return directions
+            return directions.astype(self.dtype, copy=False)
         # Column-major halves the time of a large block's product with it.
         return np.asfortranarray(self.basis @ directions.astype(self.dtype))
 

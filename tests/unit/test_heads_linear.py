@@ -8,7 +8,7 @@ from sklearn.linear_model import LogisticRegression, Ridge, RidgeClassifier
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
 
-from pipeline.heads import create
+from pipeline.heads import create, descent
 from pipeline.heads.calibration import softmax
 from pipeline.heads.data import TrainingData
 from pipeline.heads.linear_path import LinearHead
@@ -54,6 +54,19 @@ def test_logistic_is_logistic_regression(
     expected = theirs.predict_proba(np.asarray(data.features, np.float64))
     tolerance = 3e-2 if streaming_above == 0 else 2e-3
     np.testing.assert_allclose(found, expected, atol=tolerance)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_features_of_medium_size_in_float32_give_the_same(
+    tmp_path: Path, shape: tuple[int, int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = _data(tmp_path, shape)
+    small = softmax(_fitted(data, LogisticOptions(kind="logistic", l2=1.0)).logits(data.features))
+    monkeypatch.setattr(descent, "_SMALL_BYTES", 0)
+    head = _fitted(data, LogisticOptions(kind="logistic", l2=1.0))
+    medium = softmax(head.logits(data.features))
+    assert not np.array_equal(medium, small)
+    np.testing.assert_allclose(medium, small, atol=2e-2)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
