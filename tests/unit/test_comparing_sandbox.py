@@ -57,6 +57,9 @@ def project(tmp_path: Path) -> Path:
     root = tmp_path / "deep" / "project"
     root.mkdir(parents=True)
     git(root, "init", "--quiet")
+    # DVC's own commits read it from here; a machine may have none.
+    git(root, "config", "user.name", "n")
+    git(root, "config", "user.email", "e@x")
     dvc(root, "init", "--quiet")
     (root / "dvc.yaml").write_text(DVC_YAML)
     (root / "score.py").write_text(SCORE)
