@@ -4,8 +4,9 @@ Minimises sum_i c_i loss(W' x_i + b, y_i) + penalty / 2 |W|^2 over a falling seq
 each started from the one before. The unknowns are rotated into the eigenbasis of the features'
 covariance and scaled by the curvature that the loss and the penalty have there, which makes the
 problem nearly round: a handful of passes over the features per penalty instead of hundreds.
-Features that are not large are rotated once, small ones in float64. Large ones are only ever
-multiplied with, in float32 and block by block, so they need not fit in memory.
+Small features are computed with in float64, others in float32. Features that are not large are
+rotated once; large ones are only ever multiplied with, block by block, so they need not fit in
+memory.
 """
 
 import math
@@ -56,16 +57,17 @@ class _Design:
     @classmethod
     def of(cls, matrix: Matrix, basis: Floats) -> "_Design":
         size = matrix.shape[0] * basis.shape[1]
-        if matrix.streamed or 4 * size > _MEDIUM_BYTES:
-            return cls(matrix, None, basis, np.dtype(np.float32))
         dtype = np.dtype(np.float64 if 8 * size <= _SMALL_BYTES else np.float32)
+        if matrix.streamed or 4 * size > _MEDIUM_BYTES:
+            return cls(matrix, None, basis, dtype)
         ((_, whole),) = matrix.blocks()
         rotated: Floats = whole.astype(dtype) @ basis.astype(dtype)
         return cls(matrix, rotated, basis, dtype)
 
     def blocks(self) -> Iterator[tuple[slice, Floats]]:
         if self.rotated is None:
-            yield from self.matrix.blocks()
+            for place, block in self.matrix.blocks():
+                yield place, block.astype(self.dtype, copy=False)
         else:
             yield slice(0, len(self.rotated)), self.rotated
 

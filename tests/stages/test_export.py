@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from ruamel.yaml import YAML
 
-from pipeline import engines
 from pipeline.cli import main
 from pipeline.errors import InputError
 from pipeline.exporting.checking import Reference
@@ -20,6 +19,7 @@ from pipeline.heads import load
 from pipeline.images import decode
 from pipeline.manifest import read_manifest
 from pipeline.stages import evaluate, extract, finetune, prepare, train
+from tests.hardware import needs_precision
 
 PROJECT = Path(__file__).parents[2]
 HEADS = ("logistic", "prototype", "knn", "dense")
@@ -119,10 +119,7 @@ def test_heads_on_maps_and_fine_tuned_models_say_the_same_outside(
 def test_a_lower_precision_of_the_features_is_told_and_not_mistaken_for_an_error(
     tmp_path, monkeypatch, photo_folder, capsys
 ):
-    try:
-        engines.resolve("auto", "bfloat16")
-    except InputError as error:
-        pytest.skip(str(error))
+    needs_precision("bfloat16")
     params = _params(photo_folder, "logistic")
     params["extract"]["precision"] = "bfloat16"
     monkeypatch.chdir(tmp_path)

@@ -16,6 +16,7 @@ from pipeline.engines import Engine, openvino_models
 from pipeline.errors import InputError
 from pipeline.feature_store import FeatureStore
 from pipeline.options import AugmentOptions, ExtractOptions
+from tests.hardware import needs_precision
 
 ROOT = Path(__file__).parents[2]
 ENGINES = ("openvino", "tensorflow")
@@ -90,13 +91,6 @@ def cosine(one: np.ndarray, other: np.ndarray) -> float:
     return float(((one * other).sum(axis=1) / norms).min())
 
 
-def _needs(precision: str, engine: str) -> None:
-    try:
-        engines.resolve(engine, precision)
-    except InputError as error:
-        pytest.skip(str(error))
-
-
 def test_engines_agree_in_float32(load: Callable[..., Engine], pictures: np.ndarray) -> None:
     openvino, tensorflow = (run(load(TAPS, engine=engine), pictures) for engine in ENGINES)
     shapes = [(1280,), (2, 2, 1280), (1280,), (4, 4, 80)]
@@ -123,7 +117,7 @@ def test_bfloat16_is_near_float32(
     network: dict[str, str],
     least: float,
 ) -> None:
-    _needs("bfloat16", engine)
+    needs_precision("bfloat16", engine)
     (exact,) = run(load(**network, engine=engine), pictures)
     (reduced,) = run(load(**network, engine=engine, precision="bfloat16"), pictures)
     assert not np.array_equal(exact, reduced)
@@ -135,7 +129,7 @@ def test_bfloat16_is_near_float32(
 def test_place_and_neighbours_change_no_bit(
     load: Callable[..., Engine], pictures: np.ndarray, engine: str, precision: str
 ) -> None:
-    _needs(precision, engine)
+    needs_precision(precision, engine)
     loaded = load(engine=engine, precision=precision)
     (first,) = run(loaded, pictures)
     order = np.random.default_rng(0).permutation(len(pictures))

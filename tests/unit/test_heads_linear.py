@@ -52,21 +52,28 @@ def test_logistic_is_logistic_regression(
     theirs.fit(features, labels, sample_weight=weights)
     found = softmax(head.logits(data.features))
     expected = theirs.predict_proba(np.asarray(data.features, np.float64))
-    tolerance = 3e-2 if streaming_above == 0 else 2e-3
-    np.testing.assert_allclose(found, expected, atol=tolerance)
+    np.testing.assert_allclose(found, expected, atol=2e-3)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_features_of_medium_size_in_float32_give_the_same(
-    tmp_path: Path, shape: tuple[int, int, int], monkeypatch: pytest.MonkeyPatch
+# Where hardly anything holds the weights back, the objective is flat and float32 ends sooner.
+@pytest.mark.parametrize(("l2", "tolerance"), [(1e3, 2e-3), (1.0, 1e-2), (1e-3, 3e-2)])
+@pytest.mark.parametrize("streaming_above", [10**9, 0])
+def test_larger_features_in_float32_give_the_same(
+    tmp_path: Path,
+    shape: tuple[int, int, int],
+    l2: float,
+    tolerance: float,
+    streaming_above: int,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    data = _data(tmp_path, shape)
-    small = softmax(_fitted(data, LogisticOptions(kind="logistic", l2=1.0)).logits(data.features))
+    data = _data(tmp_path, shape, streaming_above=streaming_above)
+    exact = softmax(_fitted(data, LogisticOptions(kind="logistic", l2=l2)).logits(data.features))
     monkeypatch.setattr(descent, "_SMALL_BYTES", 0)
-    head = _fitted(data, LogisticOptions(kind="logistic", l2=1.0))
-    medium = softmax(head.logits(data.features))
-    assert not np.array_equal(medium, small)
-    np.testing.assert_allclose(medium, small, atol=2e-2)
+    head = _fitted(data, LogisticOptions(kind="logistic", l2=l2))
+    found = softmax(head.logits(data.features))
+    assert not np.array_equal(found, exact)
+    np.testing.assert_allclose(found, exact, atol=tolerance)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -85,8 +92,25 @@ def test_linear_svc_is_linear_svc_on_standardised_features(
     expected = theirs.decision_function(scaler.transform(everything))
     found = head.logits(data.features)
     found = found[:, 1] if shape[1] == 2 else found
-    tolerance = 3e-2 if streaming_above == 0 else 2e-3
-    np.testing.assert_allclose(found, expected, atol=tolerance * np.abs(expected).max())
+    np.testing.assert_allclose(found, expected, atol=2e-3 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("c", [1e-4, 1e-2, 1.0])
+@pytest.mark.parametrize("streaming_above", [10**9, 0])
+def test_linear_svc_on_larger_features_in_float32_gives_the_same(
+    tmp_path: Path,
+    shape: tuple[int, int, int],
+    c: float,
+    streaming_above: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    data = _data(tmp_path, shape, streaming_above=streaming_above)
+    exact = _fitted(data, LinearSVCOptions(kind="linear_svc", c=c)).logits(data.features)
+    monkeypatch.setattr(descent, "_SMALL_BYTES", 0)
+    found = _fitted(data, LinearSVCOptions(kind="linear_svc", c=c)).logits(data.features)
+    assert not np.array_equal(found, exact)
+    np.testing.assert_allclose(found, exact, atol=3e-2 * np.abs(exact).max())
 
 
 @pytest.mark.parametrize("shape", SHAPES)
