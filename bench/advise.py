@@ -16,11 +16,11 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from bench.projects import Project  # noqa: E402 - the path stands above
-from bench.results import machine, table, write_section  # noqa: E402
-from pipeline.advising.evidence import gather  # noqa: E402
-from pipeline.advising.recommendation import EPOCHS, changes_for, recommend  # noqa: E402
-from pipeline.feature_store import FeatureStore  # noqa: E402
+from bench.projects import Project
+from bench.results import machine, table, write_section
+from headstart.commands.advise.evidence import gather
+from headstart.commands.advise.recommendation import EPOCHS, changes_for, recommend
+from headstart.extraction.store import FeatureStore
 
 HEADING = "Advice"
 

@@ -22,7 +22,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from bench.results import machine, table, write_section  # noqa: E402 - the path stands above
+from bench.results import machine, table, write_section
 
 BACKBONES = ("EfficientNetLite0", "EfficientNetLite1", "EfficientNetLite2")
 
@@ -75,7 +75,7 @@ def compare(root: Path, store: Path, *arguments: str) -> Run:
     }
     started, before = time.perf_counter(), _cpu_seconds()
     subprocess.run(
-        [sys.executable, "-m", "pipeline.cli", "compare", *arguments],
+        [sys.executable, "-m", "headstart.commands.cli", "compare", *arguments],
         cwd=root, env=environment, check=True, stdout=subprocess.DEVNULL,
     )  # fmt: skip
     record = json.loads((root / "plots" / "comparison.json").read_text())

@@ -28,13 +28,16 @@ from PIL import Image
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from bench.results import machine, write_section  # noqa: E402 - the path stands above
-from pipeline import backbone_pass, engines, feature_store, images  # noqa: E402
-from pipeline.bottleneck import Bottleneck, identify  # noqa: E402
-from pipeline.extraction import Extraction, Request, extract  # noqa: E402
-from pipeline.feature_file import Columns  # noqa: E402
-from pipeline.feature_store import FeatureStore, make_keys  # noqa: E402
-from pipeline.options import AugmentOptions, ExtractOptions  # noqa: E402
+from bench.results import machine, write_section
+from headstart.extraction import engines, forward_pass
+from headstart.extraction import store as feature_store
+from headstart.extraction.bottleneck import Bottleneck, identify
+from headstart.extraction.extract import Extraction, Request, extract
+from headstart.extraction.options import ExtractOptions
+from headstart.extraction.store import FeatureStore, make_keys
+from headstart.features.file import Columns
+from headstart.images import decoding
+from headstart.images.options import AugmentOptions
 
 HEADINGS = {
     "speed": "Extraction",
@@ -128,8 +131,8 @@ def decode_all(requests: list[Request], wanted: Bottleneck) -> list[np.ndarray]:
     """Read, decode and resize all images, on all cores."""
 
     def decode(request: Request) -> np.ndarray:
-        return images.resize(
-            images.decode(images.read(Path(request.path))),
+        return decoding.resize(
+            decoding.decode(decoding.read(Path(request.path))),
             wanted.image_size,
             interpolation=wanted.interpolation,
         )
@@ -140,8 +143,8 @@ def decode_all(requests: list[Request], wanted: Bottleneck) -> list[np.ndarray]:
 
 def baselines(wanted: Bottleneck, folder: Path, requests: list[Request]) -> dict[str, Callable]:
     """The usual Keras script, and the loop over single images, for one backbone."""
-    from pipeline.bottleneck_model import assemble
-    from pipeline.tensorflow_runtime import keras
+    from headstart.common.tensorflow_runtime import keras
+    from headstart.extraction.model import assemble
 
     model = assemble(wanted)  # Preprocessing inside; nothing folded or compiled by hand.
 
@@ -253,9 +256,9 @@ def store_figures(requests: list[Request], scratch: Path) -> list[str]:
     code = (
         "import time; started = time.perf_counter();"
         f"import sys; sys.path.insert(0, {str(ROOT)!r});"
-        "import numpy as np; from pathlib import Path; from pipeline import engines;"
-        "from pipeline.bottleneck import recover; from pipeline.feature_store import FeatureStore;"
-        "from pipeline.identity import FeatureIdentity;"
+        "import numpy as np; from pathlib import Path; from headstart.extraction import engines;"
+        "from headstart.extraction.bottleneck import recover; from headstart.extraction.store import FeatureStore;"
+        "from headstart.features.identity import FeatureIdentity;"
         f"wanted = recover(FeatureIdentity.from_dict({wanted.taps[0].as_dict()!r}));"
         f"engine = engines.load(wanted, FeatureStore(Path({str(store.root)!r})));"
         "engine(np.zeros((1, *wanted.image_size, 3), np.uint8));"
@@ -392,7 +395,7 @@ def kill_figures(scratch: Path, count: int, kills: int) -> list[str]:
             raise RuntimeError("a rerun after SIGKILL gave other bytes")
         repeated.append(tally.stat().st_size - count)
     # What the engine has computed waits in tasks before it is in a shard; see BackbonePass.run.
-    on_its_way = (engine.workers + 1) * (1 + backbone_pass._WAITING) * backbone_pass._TASK_SIZE
+    on_its_way = (engine.workers + 1) * (1 + forward_pass._WAITING) * forward_pass._TASK_SIZE
     shard = feature_store.SHARD_ROWS
     if max(repeated) > shard + on_its_way:
         raise RuntimeError(f"{max(repeated)} vectors were computed twice, a shard holds {shard}")

@@ -21,22 +21,25 @@ from PIL import Image
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from bench.projects import Project  # noqa: E402 - the path stands above
-from bench.results import machine, table, write_section  # noqa: E402
-from pipeline.backbones import building, cuts  # noqa: E402
-from pipeline.bottleneck import identify  # noqa: E402
-from pipeline.feature_store import FeatureStore  # noqa: E402
-from pipeline.finetuning.assembly import Assembly, cut_off  # noqa: E402
-from pipeline.finetuning.batches import shuffled  # noqa: E402
-from pipeline.finetuning.checkpoint import Checkpoint, TrainingState  # noqa: E402
-from pipeline.finetuning.head_layers import head_layers  # noqa: E402
-from pipeline.finetuning.live import LiveImages  # noqa: E402
-from pipeline.finetuning.plan import plan_steps  # noqa: E402
-from pipeline.finetuning.training import Examples, Phase, train  # noqa: E402
-from pipeline.finetuning.trunk import cache_trunk  # noqa: E402
-from pipeline.heads import load  # noqa: E402
-from pipeline.options import FinetuneOptions  # noqa: E402
-from pipeline.tensorflow_runtime import keras, seed_everything  # noqa: E402
+from bench.projects import Project
+from bench.results import machine, table, write_section
+from headstart.backbones import (
+    building,
+    cuts,
+)
+from headstart.common.tensorflow_runtime import keras, seed_everything
+from headstart.extraction.bottleneck import identify
+from headstart.extraction.store import FeatureStore
+from headstart.finetuning.assembly import Assembly, cut_off
+from headstart.finetuning.batches import shuffled
+from headstart.finetuning.checkpoint import Checkpoint, TrainingState
+from headstart.finetuning.head_layers import head_layers
+from headstart.finetuning.live import LiveImages
+from headstart.finetuning.options import FinetuneOptions
+from headstart.finetuning.plan import plan_steps
+from headstart.finetuning.training import Examples, Phase, train
+from headstart.finetuning.trunk import cache_trunk
+from headstart.heads import load
 
 HEADING = "Fine-tuning"
 EPOCHS = 4

@@ -30,22 +30,19 @@ from sklearn.svm import LinearSVC
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from bench.results import machine, table, write_section  # noqa: E402 - the path stands above
-from pipeline import engines, heads  # noqa: E402
-from pipeline.bottleneck import identify  # noqa: E402
-from pipeline.feature_file import Columns, FeatureFile, Header, write_feature_file  # noqa: E402
-from pipeline.feature_store import FeatureStore  # noqa: E402
-from pipeline.heads.calibration import softmax  # noqa: E402
-from pipeline.heads.data import TrainingData  # noqa: E402
-from pipeline.identity import FeatureIdentity, digest_of  # noqa: E402
-from pipeline.metrics import reliability  # noqa: E402
-from pipeline.options import (  # noqa: E402
-    DenseOptions,
-    LinearSVCOptions,
-    LogisticOptions,
-    RidgeOptions,
-)
-from pipeline.params import load_params  # noqa: E402
+from bench.results import machine, table, write_section
+from headstart import heads
+from headstart.commands.params import load_params
+from headstart.common.files import digest_of
+from headstart.extraction import engines
+from headstart.extraction.bottleneck import identify
+from headstart.extraction.store import FeatureStore
+from headstart.features.file import Columns, FeatureFile, Header, write_feature_file
+from headstart.features.identity import FeatureIdentity
+from headstart.heads.data import TrainingData
+from headstart.heads.options import DenseOptions, LinearSVCOptions, LogisticOptions, RidgeOptions
+from headstart.scoring.calibration import softmax
+from headstart.scoring.metrics import reliability
 
 N_COLUMNS, N_CLASSES = 1280, 10
 EPOCHS, BATCH_SIZE = 20, 32
@@ -175,7 +172,7 @@ def fit(path: Path, name: str) -> None:
         plain = LinearSVC(C=1, dual="auto", random_state=0, max_iter=1000)
         print(json.dumps(timed(lambda: plain.fit(x, data.label[data.train]))))
         return
-    from pipeline.tensorflow_runtime import keras
+    from headstart.common.tensorflow_runtime import keras
 
     # However few they are, validation images judge: a cross-validation would be six fits.
     data = replace(training_data(FeatureFile.open(path)), min_validation=0)
@@ -271,7 +268,7 @@ def quality(paths: list[Path]) -> list[str]:
 def unfair_optimum(kind: str, file: FeatureFile) -> tuple[float, float]:
     """Return the best test accuracy of scikit-learn over a fine grid, and its value.
 
-    Nothing of `pipeline.heads` takes part.
+    Nothing of `headstart.heads` takes part.
     """
     rows = file.rows("train", views=True), file.rows("test")
     train, judged = (

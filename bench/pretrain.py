@@ -26,15 +26,18 @@ from sklearn.preprocessing import StandardScaler
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from bench.projects import changed_params  # noqa: E402 - the path stands above
-from bench.results import machine, table, write_section  # noqa: E402
-from pipeline import engines  # noqa: E402
-from pipeline.bottleneck import identify  # noqa: E402
-from pipeline.extraction import Request, extract  # noqa: E402
-from pipeline.feature_store import FeatureStore  # noqa: E402
-from pipeline.files import sha256_of  # noqa: E402
-from pipeline.options import PretrainOptions  # noqa: E402
-from pipeline.stages import pretrain, sample  # noqa: E402
+from bench.projects import changed_params
+from bench.results import machine, table, write_section
+from headstart.common.files import sha256_of
+from headstart.extraction import engines
+from headstart.extraction.bottleneck import identify
+from headstart.extraction.extract import Request, extract
+from headstart.extraction.store import FeatureStore
+from headstart.pretraining.options import PretrainOptions
+from pipeline import (
+    pretrain,
+    sample,
+)
 
 SOURCE, TARGET = ("0", "1", "2", "3", "4"), ("5", "6", "7", "8", "9")
 # Learning to read what is turned, moved, zoomed and sheared is what transfers.

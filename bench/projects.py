@@ -6,10 +6,10 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from pipeline.feature_file import FeatureFile
-from pipeline.manifest import Manifest, read_manifest
-from pipeline.params import Params, check_params
-from pipeline.stages import evaluate, extract, finetune, prepare, sample, train
+from headstart.commands.params import Params, check_params
+from headstart.dataset.manifest import Manifest, read_manifest
+from headstart.features.file import FeatureFile
+from pipeline import evaluate, extract, finetune, prepare, sample, train
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline.files import atomic_write
+from headstart.common.files import atomic_write
 
 RESULTS = Path(__file__).with_name("RESULTS.md")
 

@@ -1,1 +1,1 @@
-"""Headstart: image transfer learning from cached bottleneck features."""
+"""The stages of dvc.yaml, one file each: what goes in, what comes out."""

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.feature_file import Columns, FeatureFile, Header, write_feature_file
-from pipeline.identity import FeatureIdentity, digest_of
-from pipeline.manifest import Manifest, ManifestRow, write_manifest
+from headstart.common.files import digest_of
+from headstart.dataset.manifest import Manifest, ManifestRow, write_manifest
+from headstart.features.file import Columns, FeatureFile, Header, write_feature_file
+from headstart.features.identity import FeatureIdentity
 
 _RULE = {"channel_order": "rgb", "divisor": 255.0}
 

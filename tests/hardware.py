@@ -2,9 +2,9 @@
 
 import pytest
 
-from pipeline import engines
-from pipeline.errors import InputError
-from pipeline.identity import Precision
+from headstart.common.errors import InputError
+from headstart.common.vocabulary import Precision
+from headstart.extraction import engines
 
 
 def needs_precision(precision: Precision, engine: engines.EngineName | None = None) -> None:

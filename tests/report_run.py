@@ -8,12 +8,12 @@ import numpy as np
 from PIL import Image
 from ruamel.yaml import YAML
 
-from pipeline.feature_file import Columns, FeatureFile, Header, write_feature_file
-from pipeline.files import sha256_of, write_json
-from pipeline.identity import FeatureIdentity, digest_of
-from pipeline.images import decode
-from pipeline.manifest import Manifest, ManifestRow, write_manifest, write_table
-from pipeline.stages import evaluate, train
+from headstart.common.files import digest_of, sha256_of, write_json, write_table
+from headstart.dataset.manifest import Manifest, ManifestRow, write_manifest
+from headstart.features.file import Columns, FeatureFile, Header, write_feature_file
+from headstart.features.identity import FeatureIdentity
+from headstart.images.decoding import decode
+from pipeline import evaluate, train
 
 ROOT = Path(__file__).parents[1]
 GRID = 4

@@ -13,14 +13,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline import backbones, images
-from pipeline.backbones.building import build_architecture
-from pipeline.backbones.cuts import find_cuts
-from pipeline.backbones.spec import BackboneSpec, DownloadWeights
-from pipeline.bottleneck import Bottleneck, identify
-from pipeline.bottleneck_model import assemble, outputs_of
-from pipeline.errors import InputError
-from pipeline.options import AugmentOptions, ExtractOptions
+from headstart import backbones
+from headstart.backbones.building import build_architecture
+from headstart.backbones.cuts import find_cuts
+from headstart.backbones.spec import BackboneSpec, DownloadWeights
+from headstart.common.errors import InputError
+from headstart.extraction.bottleneck import Bottleneck, identify
+from headstart.extraction.model import assemble, outputs_of
+from headstart.extraction.options import ExtractOptions
+from headstart.images import decoding
+from headstart.images.options import AugmentOptions
 
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "backbones.json").read_text())
 KERAS = GOLDEN["backbones"]
@@ -67,7 +69,7 @@ def features_of(
     spec: BackboneSpec, size: list[int], dtype: str = "float32"
 ) -> dict[str, np.ndarray]:
     """Return the features of one image, pooled in each way, through the whole extractor."""
-    from pipeline.tensorflow_runtime import keras
+    from headstart.common.tensorflow_runtime import keras
 
     ways = bottleneck(spec, size).tapped([("auto", "avg"), ("auto", "max"), ("auto", "none")])
     before = keras.config.dtype_policy()
@@ -116,7 +118,7 @@ def test_the_table_says_what_keras_says(name: str) -> None:
 
 
 def test_all_of_keras_applications_is_in_the_table() -> None:
-    from pipeline.tensorflow_runtime import keras
+    from headstart.common.tensorflow_runtime import keras
 
     builders = {name for name in dir(keras.applications) if name[0].isupper()}
     assert builders == set(KERAS) == {spec.name for spec in backbones.specs()} & builders
@@ -202,7 +204,7 @@ def test_grey_and_transparent_images_become_what_the_backbone_needs(name: str, m
     spec = backbones.get(name)
     file = io.BytesIO()
     Image.fromarray(image_of([40, 48])).convert(mode).save(file, "png")
-    pixels = images.decode(file.getvalue())
+    pixels = decoding.decode(file.getvalue())
     model = assemble(bottleneck(spec, [40, 48]))
     assert outputs_of(model, pixels[None])[0].shape == (1, spec.feature_dim)
 

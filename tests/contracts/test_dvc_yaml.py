@@ -8,14 +8,14 @@ import grimp
 import pytest
 from ruamel.yaml import YAML
 
-from pipeline.options import Section
-from pipeline.params import Params
+from headstart.commands.params import Params
+from headstart.common.params import Section
 
 ROOT = Path(__file__).parents[2]
 STAGES = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text())["stages"]
 # Their modules are imported by name at run time (a registry of strings), where no import graph
 # sees them, so a stage that reaches the registry depends on the whole folder.
-RESOLVED_BY_NAME = ("pipeline.backbones", "pipeline.engines", "pipeline.heads")
+RESOLVED_BY_NAME = ("headstart.backbones", "headstart.extraction.engines", "headstart.heads")
 
 
 def _body(stage: str) -> dict:
@@ -44,7 +44,7 @@ def graph() -> grimp.ImportGraph:
 
 
 def _closure(graph: grimp.ImportGraph, stage: str) -> set[str]:
-    modules = {f"pipeline.stages.{stage}", "pipeline", "pipeline.stages"}
+    modules = {f"headstart.stages.{stage}", "pipeline", "headstart.stages"}
     while True:
         wider = set(modules)
         for module in modules:
@@ -67,7 +67,7 @@ def test_dependencies_are_the_import_closure(graph: grimp.ImportGraph, stage: st
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_stage_is_a_module_of_its_name(stage: str) -> None:
-    assert _body(stage)["cmd"].startswith(f"python -m pipeline.stages.{stage}")
+    assert _body(stage)["cmd"].startswith(f"python -m headstart.stages.{stage}")
     assert (ROOT / "pipeline" / "stages" / f"{stage}.py").is_file()
 
 

@@ -14,13 +14,13 @@ import numpy as np
 import pytest
 from pydantic import TypeAdapter
 
-from pipeline import heads
-from pipeline.errors import InputError
-from pipeline.feature_file import FeatureFile
-from pipeline.heads.base import FitReport, Head
-from pipeline.heads.data import TrainingData
-from pipeline.heads.linear_path import LinearHead
-from pipeline.options import HEAD_KINDS, HeadOptions
+from headstart import heads
+from headstart.common.errors import InputError
+from headstart.features.file import FeatureFile
+from headstart.heads.base import FitReport, Head
+from headstart.heads.data import TrainingData
+from headstart.heads.linear_path import LinearHead
+from headstart.heads.options import HEAD_KINDS, HeadOptions
 from tests.feature_files import blobs, make_header, write_project
 
 ROOT = Path(__file__).parents[2]
@@ -296,7 +296,7 @@ def test_numpy_heads_import_neither_tensorflow_nor_scikit_learn() -> None:
         "from tests.contracts.test_heads import NUMPY_KINDS, data_of, options_of\n"
         "from tests.feature_files import blobs, write_project\n"
         "from pipeline import heads\n"
-        "import pipeline.stages.train, pipeline.stages.evaluate\n"
+        "import headstart.heads.training, headstart.evaluation.evaluate\n"
         "data = data_of(write_project(pathlib.Path(tempfile.mkdtemp()), *blobs(10)))\n"
         "for kind in NUMPY_KINDS:\n"
         "    heads.create(options_of(kind), seed=0).fit(data)\n"

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from pipeline import cli
+from headstart.commands import cli
 from tests.e2e.conftest import Project
 
 pytestmark = pytest.mark.slow

@@ -15,11 +15,11 @@ import pytest
 from PIL import Image
 from ruamel.yaml import YAML
 
-from pipeline import cli
-from pipeline.feature_store import FeatureStore
-from pipeline.manifest import read_manifest
-from pipeline.predictions import Predictions
-from pipeline.stages import evaluate, extract, novelty, prepare, train
+from headstart.commands import cli
+from headstart.dataset.manifest import read_manifest
+from headstart.extraction.store import FeatureStore
+from headstart.scoring.predictions import Predictions
+from pipeline import evaluate, extract, novelty, prepare, train
 
 ROOT = Path(__file__).parents[2]
 Run = Callable[..., tuple[int, str, str]]

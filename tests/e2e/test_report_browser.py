@@ -18,10 +18,10 @@ from selenium.webdriver.remote.webdriver import WebDriver
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import Select, WebDriverWait
 
-from pipeline.options import ReportOptions
-from pipeline.reporting.collecting import collect
-from pipeline.reporting.rendering import render
-from pipeline.reporting.results import Places, read_results
+from headstart.report.collecting import collect
+from headstart.report.options import ReportOptions
+from headstart.report.rendering import render
+from headstart.report.results import Places, read_results
 from tests.report_run import HEADS, finish_run, spatial
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")

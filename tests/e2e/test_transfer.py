@@ -9,13 +9,15 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from pipeline import engines
-from pipeline.bottleneck import identify
-from pipeline.extraction import Request, extract
-from pipeline.feature_store import FeatureStore
-from pipeline.files import sha256_of
-from pipeline.options import AugmentOptions, ExtractOptions, PretrainOptions
-from pipeline.stages import pretrain, sample
+from headstart.common.files import sha256_of
+from headstart.extraction import engines
+from headstart.extraction.bottleneck import identify
+from headstart.extraction.extract import Request, extract
+from headstart.extraction.options import ExtractOptions
+from headstart.extraction.store import FeatureStore
+from headstart.images.options import AugmentOptions
+from headstart.pretraining.options import PretrainOptions
+from pipeline import pretrain, sample
 
 pytestmark = pytest.mark.slow
 SHOTS, DRAWS = 10, 15

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from pipeline.stages import evaluate, extract, finetune, prepare, sample, train
+from pipeline import evaluate, extract, finetune, prepare, sample, train
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
@@ -31,7 +31,7 @@ def _run(weights: str) -> dict[str, Any]:
 def test_vgg16_runs_with_random_weights_and_with_a_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from pipeline.tensorflow_runtime import keras
+    from headstart.common.tensorflow_runtime import keras
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HEADSTART_CACHE", str(tmp_path / "store"))

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import cli
-from pipeline.feature_file import FeatureFile
-from pipeline.params import load_params
+from headstart.commands import cli
+from headstart.commands.params import load_params
+from headstart.features.file import FeatureFile
 from tests.stages.test_finetune import make_project
 
 ROOT = Path(__file__).parents[2]
@@ -91,8 +91,8 @@ def test_the_second_time_needs_no_tensorflow(project: Path) -> None:
 
 
 def test_test_images_are_not_looked_at(project: Path) -> None:
-    from pipeline.advising.evidence import _images
-    from pipeline.manifest import read_manifest
+    from headstart.commands.advise.evidence import _images
+    from headstart.dataset.manifest import read_manifest
 
     file = FeatureFile.open(project / "features/bottleneck.h5")
     manifest = read_manifest(project / "data/manifest.csv")

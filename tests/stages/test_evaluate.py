@@ -7,16 +7,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline import heads
-from pipeline.duplicates import Leak, write_leaks
-from pipeline.errors import InputError
-from pipeline.feature_file import FeatureFile
-from pipeline.manifest import Manifest, read_manifest
-from pipeline.metrics import scores
-from pipeline.options import EvaluateOptions, TrainOptions
-from pipeline.params import load_params
-from pipeline.predictions import Predictions
-from pipeline.stages import evaluate, train
+from headstart import heads
+from headstart.commands.params import load_params
+from headstart.common.errors import InputError
+from headstart.dataset.duplicates import Leak, write_leaks
+from headstart.dataset.manifest import Manifest, read_manifest
+from headstart.evaluation.options import EvaluateOptions
+from headstart.features.file import FeatureFile
+from headstart.heads.options import TrainOptions
+from headstart.scoring.metrics import scores
+from headstart.scoring.predictions import Predictions
+from pipeline import evaluate, train
 from tests.feature_files import blobs, write_project
 
 ROOT = Path(__file__).parents[2]

@@ -9,16 +9,16 @@ import numpy as np
 import pytest
 from ruamel.yaml import YAML
 
-from pipeline.cli import main
-from pipeline.errors import InputError
-from pipeline.exporting.checking import Reference
-from pipeline.exporting.export import Job, export
-from pipeline.exporting.formats import FORMATS
-from pipeline.feature_file import FeatureFile
-from pipeline.heads import load
-from pipeline.images import decode
-from pipeline.manifest import read_manifest
-from pipeline.stages import evaluate, extract, finetune, prepare, train
+from headstart.commands.cli import main
+from headstart.commands.export.checking import Reference
+from headstart.commands.export.export import Job, export
+from headstart.commands.export.formats import FORMATS
+from headstart.common.errors import InputError
+from headstart.dataset.manifest import read_manifest
+from headstart.features.file import FeatureFile
+from headstart.heads import load
+from headstart.images.decoding import decode
+from pipeline import evaluate, extract, finetune, prepare, train
 from tests.hardware import needs_precision
 
 PROJECT = Path(__file__).parents[2]
@@ -164,7 +164,7 @@ def test_another_export_is_replaced_whole(project):
 
 
 def test_a_model_that_differs_is_not_kept(project):
-    from pipeline.exporting.assembling import assemble_parts
+    from headstart.commands.export.assembling import assemble_parts
 
     manifest = read_manifest(Path("data/manifest.csv"))
     head = load(Path("models/logistic"))

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.errors import InputError
-from pipeline.feature_file import FeatureFile
-from pipeline.manifest import Manifest, ManifestRow, read_manifest, write_manifest
-from pipeline.options import AugmentOptions, ExtractOptions
-from pipeline.stages import extract
+from headstart.common.errors import InputError
+from headstart.dataset.manifest import Manifest, ManifestRow, read_manifest, write_manifest
+from headstart.extraction.options import ExtractOptions
+from headstart.features.file import FeatureFile
+from headstart.images.options import AugmentOptions
+from pipeline import extract
 
 SPLITS = ("train", "train", "train", "validation", "test")
 

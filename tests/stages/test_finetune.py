@@ -13,18 +13,18 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
-from pipeline.errors import InputError
-from pipeline.feature_file import FeatureFile
-from pipeline.feature_store import FeatureStore
-from pipeline.finetuning import card
-from pipeline.finetuning.checkpoint import Checkpoint
-from pipeline.heads import load
-from pipeline.heads.calibration import softmax
-from pipeline.manifest import read_manifest
-from pipeline.options import FinetuneOptions
-from pipeline.params import Params, check_params
-from pipeline.predictions import Predictions
-from pipeline.stages import evaluate, extract, finetune, prepare, sample, train
+from headstart.commands.params import Params, check_params
+from headstart.common.errors import InputError
+from headstart.dataset.manifest import read_manifest
+from headstart.extraction.store import FeatureStore
+from headstart.features.file import FeatureFile
+from headstart.finetuning import card
+from headstart.finetuning.checkpoint import Checkpoint
+from headstart.finetuning.options import FinetuneOptions
+from headstart.heads import load
+from headstart.scoring.calibration import softmax
+from headstart.scoring.predictions import Predictions
+from pipeline import evaluate, extract, finetune, prepare, sample, train
 
 ROOT = Path(__file__).parents[2]
 
@@ -142,7 +142,7 @@ def test_nothing_unfrozen_leaves_no_model_and_imports_no_tensorflow(
     # A model of an earlier run, in a project that runs its stages without DVC.
     small.finetune(tmp_path / "models", epochs=1)
     code = (
-        "import sys; from pipeline.stages import finetune; finetune.main([]); "
+        "import sys; from headstart.stages import finetune; finetune.main([]); "
         "assert 'tensorflow' not in sys.modules; assert 'sklearn' not in sys.modules"
     )
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -206,7 +206,7 @@ def test_a_head_carries_over_exactly(small: Project, tmp_path: Path, head: str) 
 
 def test_cached_and_live_give_the_same_weights(pretrained: Project, tmp_path: Path) -> None:
     """The trunk by OpenVINO once, or by Keras in every epoch, from image files."""
-    from pipeline.finetuning.saving import load_finetuned
+    from headstart.finetuning.saving import load_finetuned
 
     learned = []
     for trunk in ("cached", "live"):
@@ -260,8 +260,8 @@ def test_staged_unfreezing(small: Project, tmp_path: Path) -> None:
 
 
 def test_loaded_again_it_says_the_same(small: Project, tmp_path: Path) -> None:
-    from pipeline.finetuning.live import LiveImages
-    from pipeline.finetuning.saving import load_finetuned
+    from headstart.finetuning.live import LiveImages
+    from headstart.finetuning.saving import load_finetuned
 
     small.finetune(tmp_path)
     finetuned = load_finetuned(tmp_path / "finetuned")

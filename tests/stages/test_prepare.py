@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from pipeline.errors import InputError
-from pipeline.manifest import Manifest, read_manifest
-from pipeline.options import PrepareOptions
-from pipeline.stages import prepare
+from headstart.common.errors import InputError
+from headstart.dataset.manifest import Manifest, read_manifest
+from headstart.dataset.options import PrepareOptions
+from pipeline import prepare
 
 Prepare = Callable[..., Manifest]
 

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from pipeline.errors import InputError
-from pipeline.stages import pretrain
+from headstart.common.errors import InputError
+from pipeline import pretrain
 
 
 @pytest.fixture

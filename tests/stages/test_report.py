@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from pipeline import cli
-from pipeline.errors import InputError
-from pipeline.files import write_json
-from pipeline.manifest import read_manifest
-from pipeline.stages import evaluate, extract, prepare, report, train
+from headstart.commands import cli
+from headstart.common.errors import InputError
+from headstart.common.files import write_json
+from headstart.dataset.manifest import read_manifest
+from pipeline import evaluate, extract, prepare, report, train
 from tests.report_run import COMPARISON
 
 ROOT = Path(__file__).parents[2]

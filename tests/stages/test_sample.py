@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.stages import sample
+from pipeline import sample
 
 
 def digest(folder: Path) -> dict[str, str]:
@@ -67,7 +67,7 @@ def test_no_tensorflow_is_imported(tmp_path):
     code = (
         "import sys\n"
         "from pathlib import Path\n"
-        "from pipeline.stages import prepare, sample\n"
+        "from headstart.stages import prepare, sample\n"
         "sample.run('digits', Path(sys.argv[1]))\n"
         "print(sorted({'tensorflow', 'keras'} & sys.modules.keys()))\n"
     )

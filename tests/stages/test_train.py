@@ -11,13 +11,13 @@ import h5py
 import numpy as np
 import pytest
 
-from pipeline import heads
-from pipeline.errors import InputError
-from pipeline.feature_file import FeatureFile
-from pipeline.options import TrainOptions
-from pipeline.params import load_params
-from pipeline.predictions import Predictions
-from pipeline.stages import train
+from headstart import heads
+from headstart.commands.params import load_params
+from headstart.common.errors import InputError
+from headstart.features.file import FeatureFile
+from headstart.heads.options import TrainOptions
+from headstart.scoring.predictions import Predictions
+from pipeline import train
 from tests.feature_files import blobs, write_project
 
 ROOT = Path(__file__).parents[2]
@@ -145,7 +145,7 @@ def test_class_weight_and_refit_reach_the_head(file: FeatureFile, tmp_path: Path
 
 def _main(root: Path, arguments: Sequence[str]) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "pipeline.stages.train", *arguments],
+        [sys.executable, "-m", "headstart.heads.training", *arguments],
         cwd=root, env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True, text=True, check=False,
     )  # fmt: skip

@@ -1,0 +1,1 @@
+"""Headstart: image transfer learning from cached bottleneck features."""

@@ -1,0 +1,39 @@
+"""The catalogue of backbones: one frozen record each, found by name. Needs no TensorFlow."""
+
+import difflib
+from functools import cache
+
+from headstart.backbones import classics, keras_applications, lite
+from headstart.backbones.spec import BackboneSpec
+from headstart.common.errors import InputError
+
+__all__ = ["BackboneSpec", "get", "specs"]
+
+
+@cache
+def specs() -> tuple[BackboneSpec, ...]:
+    """Return all entries, by name."""
+    entries = (*lite.SPECS, *keras_applications.specs(), *classics.SPECS)
+    return tuple(sorted(entries, key=lambda spec: spec.name.lower()))
+
+
+def get(name: str) -> BackboneSpec:
+    """Return the entry of that name.
+
+    Args:
+        name: As `headstart backbones` lists it, for example "EfficientNetB0".
+
+    Raises:
+        InputError: there is none; the message gives the nearest names.
+    """
+    catalogue = {spec.name: spec for spec in specs()}
+    if name in catalogue:
+        return catalogue[name]
+    folded = {spec.name.lower(): spec.name for spec in specs()}
+    plain = name.lower().replace("-", "").replace("_", "").replace(" ", "")
+    near = [folded[match] for match in difflib.get_close_matches(plain, folded, n=3, cutoff=0.6)]
+    hint = f"did you mean {' or '.join(near)}? " if near else ""
+    raise InputError(
+        f"backbone: there is no {name!r} in the catalogue; {hint}`headstart backbones` lists all "
+        f"{len(catalogue)}"
+    )

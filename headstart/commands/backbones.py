@@ -1,0 +1,205 @@
+"""`headstart backbones`: the catalogue as a table, or the cuts of one backbone."""
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from rich.console import Console
+from rich.table import Table
+
+from headstart import backbones
+from headstart.backbones.spec import BackboneSpec
+from headstart.backbones.weights import available_offline, describe_source
+from headstart.common.errors import InputError
+
+_WIDE = 200
+"""Characters per line where the output is no terminal, so that nothing is cut off."""
+
+_DISPENSABLE = ("min_size", "preprocessing", "depth", "weights", "feature_dim")
+"""Columns left out, in this order, until the table fits a narrow terminal; --json has all."""
+
+
+class _Column(NamedTuple):
+    key: str
+    title: str
+    value: Callable[[BackboneSpec], Any]
+    text: Callable[[Any], str] = str
+    justify: Any = "right"
+
+
+def _per_cent(share: float) -> str:
+    return f"{share:.1%}"
+
+
+def _millions(count: int) -> str:
+    return f"{count / 1e6:.1f} M"
+
+
+def _size(size: tuple[int, int]) -> str:
+    return f"{size[0]} x {size[1]}"
+
+
+_COLUMNS = (
+    _Column("name", "backbone", lambda spec: spec.name, justify="left"),
+    _Column("size_mb", "size (MB)", lambda spec: spec.size_mb, lambda size: f"{size:g}"),
+    _Column("top1", "top-1", lambda spec: spec.top1, _per_cent),
+    _Column("top5", "top-5", lambda spec: spec.top5, _per_cent),
+    _Column("parameters", "parameters", lambda spec: spec.parameters, _millions),
+    _Column("depth", "depth", lambda spec: spec.depth),
+    _Column("image_size", "image size", lambda spec: spec.default_size, _size),
+    _Column("min_size", "smallest", lambda spec: spec.min_size),
+    _Column("feature_dim", "features", lambda spec: spec.feature_dim),
+    _Column("preprocessing", "preprocessing", lambda spec: spec.preprocessing.name, justify="left"),
+    _Column("weights", "pretrained weights", describe_source, justify="left"),
+    _Column(
+        "offline",
+        "offline",
+        available_offline,
+        lambda usable: "yes" if usable else "",
+        justify="center",
+    ),
+)
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
+    parser.add_argument(
+        "name", nargs="?", help="show only backbones whose name contains this, in any case"
+    )
+    parser.add_argument(
+        "--sort",
+        choices=[column.key for column in _COLUMNS],
+        default="name",
+        help="column to sort by (default: %(default)s)",
+    )
+    parser.add_argument("--descending", action="store_true", help="largest first")
+    parser.add_argument(
+        "--offline", action="store_true", help="only those whose pretrained weights are here"
+    )
+    parser.add_argument(
+        "--cuts",
+        action="store_true",
+        help="list where backbone NAME can be cut (extract.layer), with the share of parameters "
+        "and multiply-adds below and above each cut; imports TensorFlow",
+    )
+    parser.add_argument(
+        "--image-size",
+        type=int,
+        nargs="+",
+        metavar="PIXELS",
+        help="with --cuts: one side, or height and width (default: the backbone's own)",
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the catalogue or one backbone's cuts.
+
+    Raises:
+        InputError: no backbone has such a name, or the image size is not permitted.
+    """
+    if args.cuts:
+        if not args.name:
+            raise InputError(
+                "--cuts needs the name of one backbone: headstart backbones NAME --cuts"
+            )
+        _print_cuts(backbones.get(args.name), args.image_size, as_json=args.json)
+        return 0
+    if args.image_size:
+        raise InputError("--image-size belongs to --cuts; the table is the same for all sizes")
+    _print_catalogue(_chosen(args), as_json=args.json)
+    return 0
+
+
+def _chosen(args: argparse.Namespace) -> list[BackboneSpec]:
+    found = [spec for spec in backbones.specs() if (args.name or "").lower() in spec.name.lower()]
+    if not found:
+        # Its error tells the nearest names.
+        backbones.get(args.name)
+    if args.offline:
+        found = [spec for spec in found if available_offline(spec)]
+    value = next(column.value for column in _COLUMNS if column.key == args.sort)
+    known = [spec for spec in found if value(spec) is not None]
+    unknown = [spec for spec in found if value(spec) is None]
+    return sorted(known, key=value, reverse=args.descending) + unknown
+
+
+def _print_catalogue(specs: Sequence[BackboneSpec], *, as_json: bool) -> None:
+    if as_json:
+        _print_json([{column.key: column.value(spec) for column in _COLUMNS} for spec in specs])
+        return
+    console = _console()
+    columns = list(_COLUMNS)
+    for key in (*_DISPENSABLE, None):
+        table = _catalogue(specs, columns)
+        if key is None or Console(width=_WIDE).measure(table).maximum <= console.width:
+            break
+        columns = [column for column in columns if column.key != key]
+    console.print(table)
+
+
+def _catalogue(specs: Sequence[BackboneSpec], columns: Sequence[_Column]) -> Table:
+    table = Table(
+        caption="offline: pretrained weights are on this machine. Every backbone also runs with "
+        "weights: random or a path. Figures: ImageNet, as published.",
+        caption_justify="left",
+    )
+    for column in columns:
+        table.add_column(column.title, justify=column.justify)
+    for spec in specs:
+        values = [column.value(spec) for column in columns]
+        table.add_row(
+            *(
+                "-" if value is None else column.text(value)
+                for column, value in zip(columns, values, strict=True)
+            )
+        )
+    return table
+
+
+def _print_cuts(spec: BackboneSpec, image_size: list[int] | None, *, as_json: bool) -> None:
+    if image_size is not None and len(image_size) > 2:
+        raise InputError(
+            f"--image-size: expected one side, or height and width, received {image_size}"
+        )
+    size = spec.image_size("auto" if image_size is None else (image_size * 2)[:2])
+    # Only here is TensorFlow needed, which takes seconds to import.
+    from headstart.backbones.building import build_architecture
+    from headstart.backbones.cuts import find_cuts
+
+    cuts = find_cuts(build_architecture(spec, size, seed=0))
+    if as_json:
+        fields = cuts[0].__slots__
+        _print_json([{field: getattr(cut, field) for field in fields} for cut in cuts])
+        return
+    parameters, multiply_adds = cuts[-1].parameters_below, cuts[-1].multiply_adds_below
+    table = Table(
+        title=f"Cuts of {spec.name} at {_size(size)}: {_millions(parameters)} parameters, "
+        f"{_millions(multiply_adds)} multiply-adds per image",
+        title_justify="left",
+    )
+    table.add_column("extract.layer")
+    table.add_column("shape", justify="right")
+    for title in ("parameters below", "above", "multiply-adds below", "above"):
+        table.add_column(title, justify="right")
+    for cut in cuts:
+        table.add_row(
+            cut.name,
+            " x ".join(map(str, cut.shape)),
+            _per_cent(cut.parameters_below / parameters),
+            _per_cent(cut.parameters_above / parameters),
+            _per_cent(cut.multiply_adds_below / multiply_adds),
+            _per_cent(cut.multiply_adds_above / multiply_adds),
+        )
+    _console().print(table)
+
+
+def _console() -> Console:
+    console = Console(file=sys.stdout)
+    return console if console.is_terminal else Console(file=sys.stdout, width=_WIDE)
+
+
+def _print_json(content: Any) -> None:
+    print(json.dumps(content, indent=2))

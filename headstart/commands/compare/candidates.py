@@ -1,0 +1,179 @@
+"""What is compared: sets of changes to params.yaml, each with a name to show and to run under."""
+
+import difflib
+import itertools
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from headstart.common.errors import InputError
+from headstart.common.files import digest_of
+
+BACKBONE = "extract.backbone"
+
+Override = tuple[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One set of params.
+
+    Attributes:
+        label: What sets it apart, for people: "EfficientNetLite0, layer=block_3".
+        overrides: Dotted keys of params.yaml and their values.
+    """
+
+    label: str
+    overrides: tuple[Override, ...]
+
+    def experiment(self, baseline: str) -> str:
+        """Return the name of its DVC experiment.
+
+        Args:
+            baseline: What the changes are made to, such as the digest of the project's tree;
+                another baseline, another name, so that no earlier result is replaced.
+        """
+        words = re.sub(r"[^A-Za-z0-9.]+", "-", self.label).strip("-.")
+        # Git allows no two dots in a row in a name, and file systems no long ones.
+        plain = re.sub(r"\.{2,}", ".", words)[:60].rstrip("-.")
+        return f"compare-{plain}-{digest_of([baseline, *self.overrides])[:6]}"
+
+    def apply(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a copy of the content of params.yaml with the changes made.
+
+        Raises:
+            InputError: a key is not in params.yaml.
+        """
+        content = dict(deepcopy(params))
+        for key, value in self.overrides:
+            *sections, last = key.split(".")
+            place: Any = content
+            for number, name in enumerate([*sections, last], start=1):
+                if not isinstance(place, dict) or name not in place:
+                    raise InputError(_unknown_key(key, ".".join(key.split(".")[:number]), place))
+                if number <= len(sections):
+                    place = place[name]
+            place[last] = value
+        return content
+
+
+def _unknown_key(key: str, part: str, place: Any) -> str:
+    names = [str(name) for name in place] if isinstance(place, dict) else []
+    near = difflib.get_close_matches(part.rpartition(".")[2], names, n=1)
+    above = part.rpartition(".")[0]
+    prefix = f"{above}." if above else ""
+    hint = f"did you mean {prefix}{near[0]}?" if near else f"there is {', '.join(names) or 'none'}"
+    return f"--over {key}: params.yaml has no key {part}; {hint}"
+
+
+def parse_over(text: str) -> tuple[str, list[Any]]:
+    """Read `key=value,value,...`.
+
+    Args:
+        text: A dotted key of params.yaml and YAML values, such as `extract.layer=block_3,auto` or
+            `extract.image_size=[96,128],160`.
+
+    Returns:
+        The key and its values.
+
+    Raises:
+        InputError: it has another form.
+    """
+    key, equals, values = text.partition("=")
+    problem = ""
+    parsed: Any = None
+    if not equals or not re.fullmatch(r"[\w-]+(\.[\w-]+)+", key):
+        problem = "expected KEY=VALUE,VALUE,... such as extract.layer=auto,block_3"
+    else:
+        try:
+            parsed = YAML(typ="safe").load(f"[{values}]")
+        except YAMLError as error:
+            problem = f"the values are not valid YAML ({str(error).splitlines()[0]})"
+        else:
+            if not parsed:
+                problem = "expected at least one value after the ="
+            elif len({digest_of(value) for value in parsed}) < len(parsed):
+                problem = "a value is named twice"
+    if problem:
+        raise InputError(f"--over {text}: {problem}")
+    return key, list(parsed)
+
+
+def make_candidates(
+    names: Sequence[str], grid: Iterable[tuple[str, Sequence[Any]]], params: Mapping[str, Any]
+) -> list[Candidate]:
+    """Combine backbones and the values of a grid, each with each.
+
+    A cut and a weights file belong to one backbone. Where params.yaml names such for its own
+    backbone, the others are run with `layer: auto` and `weights: pretrained`.
+
+    Args:
+        names: Backbones; none means that of params.yaml.
+        grid: Keys and their values.
+        params: Content of params.yaml.
+
+    Raises:
+        InputError: a backbone or key is named twice, a key is not in params.yaml, or there are
+            fewer than two candidates.
+    """
+    axes = list(grid)
+    keys = [key for key, _ in axes] + ([BACKBONE] if names else [])
+    for what, chosen in (("backbone", list(names)), ("key", keys)):
+        twice = sorted({name for name in chosen if chosen.count(name) > 1})
+        if twice:
+            raise InputError(f"compare: the {what} {twice[0]} is named twice; name it once")
+    short = _short_names([key for key, _ in axes])
+    candidates = []
+    everyone: Sequence[str | None] = names or [None]
+    for name in everyone:
+        own = _of_backbone(name, params, keys) if name else []
+        for values in itertools.product(*(values for _, values in axes)):
+            chosen_values = list(zip([key for key, _ in axes], values, strict=True))
+            words = [name] if name else []
+            words += [f"{short[key]}={_word(value)}" for key, value in chosen_values]
+            candidate = Candidate(", ".join(words), (*own, *chosen_values))
+            candidate.apply(params)
+            candidates.append(candidate)
+    if len(candidates) < 2:
+        raise InputError(
+            "compare: expected at least two candidates, received "
+            f"{candidates[0].label or 'none'}; name backbones (`headstart backbones` lists them), "
+            "--all-offline, or --over KEY=VALUE,VALUE"
+        )
+    return candidates
+
+
+def _of_backbone(name: str, params: Mapping[str, Any], keys: Sequence[str]) -> list[Override]:
+    """Return what must change for another backbone than that of params.yaml."""
+    extract = params["extract"]
+    overrides: list[Override] = [(BACKBONE, name)]
+    if name != extract["backbone"]:
+        if "extract.layer" not in keys and extract["layer"] != "auto":
+            overrides.append(("extract.layer", "auto"))
+        if "extract.weights" not in keys and extract["weights"] not in _WEIGHTS_OF_ANY:
+            overrides.append(("extract.weights", "pretrained"))
+    return overrides
+
+
+_WEIGHTS_OF_ANY = frozenset({"pretrained", "imagenet", "random"})
+
+
+def _short_names(keys: Sequence[str]) -> dict[str, str]:
+    """Shorten each key to its last word, where that is unambiguous."""
+    last = [key.rpartition(".")[2] for key in keys]
+    return {
+        key: word if last.count(word) == 1 else key for key, word in zip(keys, last, strict=True)
+    }
+
+
+def _word(value: Any) -> str:
+    if isinstance(value, bool) or value is None:
+        return {True: "true", False: "false", None: "null"}[value]
+    if isinstance(value, list):
+        return "x".join(_word(part) for part in value)
+    return str(value)

@@ -1,0 +1,206 @@
+"""What a comparison found, as one record that the table, the picture and the report draw from."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headstart.commands.compare.cost import Cost
+from headstart.commands.compare.halving import Dropped, Score
+from headstart.commands.compare.ranking import pareto_front
+from headstart.scoring.intervals import paired_interval
+
+SCHEMA = 1
+
+Standing = Literal["winner", "tie", "better", "worse"]
+Method = Literal["paired bootstrap", "overlapping intervals"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TestPredictions:
+    """Which test images a model got right.
+
+    Attributes:
+        images: (n_samples,) content digests.
+        right: (n_samples,) bool.
+        groups: (n_samples,) images of one group (>= 0) are drawn together.
+    """
+
+    __test__ = False  # not a test of pytest's
+
+    images: NDArray[np.str_]
+    right: NDArray[np.bool_]
+    groups: NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """One candidate, run on all images.
+
+    Attributes:
+        label: What sets it apart.
+        experiment: Name of its DVC experiment.
+        overrides: Its changes to params.yaml.
+        head: The head that validation chose.
+        validation: That head's validation score.
+        accuracy: Its test accuracy.
+        interval: 95 % interval of it; None when the params ask for none.
+        predictions: Its test predictions; None when the run kept none.
+        cost: What one pass costs.
+        computed: Images that went through the backbone in this run.
+        seconds: How long this run took.
+        on_front: Whether no other scores as high at less time, or higher at as little.
+        against_winner: What the test images say of it and the winner.
+    """
+
+    label: str
+    experiment: str
+    overrides: dict[str, Any]
+    head: str
+    validation: Score
+    accuracy: float
+    interval: tuple[float, float] | None
+    predictions: TestPredictions | None
+    cost: Cost
+    computed: int
+    seconds: float
+    on_front: bool = False
+    against_winner: Standing | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """The outcome.
+
+    Attributes:
+        results: The highest test accuracy first; of equals the cheapest.
+        winner: Label of the best on validation, of equals the cheapest.
+        method: How ties were told.
+        dropped: Labels given up on part of the images, the last to fall first.
+        failed: Labels that did not run.
+        computed: Images that went through a backbone in this run, rounds included.
+        without_budget: How many it would have been with all candidates on all images, an empty
+            store given.
+    """
+
+    results: tuple[Result, ...]
+    winner: str
+    method: Method
+    dropped: tuple[Dropped[str], ...]
+    failed: tuple[str, ...]
+    computed: int
+    without_budget: int
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return JSON types."""
+        return {
+            "schema": SCHEMA,
+            "winner": self.winner,
+            "method": self.method,
+            "candidates": [_as_dict(result) for result in self.results],
+            "dropped": [
+                {
+                    "label": one.candidate,
+                    "share": one.share,
+                    "validation_accuracy": one.score.accuracy,
+                    "validation_log_loss": -one.score.negative_log_loss,
+                }
+                for one in self.dropped
+            ],
+            "failed": list(self.failed),
+            "forward_passes": {
+                "computed": self.computed,
+                "without_budget": self.without_budget,
+            },
+        }
+
+
+def compare(
+    results: Sequence[Result], *, resamples: int, seed: int
+) -> tuple[tuple[Result, ...], str, Method]:
+    """Order results, name the winner, mark the front and tell ties.
+
+    Args:
+        results: At least one.
+        resamples: Draws of the bootstrap.
+        seed: Of the draws.
+
+    Returns:
+        The results with their marks, the winner's label, and how ties were told.
+    """
+    winner = max(results, key=lambda one: (one.validation, -one.cost.milliseconds))
+    front = pareto_front(
+        np.array([one.accuracy for one in results]),
+        np.array([one.cost.milliseconds for one in results]),
+    )
+    paired = resamples > 0 and all(_same_images(winner, one) for one in results)
+    marked = []
+    for one, on_front in zip(results, front, strict=True):
+        standing: Standing | None
+        if one is winner:
+            standing = "winner"
+        elif paired:
+            standing = _paired(one, winner, resamples, seed)
+        else:
+            standing = _by_intervals(one, winner)
+        marked.append(replace(one, on_front=bool(on_front), against_winner=standing))
+    marked.sort(key=lambda one: (-one.accuracy, one.cost.milliseconds))
+    return (
+        tuple(marked),
+        winner.label,
+        "paired bootstrap" if paired else "overlapping intervals",
+    )
+
+
+def _same_images(one: Result, other: Result) -> bool:
+    first, second = one.predictions, other.predictions
+    return (
+        first is not None
+        and second is not None
+        and np.array_equal(first.images, second.images)
+        and np.array_equal(first.groups, second.groups)
+    )
+
+
+def _paired(one: Result, winner: Result, resamples: int, seed: int) -> Standing | None:
+    if one.predictions is None or winner.predictions is None:
+        return None
+    difference = one.predictions.right.astype(np.float64) - winner.predictions.right
+    low, high = paired_interval(
+        difference, winner.predictions.groups, resamples=resamples, seed=seed
+    )
+    return _standing(low, high)
+
+
+def _by_intervals(one: Result, winner: Result) -> Standing | None:
+    if one.interval is None or winner.interval is None:
+        return None
+    return _standing(one.interval[0] - winner.interval[1], one.interval[1] - winner.interval[0])
+
+
+def _standing(low: float, high: float) -> Standing:
+    if low > 0:
+        return "better"
+    return "worse" if high < 0 else "tie"
+
+
+def _as_dict(result: Result) -> dict[str, Any]:
+    return {
+        "label": result.label,
+        "experiment": result.experiment,
+        "overrides": result.overrides,
+        "head": result.head,
+        "validation_accuracy": result.validation.accuracy,
+        "validation_log_loss": -result.validation.negative_log_loss,
+        "accuracy": result.accuracy,
+        "interval": None if result.interval is None else list(result.interval),
+        "test_images": None if result.predictions is None else len(result.predictions.right),
+        **asdict(result.cost),
+        "megabytes": result.cost.megabytes,
+        "computed": result.computed,
+        "seconds": result.seconds,
+        "on_front": result.on_front,
+        "against_winner": result.against_winner,
+    }

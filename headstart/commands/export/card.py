@@ -1,0 +1,149 @@
+"""The model card: what a stranger must know before using the exported model."""
+
+import io
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import resources
+from importlib.metadata import version
+from typing import Any
+
+import jinja2
+from ruamel.yaml import YAML
+
+from headstart import backbones
+from headstart.commands.export.export import Exported, Job
+
+HEADLINE = {
+    "accuracy": "Accuracy",
+    "balanced_accuracy": "Balanced accuracy",
+    "top5_accuracy": "Top-5 accuracy",
+    "macro_f1": "Macro F1",
+    "log_loss": "Log loss (nats)",
+    "brier": "Brier score",
+    "ece": "Expected calibration error",
+    "roc_auc": "ROC AUC",
+}
+"""Scores that the card tells, in this order, and what it calls them."""
+
+_HUB_METRICS = {"accuracy": "accuracy", "macro_f1": "f1", "roc_auc": "roc_auc"}
+_LIBRARIES = ("tensorflow", "keras", "numpy", "pillow", "opencv-python-headless")
+_MOST_CLASSES = 100  # of which a table says how well each is told
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """What the run left behind that the card tells.
+
+    Attributes:
+        model_name: Of the model among the heads, such as "logistic".
+        data_name: What to call the data.
+        data: Content of metrics/data.json; empty where there is none.
+        scores: What metrics/test.json says of the model; empty where it says nothing.
+        augment: Recipe of the augmented views it was trained on; None without.
+        settings: What was chosen for training, such as the head's options.
+    """
+
+    model_name: str
+    data_name: str
+    data: Mapping[str, Any]
+    scores: Mapping[str, Any]
+    augment: Mapping[str, Any] | None
+    settings: Mapping[str, Any]
+
+
+def render(job: Job, exported: Exported, evidence: Evidence) -> str:
+    """Return the card as Markdown with YAML front matter.
+
+    Source: the metadata that model hubs read, https://huggingface.co/docs/hub/model-cards.
+    """
+    environment = jinja2.Environment(
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        # Markdown, not HTML; what comes from outside goes through the filter `cell`.
+        autoescape=False,
+    )
+    environment.filters["cell"] = _cell
+    template = environment.from_string(
+        resources.files("headstart.commands.export")
+        .joinpath("card.md.j2")
+        .read_text(encoding="utf-8")
+    )
+    identity = job.card.identity
+    return template.render(
+        front_matter=_yaml(_front_matter(job, evidence)),
+        job=job,
+        card=job.card,
+        identity=identity,
+        spec=backbones.get(identity.backbone),
+        exported=exported,
+        agreement=exported.agreement,
+        evidence=evidence,
+        headline=_headline(evidence),
+        per_class=_per_class(evidence),
+        settings=_yaml(dict(evidence.settings)),
+        augment=_yaml(dict(evidence.augment)) if evidence.augment else "",
+        versions={name: version(name) for name in (*_LIBRARIES, *job.format.packages)},
+        headstart=version("headstart"),
+    )
+
+
+def _front_matter(job: Job, evidence: Evidence) -> dict[str, Any]:
+    backbone = job.card.identity.backbone
+    content: dict[str, Any] = {
+        "library_name": job.format.library,
+        "pipeline_tag": "image-classification",
+        "tags": ["image-classification", "transfer-learning", backbone.lower(), job.format.name],
+        "metrics": ["accuracy"],
+    }
+    if evidence.scores:
+        measured = [
+            {"type": kind, "name": HEADLINE[name], "value": round(evidence.scores[name], 4)}
+            for name, kind in _HUB_METRICS.items()
+            if evidence.scores.get(name) is not None
+        ]
+        result = {
+            "task": {"type": "image-classification"},
+            "dataset": {"name": evidence.data_name, "type": "imagefolder", "split": "test"},
+            "metrics": measured,
+        }
+        name = f"{evidence.data_name}-{backbone}-{evidence.model_name}"
+        content["model-index"] = [{"name": name, "results": [result]}]
+    return content
+
+
+def _headline(evidence: Evidence) -> list[tuple[str, str, str]]:
+    """Return name, value and interval of the headline scores."""
+    intervals = evidence.scores.get("intervals", {})
+    rows = []
+    for name, title in HEADLINE.items():
+        value = evidence.scores.get(name)
+        if value is not None:
+            interval = " to ".join(f"{end:.3f}" for end in intervals.get(name, ()))
+            rows.append((title, f"{value:.3f}", interval))
+    return rows
+
+
+def _per_class(evidence: Evidence) -> list[Mapping[str, Any]]:
+    rows = list(evidence.scores.get("per_class", ()))
+    return rows if len(rows) <= _MOST_CLASSES else []
+
+
+def _yaml(content: dict[str, Any]) -> str:
+    writer = YAML()
+    writer.default_flow_style = False
+    writer.width = 4096
+    stream = io.StringIO()
+    # Through JSON, so that tuples and numbers of numpy become YAML's own.
+    writer.dump(json.loads(json.dumps(content)), stream)
+    return stream.getvalue().strip()
+
+
+def _cell(text: object) -> str:
+    """Keep a name from ending a table's cell or starting markup."""
+    escaped = str(text).replace("\\", "\\\\")
+    for mark in "|`*_<[":
+        escaped = escaped.replace(mark, f"\\{mark}")
+    return " ".join(escaped.split())

@@ -1,0 +1,202 @@
+"""`headstart export`: write the selected model so that it can be used without this project."""
+
+import argparse
+import importlib
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headstart.commands.export.card import Evidence, render
+from headstart.commands.export.checking import Reference, evenly
+from headstart.commands.export.export import (
+    CHECKED_IMAGES,
+    MEASURED_IMAGES,
+    Exported,
+    Job,
+    check_folder,
+    export,
+)
+from headstart.commands.export.formats import FORMATS
+from headstart.commands.params import load_params
+from headstart.common.errors import InputError
+from headstart.common.vocabulary import SPLITS, Precision
+from headstart.dataset.manifest import Manifest, ManifestRow, read_manifest
+from headstart.extraction.bottleneck import recover
+from headstart.extraction.extract import Request, extract
+from headstart.extraction.store import FeatureStore
+from headstart.features.file import FeatureFile
+from headstart.finetuning.card import KIND as FINETUNED
+from headstart.heads import load as load_head
+from headstart.heads.base import HeadCard, read_card
+from headstart.inference.model import METRICS as TEST_METRICS
+from headstart.inference.model import load_model, model_folder
+
+MANIFEST = Path("data/manifest.csv")
+FEATURES = Path("features/bottleneck.h5")
+DATA_METRICS = Path("metrics/data.json")
+OUTPUT = Path("exports")
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
+    parser.add_argument(
+        "--format",
+        choices=FORMATS,
+        required=True,
+        help="which; all take uint8 RGB images of any size, savedmodel JPEG files, too",
+    )
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--head", metavar="NAME", help="models/NAME instead of the selected one")
+    which.add_argument("--model", type=Path, metavar="FOLDER", help="a model's folder anywhere")
+    parser.add_argument(
+        "--quantize",
+        choices=["int8"],
+        help="8-bit weights and activations, calibrated on training images "
+        f"({', '.join(name for name, entry in FORMATS.items() if entry.int8)})",
+    )
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        metavar="FOLDER",
+        help=f"where to (default: {OUTPUT}/FORMAT, or {OUTPUT}/FORMAT-int8)",
+    )
+    parser.epilog = (
+        "What was written is loaded again with the format's own runtime and compared with the "
+        "pipeline on test images; if a probability differs by more than 1e-4, nothing is kept "
+        "(with --quantize the difference is told and not bounded). Both compute in float32 for "
+        "that; where extract.precision is lower, what this changes is told beside it. "
+        "README.md beside the model is its model card, labels.txt names the classes."
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Export, and print what the check found.
+
+    Raises:
+        InputError: there is no such model, it has no such form, what it needs is missing, or the
+            exported model does not say what the pipeline says.
+    """
+    form = FORMATS[args.format]
+    if args.quantize and not form.int8:
+        able = ", ".join(name for name, entry in FORMATS.items() if entry.int8)
+        raise InputError(
+            f"--quantize {args.quantize}: {form.name} has no 8-bit convolutions; use one of the "
+            f"formats {able}"
+        )
+    form.writer()  # what is missing for it is said before anything is computed
+    folder = args.output or OUTPUT / (f"{form.name}-int8" if args.quantize else form.name)
+    check_folder(folder)
+    model = model_folder(args.head, args.model)
+    card = HeadCard.from_dict(read_card(model))
+    manifest = read_manifest(MANIFEST)
+    if manifest.class_names != card.class_names:
+        raise InputError(
+            f"{model}: trained on the classes {', '.join(card.class_names)}, but {MANIFEST} has "
+            f"{', '.join(manifest.class_names)}; run `dvc repro`"
+        )
+    # Imports TensorFlow, which takes seconds.
+    assembling = importlib.import_module("headstart.commands.export.assembling")
+    parts = assembling.assemble_parts(model)
+    job = Job(
+        format=form,
+        parts=parts,
+        card=card,
+        reference=_reference(
+            model, card, manifest, MEASURED_IMAGES if args.quantize else CHECKED_IMAGES
+        ),
+        training=[row for row in manifest if row.split == "train"] if args.quantize else (),
+    )
+    evidence = _evidence(model.name, card)
+    exported = export(job, folder, lambda exported: render(job, exported, evidence))
+    print(_told(job, exported))
+    return 0
+
+
+def _reference(model: Path, card: HeadCard, manifest: Manifest, most: int) -> Reference:
+    """Ask the pipeline about images it was not trained on, as far as there are any."""
+    by_split = {
+        split: np.array([i for i, row in enumerate(manifest) if row.split == split], np.int64)
+        for split in reversed(SPLITS)
+    }
+    split, positions = next((split, found) for split, found in by_split.items() if len(found))
+    positions = positions[evenly(len(positions), most)]
+    rows = [manifest.rows[position] for position in positions.tolist()]
+    labels = manifest.labels[positions]
+    probabilities = _probabilities(model, card, rows, "float32")
+    as_trained = None
+    # A fine-tuned model is run whole and in float32 by `headstart predict`, too.
+    if card.identity.precision != "float32" and card.kind != FINETUNED:
+        as_trained = _probabilities(model, card, rows, card.identity.precision)
+    return Reference(split, rows, labels, probabilities, as_trained)
+
+
+def _probabilities(
+    model: Path, card: HeadCard, rows: Sequence[ManifestRow], precision: Precision
+) -> NDArray[np.float64]:
+    """Ask the pipeline, with features in that precision.
+
+    The exported model computes in float32, whatever the features were computed in.
+    """
+    requests = [Request(row.path, row.sha256) for row in rows]
+    store = FeatureStore()
+    if card.kind == FINETUNED:
+        outcome = load_model(model, store, None).predict(requests, 0, features=False)
+        for path, reason in outcome.unreadable.items():
+            raise InputError(f"{path}: {reason}; run `dvc repro` to take the images in anew")
+        return outcome.probabilities
+    bottleneck = recover(replace(card.identity, precision=precision))
+    return load_head(model).predict_proba(extract(bottleneck, requests, store=store).array())
+
+
+def _evidence(name: str, card: HeadCard) -> Evidence:
+    augment = None
+    if FEATURES.is_file():
+        header = FeatureFile.open(FEATURES).header
+        if header.identity.feature_digest == card.identity.feature_digest:
+            augment = header.augment
+    return Evidence(
+        model_name=name,
+        data_name=Path(load_params().prepare.source).stem,
+        data=_read(DATA_METRICS),
+        scores=_read(TEST_METRICS).get(name, {}),
+        augment=augment,
+        settings={**card.options, **card.setting},
+    )
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """Read a JSON file; empty where there is none."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except ValueError as error:
+        raise InputError(f"{path}: not valid JSON ({error}); run `dvc repro`") from None
+    return dict(content)
+
+
+def _told(job: Job, exported: Exported) -> str:
+    agreement = exported.agreement
+    precision = job.card.identity.precision
+    text = (
+        f"{exported.folder / job.format.file}: {exported.megabytes:.1f} MB; largest difference "
+        f"from the pipeline{'' if precision == 'float32' else ' in float32'} on "
+        f"{agreement.images} {agreement.split} images: {agreement.largest_difference:.1e}"
+    )
+    if agreement.precision_difference is not None:
+        text += (
+            f"; what the {precision} of the cached features changes: "
+            f"{agreement.precision_difference:.1e}"
+        )
+    if job.training:
+        text += (
+            f"; accuracy {agreement.accuracy:.4f}, in floating point "
+            f"{agreement.pipeline_accuracy:.4f}"
+        )
+    return text

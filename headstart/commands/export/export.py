@@ -1,0 +1,177 @@
+"""One export: write the model, load it again, compare it with the pipeline, tell about it."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headstart.commands.export.checking import (
+    BOUND,
+    Agreement,
+    Reference,
+    compare,
+    evenly,
+    read_pixels,
+)
+from headstart.commands.export.formats import LABELS_FILE, Calibration, Format
+from headstart.common.errors import InputError
+from headstart.common.files import write_json
+from headstart.dataset.manifest import ManifestRow
+from headstart.heads.base import HeadCard
+from headstart.images import decoding
+
+if TYPE_CHECKING:
+    from headstart.commands.export.assembling import Parts
+
+CARD_FILE = "README.md"
+"""The model card, under the name that model hubs read."""
+
+RECORD_FILE = "export.json"
+
+CHECKED_IMAGES = 32
+MEASURED_IMAGES = 500
+"""Images, at most, on which the accuracy of an 8-bit model is measured."""
+
+CALIBRATION_IMAGES = 64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """What is exported.
+
+    Attributes:
+        format: Into which format.
+        parts: The model.
+        card: What is known of it.
+        reference: Test images and what the pipeline says of them.
+        training: Rows of training images; an 8-bit model is calibrated on some. Empty for a model
+            in floating point.
+    """
+
+    format: Format
+    parts: "Parts"
+    card: HeadCard
+    reference: Reference
+    training: Sequence[ManifestRow] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """What came of it.
+
+    Attributes:
+        folder: Where everything lies.
+        megabytes: Size of the model itself.
+        agreement: With the pipeline.
+    """
+
+    folder: Path
+    megabytes: float
+    agreement: Agreement
+
+
+def check_folder(folder: Path) -> None:
+    """Refuse to replace anything but an export.
+
+    Raises:
+        InputError: there is something else.
+    """
+    is_export = (folder / RECORD_FILE).is_file()
+    if folder.exists() and not is_export and not (folder.is_dir() and not any(folder.iterdir())):
+        raise InputError(
+            f"{folder}: expected a new or empty folder or an earlier export to replace, received "
+            "something else; name another with --output"
+        )
+
+
+def export(job: Job, folder: Path, describe: Callable[[Exported], str]) -> Exported:
+    """Export a model.
+
+    Args:
+        job: What.
+        folder: Where to; replaced as a whole, and only when the check has succeeded.
+        describe: Writes the model card.
+
+    Raises:
+        InputError: the exported model does not say what the pipeline says, or `folder` holds
+            something else than an export.
+    """
+    check_folder(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
+    try:
+        writer = job.format.writer()
+        calibration = _calibration(job) if job.training else None
+        writer.write(job.parts, temporary, job.card.class_names, calibration)
+        agreement = compare(writer.load(temporary), job.reference)
+        if calibration is None and agreement.largest_difference > BOUND:
+            raise InputError(
+                f"{job.format.name}: the exported model differs from the pipeline by "
+                f"{agreement.largest_difference:.1e} in a probability of {agreement.worst}; at "
+                f"most {BOUND:.0e} is accepted, so nothing was written. Choose another format"
+            )
+        size = sum(file.stat().st_size for file in temporary.rglob("*") if file.is_file())
+        exported = Exported(folder, size / 1e6, agreement)
+        _write_records(job, temporary, exported, describe(exported))
+        _move(temporary, folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return exported
+
+
+def _calibration(job: Job) -> Calibration:
+    chosen = [job.training[index] for index in evenly(len(job.training), CALIBRATION_IMAGES)]
+    identity = job.card.identity
+
+    def pixels() -> Iterator[NDArray[np.uint8]]:
+        for row in chosen:
+            small = decoding.resize(
+                read_pixels(row),
+                identity.image_size,
+                method=identity.resize,
+                interpolation=identity.interpolation,
+            )
+            yield small[np.newaxis]
+
+    return pixels
+
+
+def _write_records(job: Job, folder: Path, exported: Exported, model_card: str) -> None:
+    card = job.card
+    labels = "\n".join(card.class_names) + "\n"
+    (folder / LABELS_FILE).write_text(labels, encoding="utf-8")
+    (folder / CARD_FILE).write_text(model_card, encoding="utf-8")
+    record = {
+        "format": job.format.name,
+        "file": job.format.file,
+        "quantize": "int8" if job.training else None,
+        "class_names": list(card.class_names),
+        "head": card.kind,
+        "feature_digest": card.identity.feature_digest,
+        "agreement": asdict(exported.agreement),
+    }
+    write_json(folder / RECORD_FILE, record)
+
+
+def _move(temporary: Path, folder: Path) -> None:
+    """Put a finished folder in its place; what was there goes only when it stands."""
+    for path in temporary.rglob("*"):
+        if path.is_file():
+            with path.open("rb+") as file:
+                os.fsync(file.fileno())
+    umask = os.umask(0)
+    os.umask(umask)
+    temporary.chmod(0o777 & ~umask)  # mkdtemp makes it private
+    if folder.exists():
+        replaced = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
+        folder.replace(replaced)
+        temporary.replace(folder)
+        shutil.rmtree(replaced)
+    else:
+        temporary.replace(folder)

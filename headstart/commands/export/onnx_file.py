@@ -1,0 +1,120 @@
+"""ONNX, run by ONNX Runtime; optionally with 8-bit weights and activations."""
+
+import json
+import logging
+import tempfile
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+from numpy.typing import NDArray
+from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+
+from headstart.commands.export.assembling import INPUT, OUTPUT, Parts
+from headstart.commands.export.formats import FORMATS, Calibration, Predict
+from headstart.common.tensorflow_runtime import tf
+
+_FILE = FORMATS["onnx"].file
+
+
+def write(
+    parts: Parts, folder: Path, class_names: Sequence[str], calibration: Calibration | None
+) -> None:
+    """See `headstart.commands.export.formats.Writer`; the class names are JSON in the metadata."""
+    path = folder / _FILE
+    with warnings.catch_warnings():
+        # Keras asks numpy for an attribute that numpy 2 announces.
+        warnings.simplefilter("ignore", FutureWarning)
+        images = tf.TensorSpec((None, None, None, 3), tf.uint8, name=INPUT)
+        parts.whole.export(path, format="onnx", verbose=False, input_signature=[images])
+    model = onnx.load(path)
+    _name_interface(model)
+    onnx.helper.set_model_props(model, {"class_names": json.dumps(list(class_names))})
+    onnx.checker.check_model(model, full_check=True)
+    onnx.save(model, path)
+    if calibration is not None:
+        _quantise(path, model, calibration)
+
+
+def load(folder: Path) -> Predict:
+    """See `headstart.commands.export.formats.Writer`."""
+    session = onnxruntime.InferenceSession(folder / _FILE, providers=["CPUExecutionProvider"])
+
+    def predict(images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        return np.asarray(session.run([OUTPUT], {INPUT: images})[0])
+
+    return predict
+
+
+def _name_interface(model: onnx.ModelProto) -> None:
+    """Give output and dimensions names that mean something."""
+    graph = model.graph
+    (images,), (output,) = graph.input, graph.output
+    for node in graph.node:
+        node.output[:] = [OUTPUT if name == output.name else name for name in node.output]
+        node.input[:] = [OUTPUT if name == output.name else name for name in node.input]
+    output.name = OUTPUT
+    for value, names in ((images, ("batch", "height", "width")), (output, ("batch",))):
+        for dimension, name in zip(value.type.tensor_type.shape.dim, names, strict=False):
+            dimension.dim_param = name
+
+
+class _Images(CalibrationDataReader):  # type: ignore[misc]  # ONNX Runtime is untyped
+    """Calibration images, one by one."""
+
+    def __init__(self, calibration: Calibration) -> None:
+        self._images = calibration()
+
+    def get_next(self) -> dict[str, NDArray[np.uint8]] | None:
+        image = next(self._images, None)
+        return None if image is None else {INPUT: image}
+
+
+def _quantise(path: Path, model: onnx.ModelProto, calibration: Calibration) -> None:
+    """Replace the model by one with 8-bit integers, one scale per output channel."""
+    logger = logging.getLogger()
+    level = logger.level
+    # It recommends a preprocessing for graphs whose shapes are unknown; ours are known.
+    logger.setLevel(logging.ERROR)
+    try:
+        with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
+            quantised = Path(scratch) / path.name
+            quantize_static(
+                path,
+                quantised,
+                _Images(calibration),
+                quant_format=QuantFormat.QDQ,
+                per_channel=True,
+                activation_type=QuantType.QUInt8,
+                weight_type=QuantType.QInt8,
+                # 7 bits: CPUs without VNNI add pairs of 8-bit products in 16 bits, and saturate.
+                reduce_range=True,
+                nodes_to_exclude=_resizing_nodes(model),
+            )
+            quantised.replace(path)
+    finally:
+        logger.setLevel(level)
+
+
+def _resizing_nodes(model: onnx.ModelProto) -> list[str]:
+    """Name the nodes that the resized uint8 pixels are computed by."""
+    made_by = {name: node for node in model.graph.node for name in node.output}
+    (pixels,) = (
+        node
+        for node in model.graph.node
+        if node.op_type == "Cast"
+        and any(
+            attribute.name == "to" and attribute.i == onnx.TensorProto.UINT8
+            for attribute in node.attribute
+        )
+    )
+    found, pending = {}, [pixels]
+    while pending:
+        node = pending.pop()
+        if node.name not in found:
+            found[node.name] = node
+            pending += [made_by[name] for name in node.input if name in made_by]
+    return list(found)

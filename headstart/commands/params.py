@@ -1,0 +1,40 @@
+"""The whole of params.yaml, for commands that look at several sections."""
+
+from pathlib import Path
+from typing import Any
+
+from headstart.common.params import PARAMS_FILE, Section, check, read_params
+from headstart.dataset.options import PrepareOptions
+from headstart.evaluation.options import EvaluateOptions, NoveltyOptions
+from headstart.extraction.options import ExtractOptions
+from headstart.finetuning.options import FinetuneOptions
+from headstart.heads.options import TrainOptions
+from headstart.pretraining.options import PretrainOptions
+from headstart.report.options import ReportOptions
+
+
+class Params(Section):
+    """All sections, in their order in the file."""
+
+    prepare: PrepareOptions
+    pretrain: dict[str, PretrainOptions]
+    extract: ExtractOptions
+    train: TrainOptions
+    finetune: FinetuneOptions
+    novelty: NoveltyOptions
+    evaluate: EvaluateOptions
+    report: ReportOptions
+
+
+def load_params(path: Path = PARAMS_FILE) -> Params:
+    """Read and check params.yaml.
+
+    Raises:
+        InputError: see `headstart.common.params.load_section`.
+    """
+    return check(read_params(path), Params, path)
+
+
+def check_params(content: Any, source: Path | str = PARAMS_FILE) -> Params:
+    """Check the content of params.yaml; see `headstart.common.params.check`."""
+    return check(content, Params, source)

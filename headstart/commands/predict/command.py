@@ -1,0 +1,188 @@
+"""`headstart predict`: classify photos with the selected model."""
+
+import argparse
+import math
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Self
+
+from tqdm import tqdm
+
+from headstart.commands.params import load_params
+from headstart.commands.predict.inputs import STANDARD_INPUT, expand
+from headstart.commands.predict.writing import FORMATS, Prediction, make_writer
+from headstart.common.progress import notify, progress
+from headstart.evaluation.novelty import Novelty
+from headstart.extraction.store import FeatureStore
+from headstart.inference.classifier import Failure, classify
+from headstart.inference.model import Model, load_model, model_folder
+
+NOVELTY_FILE = "novelty.h5"
+
+_BAR_FROM = 100
+"""Images from which on a progress bar is drawn."""
+
+_MOST = 1000
+"""Classes to name, or views to average: at most."""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
+    parser.add_argument(
+        "paths",
+        metavar="PATH",
+        nargs="+",
+        help="image, folder (with all below it), glob such as 'photos/**/*.jpg', or - for a list "
+        "on standard input, one per line",
+    )
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--head", metavar="NAME", help="models/NAME instead of the selected one")
+    which.add_argument("--model", type=Path, metavar="FOLDER", help="a model's folder anywhere")
+    parser.add_argument(
+        "--format",
+        choices=FORMATS,
+        default="table",
+        help="table for people; csv: a header, then a line per image; json: JSON Lines, an object "
+        "per line (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--top",
+        type=_top,
+        default=3,
+        metavar="N",
+        help="name the N likeliest classes (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--views",
+        type=_views,
+        default=0,
+        metavar="K",
+        help="average with K augmented views of each image, made as extract.augment of "
+        "params.yaml says (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--threshold",
+        type=_threshold,
+        default=1.0,
+        metavar="NOVELTY",
+        help="name no class above this novelty; at 1 the share novelty.keep of the validation "
+        "images keeps its class (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--no-abstain",
+        action="store_true",
+        help="name a class for every image, and do not compute its novelty",
+    )
+    parser.epilog = (
+        "An image that looks like nothing in training is called unknown; its likeliest classes "
+        "are listed all the same. Files that cannot be read are reported on standard error, the "
+        "rest goes on, and the exit status is 1. Features are kept in the feature store: what was "
+        "classified once runs no backbone again."
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Classify and print, image by image.
+
+    Raises:
+        InputError: there is no such model, or what it needs is missing.
+    """
+    folder = model_folder(args.head, args.model)
+    recipe = load_params().extract.augment if args.views else None
+    model = load_model(folder, FeatureStore(), recipe)
+    novelty = None if args.no_abstain else _novelty(folder, model)
+    header, write = make_writer(args.format, model.card.class_names, args.top)
+    sys.stdout.write(header)
+    answers = classify(
+        model,
+        expand(args.paths, sys.stdin),
+        views=args.views,
+        novelty=novelty,
+        limit=args.threshold,
+    )
+    failures = 0
+    with _Bar(args.paths) as bar:
+        for answer in answers:
+            lines = write([one for one in answer if isinstance(one, Prediction)])
+            told = [one for one in answer if isinstance(one, Failure)]
+            bar.advance(lines, [f"error: {one.path}: {one.reason}" for one in told], len(answer))
+            failures += len(told)
+    return 1 if failures else 0
+
+
+class _Bar:
+    """A progress bar that appears from the hundredth image on and keeps clear of the lines.
+
+    Args:
+        paths: What was named on the command line; the files are counted if they can be.
+    """
+
+    def __init__(self, paths: Sequence[str]) -> None:
+        self._total = None
+        if sys.stderr.isatty() and STANDARD_INPUT not in paths:
+            self._total = sum(1 for _ in expand(paths, sys.stdin))
+        self._bar: Any = None
+        self._done = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    def advance(self, lines: str, messages: Sequence[str], count: int) -> None:
+        """Write lines to standard output and messages to standard error; count on."""
+        with tqdm.external_write_mode(file=sys.stdout):
+            sys.stdout.write(lines)
+            sys.stdout.flush()
+        for message in messages:
+            notify(message)
+        self._done += count
+        if self._bar is None and max(self._done, self._total or 0) >= _BAR_FROM:
+            self._bar = progress(total=self._total, desc="Predicting")
+            self._bar.update(self._done)
+        elif self._bar is not None:
+            self._bar.update(count)
+
+
+def _novelty(folder: Path, model: Model) -> Novelty | None:
+    """Load what tells novelty, which lies beside the models; say so where that cannot be."""
+    path = folder.absolute().parent / NOVELTY_FILE
+    problem = ""
+    if not path.is_file():
+        problem = f"{path}: no such file"
+    else:
+        novelty = Novelty.load(path)
+        if novelty.feature_digest == model.card.identity.feature_digest:
+            return novelty
+        problem = f"{path}: made for other features than this model"
+    notify(f"warning: {problem}; a class is named for every image. `dvc repro` writes it anew.")
+    return None
+
+
+def _top(text: str) -> int:
+    return _whole_number(text, 1)
+
+
+def _views(text: str) -> int:
+    return _whole_number(text, 0)
+
+
+def _whole_number(text: str, least: int) -> int:
+    if not text.isdecimal() or not least <= int(text) <= _MOST:
+        raise argparse.ArgumentTypeError(
+            f"expected a whole number from {least} to {_MOST}, received {text}"
+        )
+    return int(text)
+
+
+def _threshold(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not value > 0 or math.isinf(value):
+        raise argparse.ArgumentTypeError(f"expected a number above 0, received {text}")
+    return value

@@ -1,0 +1,1 @@
+"""What every part stands on: errors, files, params, words, runtimes. Knows no other part."""

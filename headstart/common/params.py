@@ -1,0 +1,128 @@
+"""Reading params.yaml: the only way in for values that decide a result.
+
+A part of the pipeline declares what it can be told as a `Section` beside its own code, and reads
+that section alone.
+"""
+
+from collections import defaultdict
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError
+
+from headstart.common.errors import InputError
+
+PARAMS_FILE = Path("params.yaml")
+
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+Share = Annotated[float, Field(ge=0, lt=1)]
+Probability = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0)]
+Count = Annotated[int, Field(ge=1)]
+Side = Annotated[int, Field(ge=1, le=4096)]
+
+T = TypeVar("T")
+
+
+class Section(BaseModel):
+    """Base of all sections: no unknown key, no coercion of text into numbers, frozen."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+def load_section(name: str, kind: type[T], path: Path = PARAMS_FILE) -> T:
+    """Read and check one section of params.yaml.
+
+    Args:
+        name: Of the section.
+        kind: What it holds, a `Section`.
+        path: The file.
+
+    Raises:
+        InputError: the file is missing or no YAML, or a key of the section is missing, unknown or
+            out of range; the message names file, key, value and what was expected.
+    """
+    content = read_params(path)
+    if name not in content:
+        raise InputError(f"{path}: {name}: the section is missing; add it")
+    return check(content[name], kind, path, name)
+
+
+def read_params(path: Path = PARAMS_FILE) -> dict[str, Any]:
+    """Read params.yaml without checking its values.
+
+    Read with ruamel.yaml, as DVC does, so that `1e-3` is a number in both.
+
+    Raises:
+        InputError: the file is missing, is no YAML, or holds no sections.
+    """
+    try:
+        content = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(
+            f"{path} not found: run from the project's folder, which holds dvc.yaml and {path.name}"
+        ) from None
+    except MarkedYAMLError as error:
+        place = error.problem_mark
+        where = f", line {place.line + 1}, column {place.column + 1}" if place else ""
+        raise InputError(f"{path}{where}: not valid YAML: {error.problem}") from None
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: expected sections such as `prepare:`, received {content!r}")
+    return content
+
+
+def check(content: Any, kind: type[T], source: Path | str, section: str = "") -> T:
+    """Check values as read from YAML.
+
+    Args:
+        content: The values.
+        kind: What they must be.
+        source: What to call their origin in a message.
+        section: Where they stand in it; empty for the whole.
+
+    Raises:
+        InputError: as `load_section`.
+    """
+    try:
+        return TypeAdapter(kind).validate_python(content)
+    except ValidationError as error:
+        raise InputError(_explain(error, content, source, section)) from None
+
+
+def _explain(error: ValidationError, content: Any, source: Path | str, section: str) -> str:
+    told: defaultdict[str, list[str]] = defaultdict(list)
+    received: dict[str, str] = {}
+    for problem in error.errors(include_url=False):
+        missing = problem["type"] == "missing"
+        keys = _keys(problem["loc"], content, missing)
+        key = ".".join([*([section] if section else []), *keys]) or "the file"
+        message = problem["msg"].removeprefix("Value error, ")
+        if problem["type"] == "extra_forbidden":
+            message = "unknown key; remove it or correct its spelling"
+        # Each branch of "this or that" complains for itself.
+        if told[key]:
+            message = message.removeprefix("Input should be ")
+        if message not in told[key]:
+            told[key].append(message)
+        received[key] = "" if missing else f", received {problem['input']!r}"
+    return "\n".join(
+        f"{source}: {key}: {' or '.join(messages)}{received[key]}" for key, messages in told.items()
+    )
+
+
+def _keys(location: tuple[int | str, ...], content: Any, missing: bool) -> list[str]:
+    """Keep the keys that a user wrote; pydantic also names the types it tried."""
+    keys = []
+    for position, part in enumerate(location):
+        if (isinstance(content, Mapping) and part in content) or (
+            isinstance(content, list) and isinstance(part, int) and part < len(content)
+        ):
+            content = content[part]
+        elif not (missing and position == len(location) - 1):
+            continue
+        keys.append(str(part))
+    return keys

@@ -1,0 +1,32 @@
+"""Where the stages hand things over, relative to the project's folder; dvc.yaml says the same."""
+
+from pathlib import Path
+
+MANIFEST = Path("data/manifest.csv")
+QUARANTINE = Path("data/quarantine.csv")
+LEAKS = Path("data/leaks.csv")
+FEATURE_LEAKS = Path("data/feature_leaks.csv")
+
+FEATURES = Path("features/bottleneck.h5")
+
+PRETRAINED = Path("models/pretrained")
+HEADS = Path("models/heads")
+FINETUNED = Path("models/finetuned")
+NOVELTY = Path("models/novelty.h5")
+
+DATA_METRICS = Path("metrics/data.json")
+EXTRACT_METRICS = Path("metrics/extract.json")
+HEADS_METRICS = Path("metrics/heads.json")
+NOVELTY_METRICS = Path("metrics/novelty.json")
+FINETUNE_METRICS = Path("metrics/finetune.json")
+TEST_METRICS = Path("metrics/test.json")
+
+VIEWS_PLOT = Path("plots/views.png")
+HEADS_PLOTS = Path("plots/heads")
+FINETUNED_PLOTS = Path("plots/finetuned")
+CURVES = Path("plots/curves")
+TEST_PLOTS = Path("plots/test")
+COMPARISON = Path("plots/comparison.json")
+
+PREDICTIONS = Path("predictions")
+REPORT = Path("report/index.html")

@@ -1,0 +1,139 @@
+"""The table of images, data/manifest.csv: one row per image that can be read."""
+
+import csv
+import re
+from collections.abc import Iterable, Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headstart.common.errors import InputError
+from headstart.common.files import write_table
+from headstart.common.vocabulary import SPLITS, Split
+
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+class ManifestRow(NamedTuple):
+    """One image.
+
+    Attributes:
+        path: Posix path; absolute, or relative to the project's root.
+        sha256: Hexadecimal digest of the file's bytes.
+        label: Name of its class.
+        split: "train", "validation" or "test".
+        group: Name of the group that must stay within one split; empty for none.
+        width: In pixels, orientation applied.
+        height: In pixels, orientation applied.
+    """
+
+    path: str
+    sha256: str
+    label: str
+    split: Split
+    group: str
+    width: int
+    height: int
+
+
+class Manifest:
+    """All images, sorted by path.
+
+    Attributes:
+        rows: The images; a position in it is the `image` of the feature file.
+    """
+
+    def __init__(self, rows: Iterable[ManifestRow]) -> None:
+        self.rows: tuple[ManifestRow, ...] = tuple(sorted(rows))
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __iter__(self) -> Iterator[ManifestRow]:
+        return iter(self.rows)
+
+    @cached_property
+    def class_names(self) -> tuple[str, ...]:
+        """The labels, sorted; a position in it is a class index."""
+        return tuple(sorted({row.label for row in self.rows}))
+
+    @cached_property
+    def labels(self) -> NDArray[np.int64]:
+        """Class index of each image, (n_images,)."""
+        index = {name: position for position, name in enumerate(self.class_names)}
+        return np.array([index[row.label] for row in self.rows], np.int64)
+
+    @cached_property
+    def groups(self) -> NDArray[np.int64]:
+        """Group index of each image, -1 for none, (n_images,)."""
+        names = sorted({row.group for row in self.rows if row.group})
+        index = {name: position for position, name in enumerate(names)} | {"": -1}
+        return np.array([index[row.group] for row in self.rows], np.int64)
+
+
+def write_manifest(path: Path, manifest: Manifest) -> None:
+    """Write the table as UTF-8 CSV with a header line, atomically."""
+    write_table(path, ManifestRow._fields, manifest.rows)
+
+
+def read_manifest(path: Path) -> Manifest:
+    """Read the table that `write_manifest` wrote, and check it.
+
+    Raises:
+        InputError: the file is missing, has other columns, a value that cannot be, two rows for
+            one path, or no row at all.
+    """
+    if not path.is_file():
+        raise InputError(f"{path}: no such file. Run `dvc repro prepare` to make it.")
+    with path.open(encoding="utf-8", newline="") as file:
+        reader = csv.reader(file)
+        header = tuple(next(reader, ()))
+        if header != ManifestRow._fields:
+            raise InputError(
+                f"{path}: expected the columns {','.join(ManifestRow._fields)}, "
+                f"received {','.join(header) or 'an empty file'}. Run `dvc repro prepare` again."
+            )
+        rows = [_row(path, reader.line_num, values) for values in reader]
+    if not rows:
+        raise InputError(f"{path}: no image. Run `dvc repro prepare` again.")
+    manifest = Manifest(rows)
+    for one, other in zip(manifest.rows, manifest.rows[1:], strict=False):
+        if one.path == other.path:
+            raise InputError(f"{path}: {one.path} is listed twice. Run `dvc repro prepare` again.")
+    return manifest
+
+
+def _row(path: Path, line: int, values: list[str]) -> ManifestRow:
+    fields = dict(zip(ManifestRow._fields, values, strict=False))
+    if len(values) != len(ManifestRow._fields):
+        problem = f"expected {len(ManifestRow._fields)} values, received {len(values)}"
+    elif not fields["path"] or not fields["label"]:
+        problem = "path and label may not be empty"
+    elif not _SHA256.fullmatch(fields["sha256"]):
+        problem = f"sha256: expected 64 hexadecimal digits, received {fields['sha256']!r}"
+    elif fields["split"] not in SPLITS:
+        problem = f"split: expected one of {', '.join(SPLITS)}, received {fields['split']!r}"
+    elif not (_is_side(fields["width"]) and _is_side(fields["height"])):
+        problem = (
+            "width and height: expected positive whole numbers, "
+            f"received {fields['width']!r} and {fields['height']!r}"
+        )
+    else:
+        split: Split = next(name for name in SPLITS if name == fields["split"])
+        return ManifestRow(
+            fields["path"],
+            fields["sha256"],
+            fields["label"],
+            split,
+            fields["group"],
+            int(fields["width"]),
+            int(fields["height"]),
+        )
+    raise InputError(f"{path}, line {line}: {problem}. Run `dvc repro prepare` again.")
+
+
+def _is_side(text: str) -> bool:
+    return text.isascii() and text.isdigit() and int(text) > 0

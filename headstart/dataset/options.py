@@ -1,0 +1,24 @@
+"""What can be told of the photos: the section `prepare`."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from headstart.common.params import Section, Seed, Share
+
+
+class PrepareOptions(Section):
+    """Which photos, and how they are split."""
+
+    source: str = Field(min_length=1)
+    validation: Share
+    test: Share
+    seed: Seed
+    max_unreadable: Annotated[float, Field(ge=0, le=1)]
+    near_duplicates: Literal["keep", "together", "drop"]
+
+    @model_validator(mode="after")
+    def _leave_something_to_train_on(self) -> Self:
+        if self.validation + self.test >= 1:
+            raise ValueError("validation + test must leave a share for training (sum below 1)")
+        return self

@@ -1,0 +1,1 @@
+"""Judging trained models: test scores, which one to choose, leaks and novelty."""

@@ -1,0 +1,119 @@
+"""Finding test images that training has seen in another guise, by their cached features.
+
+The hashes of `headstart.dataset.duplicates` find copies of the same pixels; features also find a picture
+that was cropped, turned or lit differently. How similar two different pictures are depends on the
+data and the backbone, so the limit is measured, not fixed.
+"""
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from headstart.common.errors import InputError
+from headstart.dataset.duplicates import Leak
+from headstart.dataset.manifest import Manifest
+from headstart.features.file import FeatureFile
+from headstart.features.matrix import block_rows
+from headstart.features.neighbors import Index
+
+SPREADS = 6.0
+"""How far below the usual distance to a stranger a copy must lie, in robust standard deviations of
+the distance's logarithm.
+
+Measured with EfficientNetLite0 on 600 photographs of cats and dogs and on 1,797 digits in four
+splits each: no two different pictures came nearer than 5.7, while 95 % of 150 photographs that were
+mirrored, halved, cropped to 90 %, turned by 5 degrees, brightened or recompressed at quality 30 lay
+beyond 7.
+"""
+
+_FEWEST = 20
+# The median absolute deviation of a normal distribution is this share of its standard deviation.
+_NORMAL_MAD = 0.6745
+
+
+def find_feature_leaks(file: FeatureFile, manifest: Manifest) -> list[Leak]:
+    """Pair test images with the training or validation image that is suspiciously near.
+
+    The usual distance is that to the second nearest image, which is a stranger even where every
+    test image has a copy.
+
+    Args:
+        file: The features; maps are averaged.
+        manifest: Their images.
+
+    Returns:
+        At most one pair per test image, sorted by path; none where there are too few images to
+        know what is usual.
+    """
+    tested, known = file.rows("test"), file.rows("train", "validation")
+    if len(tested) < _FEWEST or len(known) < _FEWEST:
+        return []
+    index = Index.of(file.features, known)
+    step = block_rows(file.features.shape[1:])
+    found = [
+        index.search(np.asarray(file.features[tested[start : start + step]]), 2)
+        for start in range(0, len(tested), step)
+    ]
+    cosines = np.concatenate([cosine for cosine, _ in found]).astype(np.float64)
+    nearest = known[np.concatenate([position for _, position in found])[:, 0]]
+    limit = cosine_limit(cosines[:, 1])
+    leaking = np.flatnonzero(cosines[:, 0] > limit)
+    return sorted(
+        _leak(manifest, int(file.image[tested[i]]), int(file.image[nearest[i]]), cosines[i, 0])
+        for i in leaking
+    )
+
+
+def cosine_limit(strangers: npt.NDArray[np.float64]) -> float:
+    """Return the cosine above which two images are taken for one picture.
+
+    Args:
+        strangers: (n_images,) cosines of images with ones that are not their copy.
+    """
+    logarithms = np.log(np.maximum(1 - strangers, 1e-9))
+    median = float(np.median(logarithms))
+    spread = float(np.median(np.abs(logarithms - median))) / _NORMAL_MAD
+    return float(1 - np.exp(median - SPREADS * spread))
+
+
+def read_leaks(path: Path) -> list[Leak]:
+    """Read the table that `headstart.dataset.duplicates.write_leaks` wrote.
+
+    Raises:
+        InputError: it is missing or has other columns.
+    """
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            header, *lines = csv.reader(file)
+            if tuple(header) != Leak._fields:
+                raise ValueError(",".join(header))
+            return [Leak(*line) for line in lines]
+    except (OSError, ValueError, TypeError) as error:
+        raise InputError(
+            f"{path}: expected the columns {','.join(Leak._fields)}, received {error}: "
+            "run `dvc repro prepare` again"
+        ) from None
+
+
+def leaked_images(leaks: Sequence[Leak], manifest: Manifest) -> npt.NDArray[np.int64]:
+    """Return the rows of the manifest that are test images with a copy in another split."""
+    leaked = {leak.path for leak in leaks if leak.split == "test"}
+    leaked |= {leak.other_path for leak in leaks if leak.other_split == "test"}
+    return np.array([i for i, row in enumerate(manifest) if row.path in leaked], dtype=np.int64)
+
+
+def _leak(manifest: Manifest, one: int, other: int, cosine: float) -> Leak:
+    first, second = sorted((manifest.rows[one], manifest.rows[other]))
+    return Leak(
+        first.path,
+        first.split,
+        first.label,
+        second.path,
+        second.split,
+        second.label,
+        "features",
+        f"{cosine:.4f}",
+    )

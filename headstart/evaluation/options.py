@@ -1,0 +1,22 @@
+"""What can be told of the scores: the sections `novelty` and `evaluate`."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from headstart.common.params import Count, Section, Seed
+
+
+class NoveltyOptions(Section):
+    """When an image is unlike anything in training."""
+
+    neighbors: Count
+    keep: Annotated[float, Field(gt=0, lt=1)]
+
+
+class EvaluateOptions(Section):
+    """How the test scores are told."""
+
+    seed: Seed
+    bootstrap: Annotated[int, Field(ge=0, le=100_000)]
+    views: Annotated[int, Field(ge=0, le=100)]

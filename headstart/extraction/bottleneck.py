@@ -1,0 +1,115 @@
+"""What an extractor computes: a backbone, its weights, and the tensors taken from it.
+
+Needs no TensorFlow; `headstart.extraction.model` makes a Keras model of it.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from headstart import backbones
+from headstart.backbones.spec import BackboneSpec
+from headstart.backbones.weights import WeightsIdentity, resolve
+from headstart.common.errors import InputError
+from headstart.common.vocabulary import EngineName, Interpolation, Pooling, Resize
+from headstart.extraction.options import ExtractOptions
+from headstart.features.identity import FeatureIdentity
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bottleneck:
+    """One pass through a backbone, with one output per tap.
+
+    Attributes:
+        spec: The backbone.
+        weights: What it is filled with.
+        taps: Identities of the features, which differ in layer and pooling only; at least one,
+            and no two the same.
+    """
+
+    spec: BackboneSpec
+    weights: WeightsIdentity
+    taps: tuple[FeatureIdentity, ...]
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """(height, width) in pixels that the backbone sees."""
+        return self.taps[0].image_size
+
+    @property
+    def resize(self) -> Resize:
+        """How an image of another shape gets there."""
+        return self.taps[0].resize
+
+    @property
+    def interpolation(self) -> Interpolation:
+        """Antialiased filter used for it."""
+        return self.taps[0].interpolation
+
+    def tapped(self, cuts: Iterable[tuple[str, Pooling]]) -> "Bottleneck":
+        """Return the same pass with other outputs.
+
+        Args:
+            cuts: Layer ("auto" for the last feature layer) and pooling of each output.
+        """
+        taps = (
+            replace(self.taps[0], layer=_resolve_layer(self.spec, layer), pooling=pooling)
+            for layer, pooling in cuts
+        )
+        return replace(self, taps=tuple(dict.fromkeys(taps)))
+
+
+def identify(options: ExtractOptions, engine: EngineName) -> Bottleneck:
+    """Resolve everything that decides a feature.
+
+    Args:
+        options: Section `extract`.
+        engine: What runs it; `headstart.extraction.engines.resolve` turns "auto" into one.
+
+    Returns:
+        A bottleneck with one tap. Whether a layer of that name exists is known only once the model
+        is built.
+
+    Raises:
+        InputError: no such backbone, image size or weights.
+    """
+    spec = backbones.get(options.backbone)
+    weights = resolve(spec, options.weights, options.seed)
+    size = options.image_size
+    tap = FeatureIdentity(
+        backbone=spec.name,
+        # The seed is part of the name, so that the identity alone leads back to the weights.
+        weights=f"random:{options.seed}" if weights.kind == "random" else options.weights,
+        weights_sha256=weights.sha256,
+        layer=_resolve_layer(spec, options.layer),
+        pooling=options.pooling,
+        image_size=spec.image_size(size if isinstance(size, str | int) else (size[0], size[1])),
+        resize=options.resize,
+        interpolation=spec.interpolation,
+        preprocessing_digest=spec.preprocessing.digest,
+        precision=options.precision,
+        engine=engine,
+    )
+    return Bottleneck(spec=spec, weights=weights, taps=(tap,))
+
+
+def recover(identity: FeatureIdentity) -> Bottleneck:
+    """Return the bottleneck of an identity, such as a trained head's; `identify` made it.
+
+    Raises:
+        InputError: its weights are not to be had any more, or are others by now.
+    """
+    spec = backbones.get(identity.backbone)
+    name, _, seed = identity.weights.partition(":")
+    is_random = name == "random" and seed.isdecimal()
+    weights = resolve(spec, name, int(seed)) if is_random else resolve(spec, identity.weights, 0)
+    if weights.sha256 != identity.weights_sha256:
+        raise InputError(
+            f"weights: expected those that the model was trained with (sha256 "
+            f"{identity.weights_sha256[:12]}...), received {weights.description} (sha256 "
+            f"{weights.sha256[:12]}...); restore them, or train anew with `dvc repro`"
+        )
+    return Bottleneck(spec=spec, weights=weights, taps=(identity,))
+
+
+def _resolve_layer(spec: BackboneSpec, layer: str) -> str:
+    return spec.feature_layer if layer == "auto" else layer

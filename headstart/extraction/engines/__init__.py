@@ -1,0 +1,130 @@
+"""Running a bottleneck: one fixed batch of images in, features out.
+
+The batch has a fixed shape because a feature's last bits may depend on it: padding the last batch
+makes a resumed or incremental run give the same bits as an undisturbed one.
+"""
+
+import importlib
+import importlib.util
+import os
+import sys
+from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
+from typing import Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headstart.common.errors import InputError
+from headstart.common.vocabulary import EngineName, Precision
+from headstart.extraction.bottleneck import Bottleneck
+from headstart.extraction.store import FeatureStore
+
+# Present when a driver is: NVIDIA's, Microsoft's under WSL 2, AMD's.
+_GPU_NODES = ("nvidia0", "dxg", "kfd")
+_OPENVINO_TYPES: dict[Precision, str] = {"float32": "FP32", "bfloat16": "BF16", "float16": "FP16"}
+
+
+class Engine(Protocol):
+    """A bottleneck, ready to run.
+
+    Attributes:
+        batch_size: Images per call.
+        workers: How many threads may call at once to the machine's profit.
+        feature_shapes: Per tap, of one image's features.
+        versions: Versions of the libraries that decide the numbers, by distribution name.
+    """
+
+    @property
+    def batch_size(self) -> int: ...  # noqa: D102 - told above
+    @property
+    def workers(self) -> int: ...  # noqa: D102
+    @property
+    def feature_shapes(self) -> tuple[tuple[int, ...], ...]: ...  # noqa: D102
+    @property
+    def versions(self) -> dict[str, str]: ...  # noqa: D102
+
+    def __call__(self, images: NDArray[np.uint8]) -> tuple[NDArray[np.float32], ...]:
+        """Compute one batch.
+
+        Args:
+            images: RGB in [0, 255], (batch_size, height, width, 3).
+
+        Returns:
+            Per tap (batch_size, *feature_shape). An image's features do not depend on the others
+            of the batch, nor on its place among them, to the bit.
+        """
+        ...
+
+
+def resolve(name: Literal["auto"] | EngineName, precision: Precision) -> EngineName:
+    """Choose the engine, and check that it has the precision on this machine.
+
+    "auto" is TensorFlow where it sees a GPU, else OpenVINO, else TensorFlow on the CPU.
+
+    Raises:
+        InputError: the hardware lacks the precision, or OpenVINO is not installed.
+    """
+    has_openvino = importlib.util.find_spec("openvino") is not None
+    if name == "openvino" and not has_openvino:
+        raise InputError(
+            "extract.engine: openvino is not installed on this machine (`pip install openvino`); "
+            "use tensorflow"
+        )
+    on_gpu = name != "openvino" and _has_gpu()
+    engine: EngineName = "tensorflow" if on_gpu or name == "tensorflow" else "openvino"
+    if not has_openvino:
+        engine = "tensorflow"
+    if precision == "float32" or on_gpu:
+        return engine
+    precisions = _cpu_precisions(engine) if has_openvino else ("float32",)
+    if precision not in precisions:
+        raise InputError(
+            f"extract.precision: expected what this CPU computes in with {engine} "
+            f"({', '.join(precisions)}), received {precision}"
+        )
+    return engine
+
+
+def load(bottleneck: Bottleneck, store: FeatureStore) -> Engine:
+    """Make a bottleneck ready to run on the engine that its identity names.
+
+    Args:
+        bottleneck: What to compute.
+        store: Where converted models are kept.
+
+    Raises:
+        InputError: the weights do not fit, or a tap's layer is no cut of the backbone.
+    """
+    engine = bottleneck.taps[0].engine
+    # Resolved by name, so that an engine's libraries are imported only where it runs.
+    module = importlib.import_module(f"headstart.extraction.engines.{engine}_engine")
+    loaded: Engine = module.load(bottleneck, store)
+    return loaded
+
+
+def _has_gpu() -> bool:
+    """Ask TensorFlow, but only where asking may be worth the seconds of importing it."""
+    if os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1"):
+        return False
+    if sys.platform == "darwin":
+        try:
+            distribution("tensorflow-metal")
+        except PackageNotFoundError:
+            return False
+    elif not any(Path("/dev", node).exists() for node in _GPU_NODES):
+        return False
+    runtime = importlib.import_module("headstart.common.tensorflow_runtime")
+    return bool(runtime.tf.config.list_physical_devices("GPU"))
+
+
+def _cpu_precisions(engine: EngineName) -> tuple[Precision, ...]:
+    # OpenVINO knows the CPU; TensorFlow, which computes with the same oneDNN, does not tell.
+    openvino = importlib.import_module("headstart.common.openvino_runtime").openvino
+    capabilities = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return tuple(
+        precision
+        for precision, kind in _OPENVINO_TYPES.items()
+        # TensorFlow's graph optimiser knows no float16 on CPUs.
+        if kind in capabilities and (precision != "float16" or engine == "openvino")
+    )

@@ -1,0 +1,32 @@
+"""Converting a bottleneck's Keras model into OpenVINO's format."""
+
+from pathlib import Path
+
+from headstart.common.openvino_runtime import openvino
+from headstart.common.tensorflow_runtime import tf
+from headstart.extraction.bottleneck import Bottleneck
+from headstart.extraction.engines.openvino_models import output_name
+from headstart.extraction.model import assemble, outputs_of
+
+
+def convert(bottleneck: Bottleneck, batch_size: int, path: Path) -> None:
+    """Build the model with preprocessing and pooling, and write it with float32 weights.
+
+    Args:
+        bottleneck: What to compute.
+        batch_size: Fixed number of images per call.
+        path: The .xml file; the weights go to a .bin file beside it.
+
+    Raises:
+        InputError: the weights do not fit, or a tap's layer is no cut of the backbone.
+    """
+    model = assemble(bottleneck)
+    signature = tf.TensorSpec((batch_size, *bottleneck.image_size, 3), tf.uint8)
+    function = tf.function(
+        lambda images: {
+            output_name(index): features for index, features in enumerate(outputs_of(model, images))
+        },
+        input_signature=[signature],
+    )
+    converted = openvino.convert_model(function.get_concrete_function())
+    openvino.save_model(converted, path, compress_to_fp16=False)

@@ -1,0 +1,186 @@
+"""TensorFlow: a compiled call with folded BatchNormalization, on the CPU or on all GPUs."""
+
+import contextlib
+import subprocess
+from collections.abc import Callable, Iterator, Sequence
+from importlib.metadata import version
+from queue import SimpleQueue
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headstart.common.tensorflow_runtime import keras, tf
+from headstart.common.vocabulary import Precision
+from headstart.extraction.bottleneck import Bottleneck
+from headstart.extraction.engines.folding import fold_batch_normalization
+from headstart.extraction.model import assemble, outputs_of
+from headstart.extraction.store import FeatureStore
+
+_CPU_BATCH_SIZE = 32
+_LARGEST_GPU_BATCH_SIZE = 512
+# Of a GPU's memory, for the maps of one batch; weights and the compiler's own room come on top.
+_SHARE_FOR_MAPS = 0.25
+# Without NVIDIA's tools to ask: a small GPU's memory, in bytes.
+_ASSUMED_GPU_MEMORY = 4 * 2**30
+_GPU_POLICIES: dict[Precision, str] = {
+    "float32": "float32",
+    "bfloat16": "mixed_bfloat16",
+    "float16": "mixed_float16",
+}
+_BFLOAT16_ON_CPU = "auto_mixed_precision_onednn_bfloat16"
+
+_Run = Callable[[NDArray[np.uint8]], tuple[NDArray[np.float32], ...]]
+
+
+class TensorFlowEngine:
+    """See `headstart.extraction.engines.Engine`.
+
+    Args:
+        replicas: Each computes a batch by itself; a call takes one that is idle.
+        example: A batch of the right shape.
+    """
+
+    def __init__(self, replicas: Sequence[_Run], example: NDArray[np.uint8]) -> None:
+        self.batch_size = len(example)
+        self.workers = len(replicas)
+        self.versions = {name: version(name) for name in ("keras", "tensorflow")}
+        self._idle: SimpleQueue[_Run] = SimpleQueue()
+        for run in replicas:
+            # The first call compiles, and shows whether the batch fits.
+            self.feature_shapes = tuple(output.shape[1:] for output in run(example))
+            self._idle.put(run)
+
+    def __call__(self, images: NDArray[np.uint8]) -> tuple[NDArray[np.float32], ...]:
+        """Compute one batch; see `headstart.extraction.engines.Engine`."""
+        run = self._idle.get()
+        try:
+            return run(images)
+        finally:
+            self._idle.put(run)
+
+
+def load(bottleneck: Bottleneck, store: FeatureStore) -> TensorFlowEngine:
+    """Build the model and compile it for all GPUs, or else for the CPU."""
+    del store  # Nothing of TensorFlow's is kept: importing it takes longer than building.
+    gpus = [device.name for device in tf.config.list_logical_devices("GPU")]
+    return on_gpus(bottleneck, gpus) if gpus else on_cpu(bottleneck)
+
+
+def on_cpu(bottleneck: Bottleneck) -> TensorFlowEngine:
+    """Compile for the CPU; all cores work on one batch.
+
+    XLA stays off: here it makes depthwise convolutions an order of magnitude slower.
+    """
+    bfloat16 = bottleneck.taps[0].precision == "bfloat16"
+    model = assemble(bottleneck, rewrite=fold_batch_normalization)
+    example = _example(bottleneck, _CPU_BATCH_SIZE)
+    signature = tf.TensorSpec(example.shape, tf.uint8)
+    function = tf.function(lambda x: outputs_of(model, x), input_signature=[signature])
+
+    def run(images: NDArray[np.uint8]) -> tuple[NDArray[np.float32], ...]:
+        # TensorFlow looks at its optimiser's options at every call.
+        with _optimizer_option(_BFLOAT16_ON_CPU, bfloat16):
+            return tuple(output.numpy() for output in function(tf.constant(images)))
+
+    return TensorFlowEngine([run], example)
+
+
+def on_gpus(bottleneck: Bottleneck, devices: Sequence[str]) -> TensorFlowEngine:
+    """Compile with XLA, a replica of the model on each GPU, batches as large as memory bears.
+
+    Replicas take batches as they become idle, so that unequal GPUs are all kept busy.
+
+    Args:
+        bottleneck: What to compute.
+        devices: TensorFlow's names of the GPUs.
+    """
+    # TensorFloat-32, which GPUs use by themselves, keeps 10 bits of 23: that is not float32.
+    float32 = bottleneck.taps[0].precision == "float32"
+    tf.config.experimental.enable_tensor_float_32_execution(not float32)
+    models = [_on_device(bottleneck, device) for device in devices]
+    batch_size = _fitting_batch_size(models[0][1])
+    while True:
+        try:
+            # Two per GPU: the one's batch is copied there while the other's is computed.
+            return TensorFlowEngine(
+                [run for model in models for run in [_compiled(*model)] * 2],
+                _example(bottleneck, batch_size),
+            )
+        except tf.errors.ResourceExhaustedError:
+            if batch_size == 1:
+                raise
+            batch_size //= 2
+
+
+def _on_device(bottleneck: Bottleneck, device: str) -> tuple[tf.distribute.Strategy, keras.Model]:
+    strategy = tf.distribute.OneDeviceStrategy(device)
+    with strategy.scope(), _dtype_policy(_GPU_POLICIES[bottleneck.taps[0].precision]):
+        return strategy, assemble(bottleneck, rewrite=fold_batch_normalization)
+
+
+def _compiled(strategy: tf.distribute.Strategy, model: keras.Model) -> _Run:
+    function = tf.function(lambda x: outputs_of(model, x), jit_compile=True)
+
+    def run(images: NDArray[np.uint8]) -> tuple[NDArray[np.float32], ...]:
+        outputs = strategy.run(lambda: function(tf.constant(images)))
+        return tuple(output.numpy() for output in outputs)
+
+    return run
+
+
+def _example(bottleneck: Bottleneck, batch_size: int) -> NDArray[np.uint8]:
+    return np.zeros((batch_size, *bottleneck.image_size, 3), np.uint8)
+
+
+@contextlib.contextmanager
+def _optimizer_option(name: str, value: bool) -> Iterator[None]:
+    before = tf.config.optimizer.get_experimental_options().get(name, False)
+    if before == value:
+        yield
+        return
+    tf.config.optimizer.set_experimental_options({name: value})
+    try:
+        yield
+    finally:
+        tf.config.optimizer.set_experimental_options({name: before})
+
+
+@contextlib.contextmanager
+def _dtype_policy(name: str) -> Iterator[None]:
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(name)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+def _fitting_batch_size(model: keras.Model) -> int:
+    """Return a power of two of images whose maps fit a GPU, the same at every start."""
+    largest = max(
+        int(np.prod(output.shape[1:]))
+        for operation in _flat_operations(model)
+        for output in keras.tree.flatten(operation.output)
+    )
+    # About three maps live at a time: a layer's input, its output and a shortcut; float32.
+    fitting = int(_gpu_memory() * _SHARE_FOR_MAPS) // (3 * 4 * largest)
+    return 1 << (max(1, min(fitting, _LARGEST_GPU_BATCH_SIZE)).bit_length() - 1)
+
+
+def _flat_operations(model: keras.Model) -> Iterator[Any]:
+    for operation in model.operations:
+        if isinstance(operation, keras.Model):
+            yield from _flat_operations(operation)
+        else:
+            yield operation
+
+
+def _gpu_memory() -> int:
+    """Return the smallest GPU's memory in bytes: all of it, since what is free changes."""
+    query = ["nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
+    try:
+        answer = subprocess.run(query, capture_output=True, text=True, check=True, timeout=30)
+        return min(int(line) for line in answer.stdout.split()) * 2**20
+    except (OSError, ValueError, subprocess.SubprocessError):
+        return _ASSUMED_GPU_MEMORY

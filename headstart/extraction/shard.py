@@ -1,0 +1,184 @@
+"""One shard of the feature store: an immutable HDF5 file of vectors, each with its checksum."""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from headstart.common.files import atomic_write
+from headstart.features.identity import FeatureIdentity
+
+SCHEMA_VERSION = 1
+SUFFIX = ".h5"
+KEY_BYTES = 32
+# Enough that a damaged vector passes once in 2**64 times.
+_CHECKSUM_BYTES = 8
+_BLOCK_BYTES = 4 * 2**20
+_FEATURE_TYPE = np.dtype("<f4")
+
+
+class DamagedShard(Exception):  # noqa: N818 - it is a thing in the data, not a fault in code
+    """A shard is truncated, or a checksum does not fit; the message says which."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Shard:
+    """What is known of a shard without reading its vectors.
+
+    Attributes:
+        path: The file.
+        identity: The extractor that made the vectors.
+        versions: Library versions that computed them, by distribution name.
+        feature_shape: Of one vector.
+        keys: (n_rows, 32) uint8.
+        checksums: (n_rows, 8) uint8, the first bytes of each vector's sha256.
+        offset: Where the vectors begin in the file, in bytes.
+    """
+
+    path: Path
+    identity: FeatureIdentity
+    versions: dict[str, str]
+    feature_shape: tuple[int, ...]
+    keys: NDArray[np.uint8]
+    checksums: NDArray[np.uint8]
+    offset: int
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    @property
+    def row_bytes(self) -> int:
+        """Size of one vector."""
+        return int(np.prod(self.feature_shape)) * _FEATURE_TYPE.itemsize
+
+    def read(self, rows: NDArray[np.integer[Any]]) -> Iterator[tuple[slice, NDArray[np.float32]]]:
+        """Read vectors, each checked against its checksum.
+
+        Args:
+            rows: (n,) ascending row numbers.
+
+        Yields:
+            Which of `rows`, and their vectors, (m, *feature_shape); a few megabytes at a time.
+
+        Raises:
+            DamagedShard: the file ends early or a checksum differs.
+            FileNotFoundError: the file is gone; another process may have pruned it.
+        """
+        row_bytes = self.row_bytes
+        at_most = max(1, _BLOCK_BYTES // row_bytes)
+        descriptor = os.open(self.path, os.O_RDONLY)
+        try:
+            for start in range(0, len(rows), at_most):
+                wanted = rows[start : start + at_most]
+                buffer = np.empty((len(wanted), row_bytes), np.uint8)
+                self._fill(buffer.data, wanted, descriptor)
+                self._check(buffer, wanted)
+                vectors = buffer.view(_FEATURE_TYPE).reshape(-1, *self.feature_shape)
+                yield slice(start, start + len(wanted)), vectors
+        finally:
+            os.close(descriptor)
+
+    def _fill(self, buffer: memoryview, rows: NDArray[np.integer[Any]], descriptor: int) -> None:
+        # Neighbouring rows come in one call.
+        starts = np.flatnonzero(np.diff(rows, prepend=rows[0] - 2) != 1)
+        stops = np.append(starts[1:], len(rows))
+        offsets = self.offset + rows[starts] * self.row_bytes
+        for start, stop, offset in zip(
+            starts.tolist(), stops.tolist(), offsets.tolist(), strict=True
+        ):
+            part = buffer[start:stop]
+            if os.preadv(descriptor, [part], offset) != part.nbytes:
+                raise DamagedShard("it ends early")
+
+    def _check(self, buffer: NDArray[np.uint8], rows: NDArray[np.integer[Any]]) -> None:
+        found = _checksums(buffer)
+        wrong = np.flatnonzero((found != self.checksums[rows]).any(axis=1))
+        if len(wrong):
+            raise DamagedShard(f"the checksum of row {rows[wrong[0]]} does not fit")
+
+
+def write_shard(
+    folder: Path,
+    identity: FeatureIdentity,
+    versions: dict[str, str],
+    keys: NDArray[np.uint8],
+    vectors: NDArray[np.float32],
+) -> Path:
+    """Write a shard; it appears under its name whole or not at all.
+
+    The name is made of the content, so that two processes that computed the same write one file.
+
+    Args:
+        folder: Where; made when missing.
+        identity: The extractor that made the vectors.
+        versions: Library versions that computed them.
+        keys: (n_rows, 32).
+        vectors: (n_rows, *feature_shape).
+
+    Returns:
+        The file written.
+    """
+    vectors = np.ascontiguousarray(vectors, dtype=_FEATURE_TYPE)
+    checksums = _checksums(vectors.reshape(len(vectors), -1).view(np.uint8))
+    digest = _index_digest(keys, checksums)
+    path = folder / f"{digest[:32]}{SUFFIX}"
+    with atomic_write(path) as temporary, h5py.File(temporary, "w") as file:
+        file.attrs["schema_version"] = SCHEMA_VERSION
+        file.attrs["identity"] = json.dumps(identity.as_dict())
+        file.attrs["versions"] = json.dumps(versions)
+        file.attrs["index_digest"] = digest
+        file.create_dataset("key", data=keys, track_times=False)
+        file.create_dataset("checksum", data=checksums, track_times=False)
+        file.create_dataset("features", data=vectors, track_times=False)
+    return path
+
+
+def open_shard(path: Path) -> Shard:
+    """Read a shard's keys and checksums.
+
+    Raises:
+        DamagedShard: the file is no shard, is truncated, or its index was changed.
+        FileNotFoundError: the file is gone; another process may have pruned it.
+    """
+    try:
+        with h5py.File(path, "r") as file:
+            attributes = file.attrs
+            if attributes["schema_version"] != SCHEMA_VERSION:
+                raise DamagedShard(f"its schema version is {attributes['schema_version']}")
+            shard = Shard(
+                path,
+                FeatureIdentity.from_dict(json.loads(attributes["identity"])),
+                json.loads(attributes["versions"]),
+                file["features"].shape[1:],
+                file["key"][:],
+                file["checksum"][:],
+                int(file["features"].id.get_offset()),
+            )
+            expected = attributes["index_digest"]
+            n_rows = len(file["features"])
+    except FileNotFoundError:
+        raise
+    except (OSError, KeyError, ValueError, TypeError) as error:
+        raise DamagedShard(f"it cannot be read ({error})") from None
+    if _index_digest(shard.keys, shard.checksums) != expected or n_rows != len(shard):
+        raise DamagedShard("the checksum of its index does not fit")
+    if shard.identity.fingerprint != path.parent.name:
+        raise DamagedShard("it belongs to another extractor")
+    return shard
+
+
+def _checksums(rows: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return the checksum of each row of bytes, (n_rows, 8)."""
+    data = b"".join(hashlib.sha256(row).digest()[:_CHECKSUM_BYTES] for row in rows)
+    return np.frombuffer(data, np.uint8).reshape(-1, _CHECKSUM_BYTES)
+
+
+def _index_digest(keys: NDArray[np.uint8], checksums: NDArray[np.uint8]) -> str:
+    return hashlib.sha256(keys.tobytes() + checksums.tobytes()).hexdigest()

@@ -1,0 +1,77 @@
+"""What a feature is: the record of everything that can change one of its numbers."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from headstart.common.files import digest_of
+from headstart.common.vocabulary import (
+    NUMERICS,
+    EngineName,
+    Interpolation,
+    Pooling,
+    Precision,
+    Resize,
+)
+
+# Engines agree to 1e-5, precisions to a cosine of 0.99 (trained weights; 0.9994 at the median), and
+# a weights file's name is not its content: a head trained on the one serves the other.
+_INTERCHANGEABLE = frozenset({"weights", "precision", "engine"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FeatureIdentity:
+    """Everything besides the image and its view that can change a bottleneck feature.
+
+    Attributes:
+        backbone: Name in the catalogue.
+        weights: What the user named: "pretrained", "random" or a path.
+        weights_sha256: Digest of the weights' content (of the recipe, when random).
+        layer: Name of the cut, resolved; never "auto".
+        pooling: What is done to a spatial map.
+        image_size: (height, width) in pixels that the backbone sees.
+        resize: How an image of another shape gets there.
+        interpolation: Antialiased filter used for it.
+        preprocessing_digest: Digest of the rule from RGB in [0, 255] to the network's input.
+        precision: Arithmetic of the forward pass.
+        engine: What ran it.
+        numerics: Version of this project's own numerics.
+    """
+
+    backbone: str
+    weights: str
+    weights_sha256: str
+    layer: str
+    pooling: Pooling
+    image_size: tuple[int, int]
+    resize: Resize
+    interpolation: Interpolation
+    preprocessing_digest: str
+    precision: Precision
+    engine: EngineName
+    numerics: int = NUMERICS
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the fields as JSON types."""
+        content = asdict(self)
+        content["image_size"] = list(self.image_size)
+        return content
+
+    @classmethod
+    def from_dict(cls, content: dict[str, Any]) -> "FeatureIdentity":
+        """Undo `as_dict`."""
+        height, width = content["image_size"]
+        return cls(**{**content, "image_size": (int(height), int(width))})
+
+    @property
+    def feature_digest(self) -> str:
+        """Which features these are, up to numerical tolerance; heads are bound to it."""
+        content = self.as_dict()
+        return digest_of({key: content[key] for key in content if key not in _INTERCHANGEABLE})
+
+    @property
+    def fingerprint(self) -> str:
+        """Which numbers these are, to the bit on one machine; the feature store's key."""
+        content = self.as_dict()
+        # The name of a weights file is no part of its content.
+        del content["weights"]
+        return digest_of(content)

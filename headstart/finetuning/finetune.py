@@ -1,0 +1,313 @@
+"""One fine-tuning run, from cached features and a trained head to a model and its probabilities."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headstart.backbones import building
+from headstart.backbones.weights import resolve
+from headstart.common.errors import InputError
+from headstart.common.files import digest_of, sha256_of
+from headstart.common.progress import notify
+from headstart.common.tensorflow_runtime import keras, seed_everything
+from headstart.dataset.manifest import Manifest
+from headstart.extraction.bottleneck import Bottleneck, identify
+from headstart.extraction.options import ExtractOptions
+from headstart.extraction.store import FeatureStore
+from headstart.features.file import FeatureFile
+from headstart.finetuning.assembly import Assembly, cut_off
+from headstart.finetuning.batches import Source
+from headstart.finetuning.card import HELD_OUT_FILE, KIND, TEST_FILE, FinetunedCard, Start, remove
+from headstart.finetuning.checkpoint import Checkpoint, TrainingState, forget_abandoned
+from headstart.finetuning.head_layers import head_layers
+from headstart.finetuning.live import LiveImages
+from headstart.finetuning.options import FinetuneOptions
+from headstart.finetuning.parity import Parity, check_parity
+from headstart.finetuning.plan import Hardware, Step, choose_hardware, dtype_policy, plan_steps
+from headstart.finetuning.saving import save_weights
+from headstart.finetuning.training import Examples, Phase, predict, train
+from headstart.finetuning.trunk import cache_trunk, trunk_bytes
+from headstart.heads.base import CARD_FILE, Head, HeadCard
+from headstart.heads.data import TrainingData, describe_bytes
+from headstart.scoring.calibration import fit_temperature, softmax
+from headstart.scoring.predictions import Predictions
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """What a run starts from.
+
+    Attributes:
+        file: The cached features.
+        manifest: Their images.
+        data: Rows, labels and class weights of training and validation.
+        head: The head to start from.
+        head_folder: Where it lies, models/<its name>.
+        options: The section `finetune`.
+        extract: The section `extract`, as the features were made with.
+        store: The feature store; checkpoints lie beside it.
+    """
+
+    file: FeatureFile
+    manifest: Manifest
+    data: TrainingData
+    head: Head
+    head_folder: Path
+    options: FinetuneOptions
+    extract: ExtractOptions
+    store: FeatureStore
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What a run came to.
+
+    Attributes:
+        card: Of the model.
+        logits: (n_images, n_classes) of all images themselves, in the order of `rows`.
+        rows: (n_images,) rows of the feature file.
+        history: Scores by epoch.
+        best_epoch: The epoch whose weights were kept; 0 means those of the start.
+        steps: Which part learned when.
+        trunk: Whether the frozen part ran once ("cached") or in every epoch ("live").
+        parity: How far the model was from the cached head before the first step; None where
+            nothing of the head was carried over.
+        seconds: Time of the epochs.
+    """
+
+    card: FinetunedCard
+    logits: NDArray[np.float64]
+    rows: NDArray[np.int64]
+    history: list[dict[str, float]]
+    best_epoch: int
+    steps: tuple[Step, ...]
+    trunk: str
+    parity: Parity | None
+    seconds: float
+
+
+def finetune(job: Job, folder: Path) -> Outcome:
+    """Fine-tune, and write model, card and probabilities into `folder`.
+
+    A run that was killed goes on from its last finished epoch.
+
+    Raises:
+        InputError: head, cut or precision cannot be used, the features were made by another
+            extractor, or the assembled model does not say what the cached head says.
+    """
+    options = job.options
+    seed_everything(options.seed)
+    scratch = options.unfreeze == "scratch"
+    job.head.check_features(job.file.header, job.file.path)
+    bottleneck = _bottleneck(job)
+    hardware = choose_hardware(options)
+    with hardware.scope():
+        assembly = _assemble(job, bottleneck, hardware)
+        steps = plan_steps(assembly.backbone, options)
+        trunk = "cached" if _fits(job, steps) else "live"
+        run_folder = job.store.root / "finetune" / _digest(job, trunk)
+        forget_abandoned(run_folder.parent)
+        sources = _sources(job, steps, bottleneck, trunk, run_folder)
+        parity = None
+        if not scratch:
+            precision = "bfloat16" if options.precision == "mixed" else job.extract.precision
+            parity = check_parity(assembly, steps[0].cut, sources[0], job.head, job.file, precision)
+        checkpoint = Checkpoint(run_folder)
+        state = _train(job, assembly, steps, sources, checkpoint, hardware)
+        rows = job.file.rows()
+        model = _model(assembly, steps[-1], sources[-1])
+        logits = predict(model, sources[-1], rows, options.batch_size)
+    remove(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    card = _write(job, assembly, steps, state, rows, logits, folder)
+    checkpoint.remove()
+    return Outcome(
+        card=card,
+        logits=logits,
+        rows=rows,
+        history=state.history,
+        best_epoch=state.best_epoch,
+        steps=steps,
+        trunk=trunk,
+        parity=parity,
+        seconds=state.seconds,
+    )
+
+
+def _bottleneck(job: Job) -> Bottleneck:
+    made = job.file.header.identity
+    bottleneck = identify(job.extract, made.engine)
+    if bottleneck.taps[0].fingerprint != made.fingerprint:
+        now = bottleneck.taps[0].as_dict()
+        differing = [name for name, value in made.as_dict().items() if now[name] != value]
+        raise InputError(
+            f"{job.file.path}: made with other settings than params.yaml's section extract "
+            f"({', '.join(differing)} differ): run `dvc repro` to extract and train anew"
+        )
+    return bottleneck
+
+
+def _assemble(job: Job, bottleneck: Bottleneck, hardware: Hardware) -> Assembly:
+    options, spec = job.options, bottleneck.spec
+    scratch = options.unfreeze == "scratch"
+    weights = resolve(spec, "random", options.seed) if scratch else bottleneck.weights
+    tap = bottleneck.taps[0]
+    with dtype_policy(hardware.policy):
+        backbone = cut_off(building.build(spec, tap.image_size, weights), tap.layer)
+    return Assembly(
+        backbone,
+        spec.preprocessing,
+        tap.pooling,
+        head_layers(job.head, keep_weights=not scratch),
+        # Random weights have no statistics to keep.
+        learn_statistics=scratch or options.batch_norm == "train",
+    )
+
+
+def _fits(job: Job, steps: tuple[Step, ...]) -> bool:
+    """Decide whether to cache, and say what it takes."""
+    if job.options.trunk == "live" or all(step.cut is None for step in steps):
+        return False
+    size = trunk_bytes(steps, len(job.file))
+    if size <= job.options.max_cache:
+        print(f"caching the frozen part's activations: {describe_bytes(size)} of disk")
+        return True
+    notify(
+        f"caching the frozen part's activations would take {describe_bytes(size)} of disk, more "
+        f"than finetune.max_cache ({describe_bytes(job.options.max_cache)}): it runs live, in "
+        "every epoch, instead"
+    )
+    return False
+
+
+def _sources(
+    job: Job, steps: tuple[Step, ...], bottleneck: Bottleneck, trunk: str, folder: Path
+) -> list[Source]:
+    cached: dict[str, Any] = {}
+    if trunk == "cached":
+        cached = dict(cache_trunk(steps, bottleneck, job.file, job.manifest, job.store, folder))
+    live = LiveImages(job.file, job.manifest)
+    return [live if step.cut is None else cached.get(step.cut, live) for step in steps]
+
+
+def _train(
+    job: Job,
+    assembly: Assembly,
+    steps: tuple[Step, ...],
+    sources: list[Source],
+    checkpoint: Checkpoint,
+    hardware: Hardware,
+) -> TrainingState:
+    factors = assembly.learning_rate_factors(job.options.layer_decay)
+    phases = [
+        Phase(
+            epochs=step.epochs,
+            source=source,
+            model=_model(assembly, step, source),
+            enter=_entering(assembly, step.cut),
+            factors=factors,
+        )
+        for step, source in zip(steps, sources, strict=True)
+    ]
+    data, labels = job.data, job.file.label
+    examples = Examples(
+        train=data.train,
+        validation=data.validation,
+        targets=np.eye(data.n_classes, dtype=np.float32)[labels],
+        weights=data.class_weight[labels].astype(np.float32),
+    )
+    # The lowest cut comes last, so its model holds whatever any phase may change.
+    variables = assembly.logits_from(steps[-1].cut).variables
+    return train(
+        phases,
+        variables,
+        examples,
+        job.options,
+        checkpoint,
+        loss_scaling=hardware.loss_scaling,
+        start_counts=job.options.unfreeze != "scratch",
+    )
+
+
+def _model(assembly: Assembly, step: Step, source: Source) -> keras.Model:
+    return assembly.logits_from(step.cut, images=isinstance(source, LiveImages))
+
+
+def _entering(assembly: Assembly, cut: str | None) -> Callable[[], None]:
+    return lambda: assembly.set_trainable(cut)
+
+
+def _write(
+    job: Job,
+    assembly: Assembly,
+    steps: tuple[Step, ...],
+    state: TrainingState,
+    rows: NDArray[np.int64],
+    logits: NDArray[np.float64],
+    folder: Path,
+) -> FinetunedCard:
+    data, head, start = job.data, job.head, job.head.card
+    chosen = np.isin(rows, data.validation)
+    labels = job.file.label[rows]
+    # The start's logits are calibrated already: on more images, and by folds where they are few.
+    calibrated = state.best_epoch == 0 and job.options.unfreeze != "scratch"
+    temperature = 1.0
+    if chosen.any() and not calibrated:
+        temperature = fit_temperature(logits[chosen], labels[chosen])
+    card = FinetunedCard(
+        head=HeadCard(
+            kind=KIND,
+            options=job.options.model_dump(mode="json"),
+            class_names=start.class_names,
+            identity=job.file.header.identity,
+            feature_shape=start.feature_shape,
+            data_digest=data.digest,
+            selected_by="validation",
+            setting={"epochs": state.best_epoch},
+            curve=[],
+            temperature=temperature,
+            refit=False,
+            parameters=int(assembly.logits_from(None).count_params()),
+        ),
+        start=Start(
+            name=job.head_folder.name,
+            kind=head.kind,
+            options=start.options,
+            seed=head.seed,
+            card_sha256=sha256_of(job.head_folder / CARD_FILE),
+        ),
+        cut=steps[-1].cut,
+    )
+    save_weights(assembly, folder)
+    probabilities = softmax(logits, temperature)
+    image = job.file.image[rows]
+    test = job.file.split[rows] == "test"
+    for name, wanted in ((HELD_OUT_FILE, chosen), (TEST_FILE, test)):
+        if wanted.any():
+            Predictions(image[wanted], probabilities[wanted]).write(folder / name)
+    card.write(folder)
+    return card
+
+
+def _digest(job: Job, trunk: str) -> str:
+    """Return a digest of all that decides the run: only its own state is ever taken up."""
+    file, data = job.file, job.data
+    columns = [file.sha256.tolist(), file.split.tolist(), file.label.tolist(), file.view.tolist()]
+    return digest_of(
+        {
+            "options": job.options.model_dump(mode="json"),
+            "fingerprint": file.header.identity.fingerprint,
+            "augment": file.header.augment,
+            "columns": columns,
+            "train": data.train.tolist(),
+            "class_weight": data.class_weight.tolist(),
+            "head": sha256_of(job.head_folder / CARD_FILE),
+            "trunk": trunk,
+            "versions": {name: version(name) for name in ("keras", "tensorflow", "numpy")},
+        }
+    )

@@ -1,0 +1,38 @@
+"""What can be told of fine-tuning: the section `finetune`."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from headstart.common.params import Count, NotNegative, Positive, Section, Seed, Share
+
+
+class UnfreezeStep(Section):
+    """One step of staged unfreezing."""
+
+    unfreeze: str = Field(min_length=1)
+    epochs: Count
+
+
+class FinetuneOptions(Section):
+    """Which part of the backbone learns, and how."""
+
+    unfreeze: Literal["none", "last_block", "all", "scratch"] | Share | str
+    head: str = Field(min_length=1)
+    seed: Seed
+    trunk: Literal["cached", "live"]
+    max_cache: Positive
+    batch_norm: Literal["inference", "train"]
+    optimizer: Literal["adam", "adamw", "sgd", "rmsprop"]
+    learning_rate: Positive
+    layer_decay: Annotated[float, Field(gt=0, le=1)]
+    warmup: Share
+    schedule: Literal["constant", "cosine"]
+    weight_decay: NotNegative
+    label_smoothing: Share
+    clip_norm: Positive | None
+    batch_size: Count
+    epochs: Count
+    patience: Count
+    precision: Literal["float32", "mixed"]
+    stages: list[UnfreezeStep]

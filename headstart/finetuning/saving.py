@@ -1,0 +1,73 @@
+"""The fine-tuned model on disk: Keras weights and a card, nothing that is executed."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import TypeAdapter
+
+from headstart import backbones
+from headstart.backbones import building
+from headstart.common.files import atomic_write
+from headstart.common.tensorflow_runtime import keras
+from headstart.features.identity import FeatureIdentity
+from headstart.finetuning.assembly import Assembly, cut_off
+from headstart.finetuning.card import WEIGHTS_FILE, FinetunedCard, Start, read_finetuned_card
+from headstart.finetuning.head_layers import linear_layers
+from headstart.heads import create
+from headstart.heads.base import HeadCard
+from headstart.heads.network import NetworkHead
+from headstart.heads.options import HeadOptions
+
+
+@dataclass(frozen=True, slots=True)
+class Finetuned:
+    """A fine-tuned model, ready to classify.
+
+    Attributes:
+        card: What is known of it; `card.head` holds class_names, the identity of its input
+            (backbone, image size, preprocessing, resizing) and the temperature that logits are
+            divided by before the softmax.
+        assembly: `assembly.logits_from(None, images=True)` is the Keras model from RGB images
+            (batch, height, width, 3) uint8 to logits, without `images` the one from preprocessed
+            float32 images.
+    """
+
+    card: FinetunedCard
+    assembly: Assembly
+
+
+def save_weights(assembly: Assembly, folder: Path) -> None:
+    """Write all weights, backbone and head, the same bytes for the same weights."""
+    with atomic_write(folder / WEIGHTS_FILE) as temporary:
+        # Keras chooses the format by a double suffix that a temporary name does not keep.
+        written = temporary.with_suffix(".weights.h5")
+        assembly.logits_from(None).save_weights(written)
+        written.replace(temporary)
+
+
+def load_finetuned(folder: Path) -> Finetuned:
+    """Load models/finetuned; nothing in the folder is executed, and no other file is needed.
+
+    Raises:
+        InputError: there is no fine-tuned model, or its files do not belong together.
+    """
+    card = read_finetuned_card(folder)
+    head = card.head
+    assembly = build_assembly(head.identity, _empty_head(card.start, head))
+    assembly.logits_from(None).load_weights(folder / WEIGHTS_FILE)
+    return Finetuned(card, assembly)
+
+
+def build_assembly(identity: FeatureIdentity, head: keras.Model) -> Assembly:
+    """Build the architecture with random weights in the backbone."""
+    spec = backbones.get(identity.backbone)
+    backbone = building.build_architecture(spec, identity.image_size, seed=0)
+    return Assembly(cut_off(backbone, identity.layer), spec.preprocessing, identity.pooling, head)
+
+
+def _empty_head(start: Start, head: HeadCard) -> keras.Model:
+    options: HeadOptions = TypeAdapter(HeadOptions).validate_python(start.options)
+    empty = create(options, start.seed)
+    if isinstance(empty, NetworkHead):
+        return empty.build(head.feature_shape, len(head.class_names))
+    return linear_layers(head.feature_shape, len(head.class_names))

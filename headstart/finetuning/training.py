@@ -1,0 +1,237 @@
+"""The training loop: phases of epochs, early stopping, best weights, a checkpoint each epoch."""
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headstart.common.progress import progress
+from headstart.common.tensorflow_runtime import keras
+from headstart.finetuning.batches import Batches, Source, shuffled
+from headstart.finetuning.checkpoint import Arrays, Checkpoint, TrainingState
+from headstart.finetuning.optimizers import make_optimizer
+from headstart.finetuning.options import FinetuneOptions
+
+
+@dataclass(frozen=True, kw_only=True)
+class Phase:
+    """Epochs during which one part of the model learns.
+
+    Attributes:
+        epochs: How many at most.
+        source: The inputs of `model`.
+        model: From them to logits.
+        enter: Makes the variables trainable that learn now, and no others.
+        factors: What the learning rate of each of them, by path, is multiplied with.
+    """
+
+    epochs: int
+    source: Source
+    model: keras.Model
+    enter: Callable[[], None]
+    factors: dict[str, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Examples:
+    """What is trained and validated on, by row of the feature file.
+
+    Attributes:
+        train: Rows of the training images and their views.
+        validation: Rows of the validation images; may be empty.
+        targets: (n_rows, n_classes) one-hot.
+        weights: (n_rows,) sample weights.
+    """
+
+    train: NDArray[np.int64]
+    validation: NDArray[np.int64]
+    targets: NDArray[np.float32]
+    weights: NDArray[np.float32]
+
+
+def train(
+    phases: Sequence[Phase],
+    variables: Sequence[Any],
+    examples: Examples,
+    options: FinetuneOptions,
+    checkpoint: Checkpoint,
+    *,
+    loss_scaling: bool = False,
+    start_counts: bool = True,
+) -> TrainingState:
+    """Run the phases one after the other and leave the best weights in `variables`.
+
+    Training that never improves the validation log loss of the start changes nothing. Without
+    validation images the last weights are kept.
+
+    Args:
+        phases: In the order of running.
+        variables: All that any phase may change, states of random generators included.
+        examples: Rows, targets and weights.
+        options: Optimiser, schedule, patience, seed, batch size.
+        checkpoint: Where the state goes after each epoch; a state found there is taken up.
+        loss_scaling: Whether gradients are computed in float16.
+        start_counts: Whether the weights at the start may be the best; random ones, which say
+            nothing, are not compared with.
+
+    Returns:
+        The state after the last epoch.
+    """
+    state = checkpoint.load()
+    for index, phase in enumerate(phases):
+        if state is not None and index < state.phase:
+            continue
+        phase.enter()
+        _compile(phase, options, len(examples.train), loss_scaling=loss_scaling)
+        if state is None:
+            start = _values(variables)
+            state = TrainingState(
+                phase=0,
+                epoch=0,
+                current=start,
+                optimizer=[],
+                best=start,
+                best_log_loss=_log_loss_at_start(phase, examples, options, counts=start_counts),
+                best_epoch=0,
+                waited=0,
+            )
+        _assign(variables, state.current)
+        if state.optimizer:
+            _assign(phase.model.optimizer.variables, state.optimizer)
+        _run_phase(phase, state, variables, examples, options, checkpoint)
+        if index + 1 < len(phases):
+            state.current, state.optimizer = state.best, []
+            state.phase, state.epoch, state.waited = index + 1, 0, 0
+    assert state is not None, "there is at least one phase"
+    _assign(variables, state.best)
+    return state
+
+
+def _log_loss_at_start(
+    phase: Phase, examples: Examples, options: FinetuneOptions, *, counts: bool
+) -> float | None:
+    if not len(examples.validation):
+        return None
+    return _validate(phase, examples, options)[0] if counts else math.inf
+
+
+def predict(
+    model: keras.Model, source: Source, rows: NDArray[np.int64], batch_size: int
+) -> NDArray[np.float64]:
+    """Return the logits of rows that are images themselves, (n_rows, n_classes)."""
+    batches = Batches(
+        source,
+        rows,
+        np.zeros((int(rows.max()) + 1, 1), np.float32),
+        np.zeros(int(rows.max()) + 1, np.float32),
+        epoch=0,
+        batch_size=batch_size,
+    )
+    with batches.told():
+        logits = model.predict(batches.dataset, verbose=0)
+    return np.asarray(logits, np.float64)
+
+
+def _compile(phase: Phase, options: FinetuneOptions, n_train: int, *, loss_scaling: bool) -> None:
+    steps = phase.epochs * math.ceil(n_train / options.batch_size)
+    optimizer = make_optimizer(options, steps, phase.factors, loss_scaling=loss_scaling)
+    phase.model.compile(
+        optimizer=optimizer,
+        loss=keras.losses.CategoricalCrossentropy(
+            from_logits=True, label_smoothing=options.label_smoothing
+        ),
+        # Beside the loss, which regularisation and smoothing blur; unweighted.
+        metrics=[
+            keras.metrics.CategoricalCrossentropy(from_logits=True, name="log_loss"),
+            keras.metrics.CategoricalAccuracy(name="accuracy"),
+        ],
+    )
+    # Now rather than in the first step, so that a stored state has variables to go to.
+    optimizer.build(phase.model.trainable_variables)
+
+
+def _run_phase(
+    phase: Phase,
+    state: TrainingState,
+    variables: Sequence[Any],
+    examples: Examples,
+    options: FinetuneOptions,
+    checkpoint: Checkpoint,
+) -> None:
+    steps = math.ceil(len(examples.train) / options.batch_size)
+    with progress(total=phase.epochs * steps, desc="fine-tuning", unit="batch") as bar:
+        bar.update(state.epoch * steps)
+        advance = keras.callbacks.LambdaCallback(on_train_batch_end=lambda *_, **__: bar.update())
+        while state.epoch < phase.epochs and state.waited < options.patience:
+            started = time.perf_counter()
+            done = len(state.history)
+            batches = Batches(
+                phase.source,
+                shuffled(examples.train, options.seed, done),
+                examples.targets,
+                examples.weights,
+                epoch=done,
+                batch_size=options.batch_size,
+            )
+            with batches.told():
+                log = phase.model.fit(
+                    batches.dataset, shuffle=False, verbose=0, callbacks=[advance]
+                ).history
+            log_loss, accuracy = _validate(phase, examples, options)
+            row = {
+                "epoch": done + 1,
+                "train_loss": float(log["log_loss"][0]),
+                "train_accuracy": float(log["accuracy"][0]),
+            }
+            if log_loss is not None and accuracy is not None:
+                row |= {"validation_loss": log_loss, "validation_accuracy": accuracy}
+            state.history.append(row)
+            state.epoch += 1
+            state.current = _values(variables)
+            state.optimizer = _values(phase.model.optimizer.variables)
+            _keep_the_best(state, log_loss)
+            state.seconds += time.perf_counter() - started
+            checkpoint.save(state)
+
+
+def _keep_the_best(state: TrainingState, log_loss: float | None) -> None:
+    if log_loss is not None and state.best_log_loss is not None:
+        # Written so that a log loss of NaN counts as worse.
+        if not log_loss < state.best_log_loss:
+            state.waited += 1
+            return
+        state.best_log_loss = log_loss
+    state.best, state.best_epoch, state.waited = state.current, len(state.history), 0
+
+
+def _validate(
+    phase: Phase, examples: Examples, options: FinetuneOptions
+) -> tuple[float | None, float | None]:
+    """Return log loss and accuracy on the validation images; None without any."""
+    rows = examples.validation
+    if not len(rows):
+        return None, None
+    batches = Batches(
+        phase.source,
+        rows,
+        examples.targets,
+        np.ones_like(examples.weights),
+        epoch=0,
+        batch_size=options.batch_size,
+    )
+    with batches.told():
+        scores = phase.model.evaluate(batches.dataset, verbose=0, return_dict=True)
+    return float(scores["log_loss"]), float(scores["accuracy"])
+
+
+def _values(variables: Sequence[Any]) -> Arrays:
+    return [keras.ops.convert_to_numpy(variable).copy() for variable in variables]
+
+
+def _assign(variables: Sequence[Any], values: Arrays) -> None:
+    for variable, value in zip(variables, values, strict=True):
+        variable.assign(value)

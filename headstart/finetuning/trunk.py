@@ -1,0 +1,100 @@
+"""Activations at the cuts, computed once and mapped from disk in every epoch."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from headstart.common.errors import InputError
+from headstart.dataset.manifest import Manifest
+from headstart.extraction.bottleneck import Bottleneck
+from headstart.extraction.extract import Request, extract
+from headstart.extraction.store import FeatureStore
+from headstart.features.file import Columns, FeatureFile
+from headstart.finetuning.batches import CachedActivations
+from headstart.finetuning.plan import Step
+from headstart.images.options import AugmentOptions
+
+_FLOAT_BYTES = 4
+
+
+def trunk_bytes(steps: Sequence[Step], n_rows: int) -> int:
+    """Return the disk space that caching the activations takes.
+
+    Twice their size: in the feature store, where other runs find them, and in files in the order
+    of the rows, which exist while the run does.
+    """
+    shapes = {step.cut: step.shape for step in steps if step.cut is not None}
+    values = 0
+    for shape in shapes.values():
+        size = 1
+        for side in shape:
+            size *= side
+        values += size
+    return 2 * _FLOAT_BYTES * n_rows * values
+
+
+def cache_trunk(
+    steps: Sequence[Step],
+    bottleneck: Bottleneck,
+    file: FeatureFile,
+    manifest: Manifest,
+    store: FeatureStore,
+    folder: Path,
+) -> dict[str, CachedActivations]:
+    """Return the activations at each cut, by its name, computing those that the store lacks.
+
+    All cuts come from one pass, on the engine and in the precision of the cached features.
+
+    Args:
+        steps: Name the cuts.
+        bottleneck: The extractor of `file`.
+        file: The features; the activations have its rows.
+        manifest: Its images.
+        store: Where computed activations are kept.
+        folder: Where the files in the order of the rows go.
+
+    Raises:
+        InputError: an image has changed, or the disk is full.
+    """
+    names = list(dict.fromkeys(step.cut for step in steps if step.cut is not None))
+    paths = {name: folder / f"trunk-{index}.h5" for index, name in enumerate(names)}
+    if not all(path.is_file() for path in paths.values()):
+        _assemble(paths, bottleneck, file, manifest, store)
+    return {
+        name: CachedActivations(FeatureFile.open(path).features) for name, path in paths.items()
+    }
+
+
+def _assemble(
+    paths: dict[str, Path],
+    bottleneck: Bottleneck,
+    file: FeatureFile,
+    manifest: Manifest,
+    store: FeatureStore,
+) -> None:
+    requests = [
+        Request(manifest.rows[image].path, str(sha256), int(view))
+        for image, sha256, view in zip(file.image, file.sha256, file.view, strict=True)
+    ]
+    columns = Columns(
+        label=file.label,
+        split=file.split,
+        sha256=file.sha256,
+        view=file.view,
+        group=file.group,
+        image=file.image,
+    )
+    augment = file.header.augment
+    extraction = extract(
+        bottleneck.tapped([(name, "none") for name in paths]),
+        requests,
+        recipe=None if augment is None else AugmentOptions.model_validate(augment),
+        store=store,
+    )
+    for tap, path in enumerate(paths.values()):
+        try:
+            extraction.write(path, file.header.class_names, columns, tap)
+        except OSError as error:
+            raise InputError(
+                f"{path}: the activations at the cut cannot be written ({error.strerror}); make "
+                "room, name another folder with HEADSTART_CACHE, or use finetune.trunk: live"
+            ) from error

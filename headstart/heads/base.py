@@ -1,0 +1,259 @@
+"""What every head is: fitted on cached features, gives probabilities, kept without pickle."""
+
+import json
+from abc import ABC, abstractmethod
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from headstart.common.errors import InputError
+from headstart.common.files import sha256_of, write_json
+from headstart.common.params import Section
+from headstart.features.file import Header
+from headstart.features.identity import FeatureIdentity
+from headstart.features.matrix import block_rows
+from headstart.heads.data import SelectedBy, TrainingData
+from headstart.scoring.calibration import softmax
+
+CARD_FILE = "head.json"
+FORMAT = 1
+_REMEDY = "run `dvc repro` to train it again"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeadCard:
+    """What is known of a fitted head besides its weights; models/<head>/head.json.
+
+    Attributes:
+        kind: Which class of head, such as "logistic".
+        options: Its section of params.yaml.
+        class_names: One per column of the probabilities.
+        identity: The extractor whose features it was made for.
+        feature_shape: Of one row of features.
+        data_digest: Digest of which images trained it and which ones chose.
+        selected_by: On what the setting was chosen.
+        setting: What was chosen, such as {"l2": 0.01}; empty where nothing is to choose.
+        curve: Held-out scores of every setting tried.
+        temperature: What logits are divided by before the softmax.
+        refit: Whether the weights are of training and validation images together.
+        parameters: Number of learned values.
+    """
+
+    kind: str
+    options: dict[str, Any]
+    class_names: tuple[str, ...]
+    identity: FeatureIdentity
+    feature_shape: tuple[int, ...]
+    data_digest: str
+    selected_by: SelectedBy
+    setting: dict[str, float]
+    curve: list[dict[str, float]]
+    temperature: float
+    refit: bool
+    parameters: int
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the fields as JSON types, with the digests that tell features apart."""
+        return {
+            **asdict(self),
+            "identity": self.identity.as_dict(),
+            "feature_digest": self.identity.feature_digest,
+            "preprocessing_digest": self.identity.preprocessing_digest,
+        }
+
+    @classmethod
+    def from_dict(cls, content: dict[str, Any]) -> "HeadCard":
+        """Undo `as_dict`; keys that are not fields are left alone."""
+        fields = {name: content[name] for name in cls.__dataclass_fields__}
+        fields["identity"] = FeatureIdentity.from_dict(fields["identity"])
+        fields["class_names"] = tuple(fields["class_names"])
+        fields["feature_shape"] = tuple(fields["feature_shape"])
+        return cls(**fields)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FitReport:
+    """What a fit leaves besides the head itself.
+
+    Attributes:
+        held_out: (n_held_out,) rows of the images that chose setting and temperature.
+        logits: (n_held_out, n_classes) theirs, from weights that never saw them.
+        history: One entry per epoch of a head that is trained in epochs.
+    """
+
+    held_out: npt.NDArray[np.int64]
+    logits: npt.NDArray[np.float64]
+    history: list[dict[str, float]] = field(default_factory=list)
+
+
+class Head(ABC):
+    """A classifier on bottleneck features.
+
+    Args:
+        options: Its section of params.yaml.
+        seed: Of everything it draws.
+
+    Attributes:
+        kind: Its name in the registry.
+        weights_file: Name of its weights' file within its folder.
+        card: What is known of it, once fitted or loaded.
+    """
+
+    kind: ClassVar[str]
+    options_type: ClassVar[type[Section]]
+    weights_file: ClassVar[str] = "weights.h5"
+
+    def __init__(self, options: Section, seed: int) -> None:
+        self.options = options
+        self.seed = seed
+        self._card: HeadCard | None = None
+
+    @property
+    def card(self) -> HeadCard:
+        """What is known of the head.
+
+        Raises:
+            ValueError: it is not fitted yet.
+        """
+        if self._card is None:
+            raise ValueError(f"{self.kind}: fit or load the head first")
+        return self._card
+
+    @abstractmethod
+    def fit(self, data: TrainingData, *, refit: bool = False) -> FitReport:
+        """Choose the setting, fit to the training images, and calibrate.
+
+        Args:
+            data: What to learn from.
+            refit: Whether to fit the chosen setting once more on training and validation images.
+        """
+
+    @abstractmethod
+    def logits(self, features: npt.NDArray[np.float32]) -> npt.NDArray[np.floating[Any]]:
+        """Return scores (n_samples, n_classes) whose softmax at the card's temperature is p.
+
+        Args:
+            features: (n_samples, *feature_shape) raw bottleneck features.
+        """
+
+    @abstractmethod
+    def _save_weights(self, path: Path) -> None:
+        """Write the weights, the same bytes for the same weights."""
+
+    @abstractmethod
+    def _load_weights(self, path: Path) -> None:
+        """Read what `_save_weights` wrote; the card is set already."""
+
+    def predict_proba(
+        self, features: npt.NDArray[np.float32], rows: npt.NDArray[np.int64] | None = None
+    ) -> npt.NDArray[np.float64]:
+        """Return calibrated probabilities, (n_samples, n_classes), rows summing to 1.
+
+        Args:
+            features: (n_samples, *feature_shape) raw bottleneck features, or a map of many.
+            rows: Which of them, if not all; read block by block.
+        """
+        return softmax(self.predict_logits(features, rows), self.card.temperature)
+
+    def predict_logits(
+        self, features: npt.NDArray[np.float32], rows: npt.NDArray[np.int64] | None = None
+    ) -> npt.NDArray[np.float64]:
+        """Return `logits` of many rows, block by block."""
+        rows = np.arange(len(features)) if rows is None else rows
+        step = block_rows(features.shape[1:])
+        blocks = [
+            self.logits(np.asarray(features[rows[start : start + step]]))
+            for start in range(0, len(rows), step)
+        ]
+        if not blocks:
+            return np.empty((0, len(self.card.class_names)))
+        return np.concatenate(blocks).astype(np.float64)
+
+    def check_features(self, header: Header, source: object) -> None:
+        """Refuse features that the head was not made for.
+
+        Args:
+            header: Of the features.
+            source: What to call them in the message, such as the file's path.
+
+        Raises:
+            InputError: another extractor, shape or other classes; the message says which differ.
+        """
+        made, given = self.card.identity, header.identity
+        differences = []
+        if made.feature_digest != given.feature_digest:
+            one, other = made.as_dict(), given.as_dict()
+            differences = [
+                f"{name}: expected {one[name]}, received {other[name]}"
+                for name in one
+                if one[name] != other[name]
+            ]
+        for name in ("feature_shape", "class_names"):
+            if getattr(self.card, name) != getattr(header, name):
+                differences.append(
+                    f"{name}: expected {getattr(self.card, name)}, received {getattr(header, name)}"
+                )
+        if differences:
+            raise InputError(
+                f"{source}: not the features that this {self.kind} head was trained on: "
+                f"{'; '.join(differences)}. To train on these, {_REMEDY.removeprefix('run ')}"
+            )
+
+    def save(self, folder: Path) -> None:
+        """Write weights and card into `folder`; a kill in between leaves a folder that is refused.
+
+        The card is written last and names the digest of the weights it belongs to.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        weights = folder / self.weights_file
+        self._save_weights(weights)
+        content = {
+            "format": FORMAT,
+            **self.card.as_dict(),
+            "seed": self.seed,
+            "weights_file": self.weights_file,
+            "weights_file_sha256": sha256_of(weights),
+        }
+        write_json(folder / CARD_FILE, content)
+
+    @classmethod
+    def load(cls, folder: Path, content: dict[str, Any]) -> Self:
+        """Build the head that `save` wrote; see `headstart.heads.load`."""
+        weights = folder / cls.weights_file
+        if not weights.is_file() or sha256_of(weights) != content["weights_file_sha256"]:
+            raise InputError(
+                f"{weights}: expected the weights that {folder / CARD_FILE} belongs to "
+                f"(sha256 {content['weights_file_sha256'][:12]}...), received "
+                f"{'another file' if weights.is_file() else 'none'}: {_REMEDY}"
+            )
+        head = cls(cls.options_type.model_validate(content["options"]), content["seed"])
+        head._card = HeadCard.from_dict(content)
+        head._load_weights(weights)
+        return head
+
+
+def read_card(folder: Path) -> dict[str, Any]:
+    """Read models/<head>/head.json.
+
+    Raises:
+        InputError: it is missing, no JSON, or of another format.
+    """
+    path = folder / CARD_FILE
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such head: {_REMEDY}") from None
+    except ValueError as error:
+        raise InputError(f"{path}: not valid JSON ({error}): {_REMEDY}") from None
+    missing = {"format", "kind", "options", "seed", "weights_file_sha256"} - set(content)
+    missing |= set(HeadCard.__dataclass_fields__) - set(content)
+    if content.get("format") != FORMAT or missing:
+        raise InputError(
+            f"{path}: expected a head of format {FORMAT}, received "
+            f"{content.get('format', 'none')}"
+            f"{', without ' + ', '.join(sorted(missing)) if missing else ''}: {_REMEDY}"
+        )
+    return dict(content)

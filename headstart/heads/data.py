@@ -1,0 +1,262 @@
+"""What a head learns from: rows of the feature file, who may see which, and their weights."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from headstart.common.errors import InputError
+from headstart.features.file import FeatureFile, Header
+from headstart.scoring.intervals import units
+
+Rows = npt.NDArray[np.int64]
+SelectedBy = Literal["validation", "cross-validation"]
+
+FOLDS = 5
+"""Folds of a cross-validation, or as many as the rarest class has images, if fewer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fold:
+    """One side to learn from, one to be judged on.
+
+    Attributes:
+        train: Rows to fit on, augmented views included.
+        held_out: Rows to score, images themselves only.
+    """
+
+    train: Rows
+    held_out: Rows
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingData:
+    """Features of the training and validation images; the test images are out of reach.
+
+    Attributes:
+        header: Of the feature file.
+        features: (n_rows, *feature_shape) float32, usually a map of the file.
+        label: (n_rows,) class indices.
+        view: (n_rows,) 0 for the image itself.
+        unit: (n_rows,) rows of one image or of one group share a number; never torn apart.
+        sha256: (n_rows,) content digests of the images.
+        train: Rows of the training split, views included.
+        validation: Rows of the validation split, images themselves only.
+        class_weight: (n_classes,) what an image of a class counts in the loss.
+        min_validation: Fewer validation images per class than this mean cross-validation.
+        folds_below: Fewer validation images in all than this mean cross-validation for heads
+            whose fit takes a moment.
+        streaming_above: Bytes of training features above which they are read block by block.
+        seed: Of the folds and of what a head draws.
+    """
+
+    header: Header
+    features: npt.NDArray[np.float32]
+    label: npt.NDArray[np.int64]
+    view: npt.NDArray[np.int32]
+    unit: npt.NDArray[np.int64]
+    sha256: npt.NDArray[np.str_]
+    train: Rows
+    validation: Rows
+    class_weight: npt.NDArray[np.float64]
+    min_validation: int
+    folds_below: int
+    streaming_above: int
+    seed: int
+
+    @classmethod
+    def from_file(
+        cls,
+        file: FeatureFile,
+        *,
+        class_weight: Literal["none", "balanced"] | Mapping[str, float] = "none",
+        min_validation: int,
+        folds_below: int,
+        streaming_above: int,
+        seed: int,
+    ) -> "TrainingData":
+        """Take the training and validation rows of a feature file.
+
+        Raises:
+            InputError: fewer than two classes, a class without a training image, or a weight for
+                a class that does not exist.
+        """
+        train = file.rows("train", views=True)
+        class_names = file.header.class_names
+        counts = np.bincount(file.label[file.rows("train")], minlength=len(class_names))
+        if len(class_names) < 2:
+            raise InputError(
+                f"{file.path}: expected at least two classes to tell apart, received "
+                f"{', '.join(class_names)}: add images of another class to prepare.source"
+            )
+        if not counts.all():
+            empty = ", ".join(np.array(class_names)[counts == 0])
+            raise InputError(
+                f"{file.path}: no training image of the class {empty}: add images, or lower "
+                "prepare.validation and prepare.test in params.yaml"
+            )
+        image_groups = np.where(file.group >= 0, file.group + int(file.image.max()) + 1, file.image)
+        return cls(
+            header=file.header,
+            features=file.features,
+            label=file.label,
+            view=file.view,
+            unit=units(image_groups),
+            sha256=file.sha256,
+            train=train,
+            validation=file.rows("validation"),
+            class_weight=_class_weights(class_weight, class_names, counts),
+            min_validation=min_validation,
+            folds_below=folds_below,
+            streaming_above=streaming_above,
+            seed=seed,
+        )
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names by class index."""
+        return self.header.class_names
+
+    @property
+    def n_classes(self) -> int:
+        """Number of classes."""
+        return len(self.header.class_names)
+
+    @cached_property
+    def digest(self) -> str:
+        """Digest of which images are trained on and which ones choose."""
+        parts = ["train", *sorted(self.sha256[self.train_images])]
+        parts += ["validation", *sorted(self.sha256[self.validation])]
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+    @property
+    def train_images(self) -> Rows:
+        """Training rows, images themselves only."""
+        return np.asarray(self.train[self.view[self.train] == 0])
+
+    @property
+    def everything(self) -> Rows:
+        """Rows of training and validation, views of the training images included."""
+        return np.sort(np.concatenate([self.train, self.validation]))
+
+    def weights(self, rows: Rows) -> npt.NDArray[np.float64]:
+        """(len(rows),) weight of each row in the loss."""
+        return np.asarray(self.class_weight[self.label[rows]])
+
+    @cached_property
+    def validation_suffices(self) -> bool:
+        """Whether every class has `min_validation` validation images."""
+        counts = np.bincount(self.label[self.validation], minlength=self.n_classes)
+        return bool(counts.min() >= self.min_validation)
+
+    def selected_by(self, *, cheap: bool) -> SelectedBy:
+        """Return what settings are chosen on: the validation images, or folds.
+
+        A few hundred validation images tell neighbouring settings apart by luck; folds of
+        training and validation images together are several times as many.
+
+        Args:
+            cheap: Whether the head takes a moment to fit, so that folds cost little.
+        """
+        wanted = self.folds_below if cheap else 0
+        if self.validation_suffices and len(self.validation) >= wanted:
+            return "validation"
+        return "cross-validation"
+
+    def folds(self, *, cheap: bool) -> tuple[Fold, ...]:
+        """Return what settings are chosen on; one fold where the validation images suffice.
+
+        Cross-validation covers training and validation images; each is held out once, with its
+        group, and its views leave the training side with it.
+
+        Args:
+            cheap: As for `selected_by`.
+        """
+        if self.selected_by(cheap=cheap) == "validation":
+            return (Fold(self.train, self.validation),)
+        rows = self.everything
+        is_image = self.view[rows] == 0
+        images = rows[is_image]
+        fold_of_unit = _stratified_folds(self.label[images], self.unit[images], FOLDS, self.seed)
+        fold_of = np.array([fold_of_unit[unit] for unit in self.unit[rows]])
+        return tuple(
+            Fold(rows[fold_of != index], rows[(fold_of == index) & is_image])
+            for index in range(max(fold_of_unit.values()) + 1)
+        )
+
+    def few(self, shots: int, seed: int) -> "TrainingData":
+        """Keep at most `shots` training images per class; fewer shots take a subset of more."""
+        images = self.train_images
+        order = np.random.default_rng(seed).permutation(len(images))
+        kept = np.concatenate(
+            [
+                images[order][self.label[images[order]] == index][:shots]
+                for index in range(self.n_classes)
+            ]
+        )
+        # Views follow their image: between two images themselves stand the views of the first.
+        image_of = np.maximum.accumulate(np.where(self.view[self.train] == 0, self.train, -1))
+        chosen = np.isin(image_of, kept)
+        return replace(self, train=self.train[chosen])
+
+
+def _class_weights(
+    wanted: Literal["none", "balanced"] | Mapping[str, float],
+    class_names: tuple[str, ...],
+    counts: npt.NDArray[np.int64],
+) -> npt.NDArray[np.float64]:
+    if wanted == "none":
+        return np.ones(len(class_names))
+    if wanted == "balanced":
+        # Source: scikit-learn's class_weight="balanced".
+        return np.asarray(counts.sum() / (len(class_names) * counts))
+    unknown = sorted(set(wanted) - set(class_names))
+    if unknown:
+        raise InputError(
+            f"params.yaml: train.class_weight: no class is called {', '.join(unknown)}; "
+            f"the classes are {', '.join(class_names)}"
+        )
+    return np.array([wanted.get(name, 1.0) for name in class_names], dtype=np.float64)
+
+
+def _stratified_folds(
+    labels: npt.NDArray[np.int64], unit: npt.NDArray[np.int64], n_folds: int, seed: int
+) -> dict[int, int]:
+    """Deal units into folds so that each fold gets its share of every class.
+
+    The largest units are dealt first, each to the fold that has fewest images of its classes;
+    units of one size in an order drawn with `seed`.
+
+    Returns:
+        Fold of each unit.
+
+    Source: the greedy rule of scikit-learn's `StratifiedGroupKFold`.
+    """
+    numbers, index = np.unique(unit, return_inverse=True)
+    n_classes = int(labels.max()) + 1
+    content = np.zeros((len(numbers), n_classes), dtype=np.int64)
+    np.add.at(content, (index, labels), 1)
+    rarest = int(np.count_nonzero(content, axis=0).min())
+    n_folds = max(2, min(n_folds, rarest))
+    shuffled = np.random.default_rng(seed).permutation(len(numbers))
+    order = shuffled[np.argsort(-content[shuffled].sum(axis=1), kind="stable")]
+    filled = np.zeros((n_folds, n_classes), dtype=np.int64)
+    fold_of: dict[int, int] = {}
+    for position in order:
+        classes = content[position] > 0
+        # Images of the unit's classes decide, all images break a tie.
+        load = filled[:, classes].sum(axis=1) * (content.sum() + 1) + filled.sum(axis=1)
+        fold = int(load.argmin())
+        filled[fold] += content[position]
+        fold_of[int(numbers[position])] = fold
+    return fold_of
+
+
+def describe_bytes(count: float) -> str:
+    """Return a number of bytes for people."""
+    power = min(int(np.log10(max(count, 1))) // 3, 4)
+    return f"{count / 1000**power:.3g} {('B', 'kB', 'MB', 'GB', 'TB')[power]}"

@@ -1,0 +1,142 @@
+"""Nearest neighbours by cosine, their votes weighted by how near they are."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+
+from headstart.common.files import atomic_write
+from headstart.features.matrix import Matrix, block_rows
+from headstart.features.neighbors import Blocks, Index
+from headstart.heads.data import Rows, TrainingData
+from headstart.heads.options import KnnOptions
+from headstart.heads.selection import Candidate, PathHead
+
+NEIGHBORS = (1, 3, 5, 10, 20, 50, 100, 200)
+
+VOTE_TEMPERATURE = 0.07
+"""A neighbour's vote is exp(cosine / 0.07).
+
+Source: Wu et al., Unsupervised Feature Learning via Non-Parametric Instance Discrimination,
+    CVPR 2018, section 3.4.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbours:
+    """Training vectors, and how many of the nearest vote.
+
+    Attributes:
+        index: The training vectors.
+        label: (n_vectors,) their class indices.
+        weight: (n_vectors,) what a vote counts.
+        n_classes: Number of classes.
+        neighbors: Number of votes.
+    """
+
+    index: Index
+    label: npt.NDArray[np.int64]
+    weight: npt.NDArray[np.float64]
+    n_classes: int
+    neighbors: int
+
+    def logits(self, features: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+        """Return log-shares of the votes, (n_samples, n_classes)."""
+        return self.votes(*self.index.search(features, self.neighbors))
+
+    def votes(
+        self, cosines: npt.NDArray[np.float32], positions: npt.NDArray[np.int64]
+    ) -> npt.NDArray[np.float64]:
+        """Return log-shares of the votes, (n_samples, n_classes).
+
+        One more vote is spread evenly, so that no class is impossible.
+
+        Args:
+            cosines: (n_samples, at least neighbors) with the nearest vectors, nearest first.
+            positions: Which vectors these are.
+        """
+        count = self.neighbors
+        cosines, positions = cosines[:, :count], positions[:, :count]
+        nearest = cosines[:, :1]
+        votes = np.exp((cosines - nearest).astype(np.float64) / VOTE_TEMPERATURE)
+        votes *= self.weight[positions]
+        shares = np.zeros((len(cosines), self.n_classes))
+        samples = np.broadcast_to(np.arange(len(cosines))[:, None], positions.shape)
+        np.add.at(shares, (samples, self.label[positions]), votes)
+        shares /= shares.sum(axis=1, keepdims=True)
+        return np.asarray(np.log((shares * count + 1 / self.n_classes) / (count + 1)))
+
+    def arrays(self) -> dict[str, npt.NDArray[Any]]:
+        """What has to be kept besides the vectors, which are written block by block."""
+        return {"mean": self.index.mean, "label": self.label, "weight": self.weight}
+
+    @property
+    def parameters(self) -> int:
+        """Number of kept values."""
+        return self.index.shape[0] * self.index.shape[1]
+
+
+class KnnHead(PathHead):
+    """Keeps the training features; the number of neighbours is chosen on held-out images.
+
+    The training vectors are searched block by block, in the file where they are large.
+    """
+
+    kind = "knn"
+    options_type = KnnOptions
+    options: KnnOptions
+    setting_name = "neighbors"
+    model_type = Neighbours
+    _model: Neighbours
+
+    def _settings(self, data: TrainingData) -> tuple[float | None, ...]:
+        most = min(len(fold.train) for fold in data.folds(cheap=True))
+        wanted = self.options.neighbors
+        if wanted != "auto":
+            return (min(wanted, most),)
+        return tuple(count for count in NEIGHBORS if count <= most)
+
+    def _path(
+        self, data: TrainingData, train: Rows, held_out: Rows, settings: Sequence[float | None]
+    ) -> Iterator[Candidate]:
+        index = Index.of(data.features, train, data.streaming_above)
+        counts = [int(setting) for setting in settings if setting is not None]
+        found = [
+            index.search(block, max(counts))
+            for _, block in Matrix(data.features, held_out, data.streaming_above).blocks()
+        ]
+        label, weight = data.label[train], data.weights(train)
+        for count in counts:
+            model = Neighbours(index, label, weight, data.n_classes, count)
+            votes = [model.votes(cosines, positions) for cosines, positions in found]
+            logits = np.concatenate(votes) if votes else np.empty((0, data.n_classes))
+            yield Candidate(count, logits, model)
+
+    def _save_weights(self, path: Path) -> None:
+        index = self._model.index
+        with atomic_write(path) as temporary, h5py.File(temporary, "w") as file:
+            vectors = file.create_dataset("vectors", index.shape, np.float32, track_times=False)
+            for place, block in index.blocks():
+                vectors[place] = block
+            for name, values in self._model.arrays().items():
+                file.create_dataset(name, data=values, track_times=False)
+
+    def _load_weights(self, path: Path) -> None:
+        with h5py.File(path, "r") as file:
+            offset, shape = file["vectors"].id.get_offset(), file["vectors"].shape
+            mean, label, weight = (file[name][:] for name in ("mean", "label", "weight"))
+        vectors = np.memmap(path, np.float32, mode="r", offset=offset, shape=shape)
+        step = block_rows(shape[1:])
+
+        def blocks() -> Blocks:
+            for start in range(0, shape[0], step):
+                stop = min(start + step, shape[0])
+                yield slice(start, stop), np.asarray(vectors[start:stop])
+
+        neighbors = int(self.card.setting["neighbors"])
+        index = Index(shape=shape, blocks=blocks, mean=mean)
+        self._model = Neighbours(index, label, weight, len(self.card.class_names), neighbors)

@@ -1,0 +1,84 @@
+"""Linear heads: weights on raw features, found along a path of regularisation."""
+
+from abc import abstractmethod
+from collections.abc import Iterator, Sequence
+from typing import ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from headstart.features.matrix import Matrix
+from headstart.features.moments import moments
+from headstart.heads.data import Rows, TrainingData
+from headstart.heads.descent import descend
+from headstart.heads.linear import Linear
+from headstart.heads.losses import Loss
+from headstart.heads.selection import Candidate, PathHead
+
+
+class LinearHead(PathHead):
+    """A head whose logits are linear in the raw features.
+
+    Attributes:
+        grid: The settings to try, from the strongest regularisation to the weakest.
+    """
+
+    model_type = Linear
+    grid: ClassVar[tuple[float, ...]]
+    _model: Linear
+
+    def as_linear(self) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+        """Return weights (n_columns, n_classes) and bias (n_classes,) of the logits.
+
+        On raw features (maps averaged to vectors), standardisation folded in; dividing the
+        logits by the card's temperature gives the calibrated ones.
+        """
+        return self._model.weights, self._model.bias
+
+    def _settings(self, data: TrainingData) -> tuple[float | None, ...]:
+        wanted = getattr(self.options, self.setting_name)
+        return self.grid if wanted == "auto" else (wanted,)
+
+
+class DescentHead(LinearHead):
+    """A linear head that minimises a convex loss.
+
+    Attributes:
+        loss: What is minimised besides the penalty.
+        scaled: Whether features are standardised, or only centred.
+    """
+
+    loss: ClassVar[Loss]
+    scaled: ClassVar[bool]
+
+    @abstractmethod
+    def _penalty(self, setting: float, n_classes: int) -> float:
+        """Return the factor of |W|^2 / 2 beside the summed loss."""
+
+    def _path(
+        self, data: TrainingData, train: Rows, held_out: Rows, settings: Sequence[float | None]
+    ) -> Iterator[Candidate]:
+        matrix = Matrix(data.features, train, data.streaming_above)
+        judged = Matrix(data.features, held_out, data.streaming_above)
+        weights = data.weights(train)
+        measured = moments(matrix, weights, scaled=self.scaled)
+        values = [setting for setting in settings if setting is not None]
+        models = descend(
+            matrix,
+            data.label[train],
+            weights,
+            measured,
+            self.loss,
+            [self._penalty(value, data.n_classes) for value in values],
+            data.n_classes,
+        )
+        for value, model in zip(values, models, strict=True):
+            yield Candidate(value, linear_logits(model, judged), model)
+
+
+def linear_logits(model: Linear, matrix: Matrix) -> npt.NDArray[np.float32]:
+    """Return (n_rows, n_classes) logits of a matrix of raw features."""
+    logits = np.empty((matrix.shape[0], len(model.bias)), np.float32)
+    for place, block in matrix.blocks():
+        logits[place] = model.logits(block)
+    return logits

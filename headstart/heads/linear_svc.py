@@ -1,0 +1,28 @@
+"""Linear support vector classification on standardised features."""
+
+from headstart.heads.linear_path import DescentHead
+from headstart.heads.losses import SquaredHinge
+from headstart.heads.options import LinearSVCOptions
+
+C_GRID = tuple(float(10 ** (-7 + 0.5 * step)) for step in range(19))
+"""From 1e-7 up to 100, two per decade; left where the curve has turned."""
+
+
+class LinearSVCHead(DescentHead):
+    """The problem of scikit-learn's `LinearSVC` on standardised features, and its solution.
+
+    Solved by `headstart.heads.descent` instead of liblinear: the same weights, all classes at
+    once, each C from the one before, in a fraction of the time, and in blocks where the features
+    are large.
+    """
+
+    kind = "linear_svc"
+    options_type = LinearSVCOptions
+    setting_name = "c"
+    patience = 4
+    grid = C_GRID
+    loss = SquaredHinge()
+    scaled = True
+
+    def _penalty(self, setting: float, n_classes: int) -> float:
+        return 1 / setting

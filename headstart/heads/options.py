@@ -1,0 +1,127 @@
+"""What can be told of the heads: the section `train`."""
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from headstart.common.params import Count, NotNegative, Positive, Section, Seed, Share
+
+
+class DenseOptions(Section):
+    """Hidden layers and a softmax, trained by gradient descent."""
+
+    kind: Literal["dense"]
+    units: list[Count] = Field(default_factory=lambda: [256])
+    activation: Literal["relu", "gelu", "selu", "tanh", "swish"] = "relu"
+    batch_normalization: bool = False
+    dropout: Share = 0.5
+    l2: NotNegative = 0.0
+    label_smoothing: Share = 0.0
+    optimizer: Literal["adam", "adamw", "sgd", "rmsprop"] = "adam"
+    learning_rate: Positive = 1e-3
+    schedule: Literal["constant", "cosine"] = "constant"
+    batch_size: Count = 32
+    epochs: Count = 50
+    patience: Count = 8
+
+
+class GapOptions(Section):
+    """Global pooling and a softmax straight on it, nothing hidden."""
+
+    kind: Literal["gap"]
+    pooling: Literal["avg", "max", "both"] = "avg"
+    l2: NotNegative = 0.0
+    label_smoothing: Share = 0.0
+    optimizer: Literal["adam", "adamw", "sgd", "rmsprop"] = "adam"
+    learning_rate: Positive = 1e-3
+    schedule: Literal["constant", "cosine"] = "constant"
+    batch_size: Count = 32
+    epochs: Count = 50
+    patience: Count = 8
+
+
+class LinearSVCOptions(Section):
+    """scikit-learn's LinearSVC on standardised features; C chosen on a log grid."""
+
+    kind: Literal["linear_svc"]
+    c: Literal["auto"] | Positive = "auto"
+
+
+class LogisticOptions(Section):
+    """Multinomial logistic regression; the whole L2 path, or one value of it."""
+
+    kind: Literal["logistic"]
+    l2: Literal["auto"] | Positive = "auto"
+
+
+class RidgeOptions(Section):
+    """Ridge regression on one-hot labels; the whole L2 path from one eigendecomposition."""
+
+    kind: Literal["ridge"]
+    l2: Literal["auto"] | Positive = "auto"
+
+
+class PrototypeOptions(Section):
+    """Nearest class mean by cosine."""
+
+    kind: Literal["prototype"]
+
+
+class KnnOptions(Section):
+    """Nearest neighbours by cosine."""
+
+    kind: Literal["knn"]
+    neighbors: Literal["auto"] | Count = "auto"
+
+
+HeadOptions = Annotated[
+    DenseOptions
+    | GapOptions
+    | LinearSVCOptions
+    | LogisticOptions
+    | RidgeOptions
+    | PrototypeOptions
+    | KnnOptions,
+    Field(discriminator="kind"),
+]
+HEAD_KINDS = ("dense", "gap", "linear_svc", "logistic", "ridge", "prototype", "knn")
+
+
+class TrainOptions(Section):
+    """The heads, and how their settings are chosen."""
+
+    seed: Seed
+    class_weight: Literal["none", "balanced"] | dict[str, Positive]
+    refit: bool
+    min_validation: Annotated[int, Field(ge=1)]
+    folds_below: Annotated[int, Field(ge=0)]
+    shots: Count | None
+    repeats: Count
+    streaming_above: Count
+    learning_curve: Literal["none", "cheap", "all"]
+    heads: Annotated[dict[str, HeadOptions], Field(min_length=1)]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _kind_defaults_to_the_name(cls, content: Any) -> Any:
+        """`dense: {}` needs no `kind: dense`."""
+        heads = content.get("heads") if isinstance(content, dict) else None
+        if not isinstance(heads, dict):
+            return content
+        filled = {
+            name: {"kind": name, **(options or {})}
+            if options is None or isinstance(options, dict)
+            else options
+            for name, options in heads.items()
+        }
+        return {**content, "heads": filled}
+
+    @model_validator(mode="after")
+    def _head_names_are_file_names(self) -> Self:
+        for name in self.heads:
+            if not name.replace("_", "").replace("-", "").isalnum():
+                raise ValueError(
+                    f"a head cannot be called {name!r}: it names files, so use letters, digits, "
+                    "'-' and '_'"
+                )
+        return self

@@ -1,0 +1,51 @@
+"""Ridge regression on one-hot labels: the whole path of penalties from one eigendecomposition."""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from headstart.features.matrix import Matrix
+from headstart.features.moments import decompose, weighted_mean
+from headstart.heads.data import Rows, TrainingData
+from headstart.heads.linear import Linear
+from headstart.heads.linear_path import LinearHead, linear_logits
+from headstart.heads.options import RidgeOptions
+from headstart.heads.selection import Candidate
+
+L2_PATH = tuple(float(10 ** (8 - 0.25 * step)) for step in range(57))
+"""From 1e8 down to 1e-6, four per decade: least squares feels the features' scale squared."""
+
+
+class RidgeHead(LinearHead):
+    """Minimises sum_i |y_i - W' x_i - b|^2 + l2 |W|^2 with y in {-1, 1}.
+
+    The weights are those of scikit-learn's `RidgeClassifier(alpha=l2)`. Features are read once,
+    block by block, whatever their size.
+    """
+
+    kind = "ridge"
+    options_type = RidgeOptions
+    setting_name = "l2"
+    grid = L2_PATH
+
+    def _path(
+        self, data: TrainingData, train: Rows, held_out: Rows, settings: Sequence[float | None]
+    ) -> Iterator[Candidate]:
+        matrix = Matrix(data.features, train, data.streaming_above)
+        judged = Matrix(data.features, held_out, data.streaming_above)
+        weights = data.weights(train)
+        mean = weighted_mean(matrix, weights)
+        ones = np.ones_like(mean)
+        matrix.standardise(mean, ones)
+        values, basis = decompose(matrix, weights, np.float64)
+        targets = 2.0 * np.eye(data.n_classes)[data.label[train]] - 1.0
+        centre = weights @ targets / weights.sum()
+        moment = np.zeros((matrix.shape[1], data.n_classes))
+        for place, block in matrix.blocks():
+            moment += block.T @ (weights[place, None] * (targets[place] - centre))
+        rotated = basis.T @ moment
+        for setting in settings:
+            if setting is not None:
+                solution = basis @ (rotated / (values + setting)[:, None])
+                model = Linear.from_standardised(solution, centre, mean, ones)
+                yield Candidate(setting, linear_logits(model, judged), model)

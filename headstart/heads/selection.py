@@ -1,0 +1,214 @@
+"""Choosing a setting on held-out images, and the heads that have a path of settings."""
+
+import sys
+from abc import abstractmethod
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple, Protocol
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+
+from headstart.common.files import atomic_write
+from headstart.features.matrix import matrix_bytes
+from headstart.heads.base import FitReport, Head, HeadCard
+from headstart.heads.data import Rows, TrainingData, describe_bytes
+from headstart.heads.threads import LARGE_BYTES, SMALL_BYTES, WORKERS, one_thread_each
+from headstart.scoring.calibration import fit_temperature, softmax
+from headstart.scoring.metrics import Labels, log_loss
+
+
+class Model(Protocol):
+    """Fitted weights of one setting."""
+
+    def logits(self, features: npt.NDArray[np.float32]) -> npt.NDArray[np.floating[Any]]:
+        """Return (n_samples, n_classes) of raw features."""
+        ...
+
+    def arrays(self) -> dict[str, npt.NDArray[Any]]:
+        """What has to be kept to build it again: its constructor's arguments."""
+        ...
+
+    @property
+    def parameters(self) -> int:
+        """Number of learned values."""
+        ...
+
+
+class Candidate(NamedTuple):
+    """One setting's fit on one fold.
+
+    Attributes:
+        setting: Its value; None where there is nothing to choose.
+        logits: (n_held_out, n_classes) of the fold's held-out images.
+        model: The weights.
+    """
+
+    setting: float | None
+    logits: npt.NDArray[np.floating[Any]]
+    model: Model
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The setting that did best on the held-out images.
+
+    Attributes:
+        setting: Its value; None where there was nothing to choose.
+        curve: Scores of every setting tried, in the order of the path.
+        logits: (n_held_out, n_classes) of the chosen setting, folds one after the other.
+        temperature: What makes them most likely.
+        models: The chosen setting's weights, one per fold.
+    """
+
+    setting: float | None
+    curve: list[dict[str, float]]
+    logits: npt.NDArray[np.float64]
+    temperature: float
+    models: tuple[Model, ...]
+
+
+def choose(
+    steps: Iterable[Sequence[Candidate]], labels: Labels, name: str, patience: int | None
+) -> Choice:
+    """Keep the setting that does best on all held-out images.
+
+    The best has most images right and among equals the lowest log loss at its own temperature;
+    the log loss tells settings apart that a few hundred images cannot.
+
+    Args:
+        steps: For each setting of the path its fits on all folds.
+        labels: (n_held_out,) of the folds' held-out images, one fold after the other.
+        name: What a setting is called in the curve.
+        patience: Stop after so many settings in a row without a better one; None = never.
+    """
+    best: Choice | None = None
+    best_score = (-np.inf, -np.inf)
+    curve: list[dict[str, float]] = []
+    worse = 0
+    for candidates in steps:
+        logits = np.concatenate([candidate.logits for candidate in candidates]).astype(np.float64)
+        temperature = fit_temperature(logits, labels)
+        accuracy = float((logits.argmax(axis=1) == labels).mean())
+        surprise = log_loss(labels, softmax(logits, temperature))
+        setting = candidates[0].setting
+        if setting is not None:
+            curve.append({name: setting, "accuracy": accuracy, "log_loss": surprise})
+        if (accuracy, -surprise) > best_score:
+            best_score, worse = (accuracy, -surprise), 0
+            models = tuple(candidate.model for candidate in candidates)
+            best = Choice(setting, curve, logits, temperature, models)
+        else:
+            worse += 1
+            if patience is not None and worse >= patience:
+                break
+    if best is None:
+        raise ValueError("the path of settings is empty")
+    return best
+
+
+def _in_step(
+    paths: Sequence[Iterator[Candidate]], pool: Executor
+) -> Iterator[tuple[Candidate, ...]]:
+    """Advance all folds' paths together, side by side as far as the pool has threads."""
+    while True:
+        step = list(pool.map(lambda path: next(path, None), paths))
+        found = tuple(candidate for candidate in step if candidate is not None)
+        if len(found) < len(paths):
+            return
+        yield found
+
+
+class PathHead(Head):
+    """A head that is fitted at a number of settings, of which held-out images choose one.
+
+    Attributes:
+        setting_name: What a setting is called in params.yaml and in the curve.
+        patience: Settings in a row without a better one after which the path ends; None = never.
+        stride: Every how manieth setting is tried; more than 1 for a rough answer.
+    """
+
+    stride = 1
+    setting_name: ClassVar[str] = ""
+    patience: ClassVar[int | None] = None
+    model_type: ClassVar[type[Any]]
+
+    _model: Model
+
+    @abstractmethod
+    def _settings(self, data: TrainingData) -> tuple[float | None, ...]:
+        """Return the settings to try, in order."""
+
+    @abstractmethod
+    def _path(
+        self, data: TrainingData, train: Rows, held_out: Rows, settings: Sequence[float | None]
+    ) -> Iterator[Candidate]:
+        """Fit to the rows `train` at each setting and score the rows `held_out`."""
+
+    def fit(self, data: TrainingData, *, refit: bool = False) -> FitReport:
+        """See `Head.fit`."""
+        needed = matrix_bytes(data.features, data.train)
+        self._announce(data, needed)
+        settings = self._settings(data)[:: self.stride]
+        folds = data.folds(cheap=True)
+        selected_by = data.selected_by(cheap=True)
+        held_out = np.concatenate([fold.held_out for fold in folds])
+        side_by_side = len(folds) > 1 and needed <= LARGE_BYTES
+        with (
+            one_thread_each(side_by_side or needed <= SMALL_BYTES),
+            ThreadPoolExecutor(WORKERS if side_by_side else 1) as pool,
+        ):
+            paths = [self._path(data, fold.train, fold.held_out, settings) for fold in folds]
+            steps = _in_step(paths, pool)
+            choice = choose(steps, data.label[held_out], self.setting_name, self.patience)
+            if refit:
+                self._model = self._fit_at(data, data.everything, choice.setting)
+            elif selected_by == "validation":
+                (self._model,) = choice.models
+            else:
+                self._model = self._fit_at(data, data.train, choice.setting)
+        self._card = HeadCard(
+            kind=self.kind,
+            options=self.options.model_dump(),
+            class_names=data.class_names,
+            identity=data.header.identity,
+            feature_shape=data.header.feature_shape,
+            data_digest=data.digest,
+            selected_by=selected_by,
+            setting={} if choice.setting is None else {self.setting_name: choice.setting},
+            curve=choice.curve,
+            temperature=choice.temperature,
+            refit=refit,
+            parameters=self._model.parameters,
+        )
+        return FitReport(held_out=held_out, logits=choice.logits)
+
+    def _fit_at(self, data: TrainingData, rows: Rows, setting: float | None) -> Model:
+        (candidate,) = self._path(data, rows, rows[:0], (setting,))
+        return candidate.model
+
+    def _announce(self, data: TrainingData, needed: int) -> None:
+        """Say what a large fit would need before it needs it."""
+        if needed > data.streaming_above:
+            print(
+                f"{self.kind}: the training features are {describe_bytes(needed)}, more than "
+                f"train.streaming_above = {describe_bytes(data.streaming_above)}: reading them "
+                "block by block at every step",
+                file=sys.stderr,
+            )
+
+    def logits(self, features: npt.NDArray[np.float32]) -> npt.NDArray[np.floating[Any]]:
+        """See `Head.logits`."""
+        return self._model.logits(features)
+
+    def _save_weights(self, path: Path) -> None:
+        with atomic_write(path) as temporary, h5py.File(temporary, "w") as file:
+            for name, values in self._model.arrays().items():
+                file.create_dataset(name, data=values, track_times=False)
+
+    def _load_weights(self, path: Path) -> None:
+        with h5py.File(path, "r") as file:
+            self._model = self.model_type(**{name: file[name][()] for name in file})

@@ -1,0 +1,170 @@
+"""A picture of images and their augmented views, to judge a recipe by eye."""
+
+import unicodedata
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from headstart.common.vocabulary import Interpolation, Resize
+from headstart.images.augmentation import views as render_views
+from headstart.images.options import AugmentOptions
+
+_TILE = 160  # longer side of a picture on the sheet, in pixels
+_COLUMNS = 9  # the image itself and eight views fill a line
+_MARGIN = 20
+_GAP = 8
+_GAP_BETWEEN = 14  # above the next image's label
+_LINE = 22  # height of a line of text
+_TEXT = 14  # size of the text
+_INK, _GREY = (30, 30, 30), (110, 110, 110)
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One image to show.
+
+    Attributes:
+        label: What to write above it, such as its class and file name.
+        pixels: RGB in [0, 255], (H, W, 3) uint8.
+        sha256: Hexadecimal sha256 of the image file's bytes; decides its views.
+    """
+
+    label: str
+    pixels: NDArray[np.uint8]
+    sha256: str
+
+
+def contact_sheet(
+    samples: Iterable[Sample],
+    recipe: AugmentOptions,
+    n_views: int,
+    image_size: tuple[int, int],
+    *,
+    resize: Resize = "stretch",
+    interpolation: Interpolation = "bilinear",
+) -> Image.Image:
+    """Draw each image, as the backbone sees it, and its first views beside it.
+
+    Args:
+        samples: Taken one by one; only their small pictures are kept.
+        recipe: What the views are made with; its number of views does not count here.
+        n_views: Views of each image, at least 0.
+        image_size: (height, width) in pixels at which the views are made. The sheet shows them
+            with a longer side of 160 pixels.
+        resize: How an image of other proportions gets there.
+        interpolation: Filter of the resizing.
+
+    Returns:
+        An RGB picture, at most 1544 pixels wide.
+    """
+    height, width = image_size
+    scale = _TILE / max(height, width)
+    tile = (max(1, round(height * scale)), max(1, round(width * scale)))
+    columns = min(1 + n_views, _COLUMNS)
+    # Room for the words even when the pictures are few.
+    inner = max(columns * (tile[1] + _GAP) - _GAP, 4 * _TILE)
+    title = f"{n_views} view{'' if n_views == 1 else 's'} at {height} × {width} pixels"
+    strips = [_text(title, inner, _INK), *_wrapped(_describe(recipe), inner)]
+    for sample in samples:
+        pictures = render_views(
+            sample.pixels,
+            sample.sha256,
+            range(1 + n_views),
+            recipe,
+            image_size,
+            resize=resize,
+            interpolation=interpolation,
+        )
+        strips.append(_blank(_GAP_BETWEEN, inner))
+        strips.append(_text(_fitted(_printable(sample.label), inner), inner, _INK))
+        for start in range(0, len(pictures), columns):
+            line = [_shown(picture, tile) for picture in pictures[start : start + columns]]
+            strips.extend(_line_of_tiles(line, start, inner))
+    sheet = np.concatenate(strips)
+    return Image.fromarray(
+        np.pad(sheet, ((_MARGIN, _MARGIN), (_MARGIN, _MARGIN), (0, 0)), constant_values=255)
+    )
+
+
+def _describe(recipe: AugmentOptions) -> list[str]:
+    off = {name: field.default for name, field in type(recipe).model_fields.items()}
+    steps = recipe.model_dump(exclude={"views", "seed"})
+    active = [f"{name} {value:g}" for name, value in steps.items() if value != off[name]]
+    return [*active, f"seed {recipe.seed}"] if active else ["every step is off"]
+
+
+def _shown(picture: NDArray[np.uint8], tile: tuple[int, int]) -> NDArray[np.uint8]:
+    # Small pictures are enlarged without smoothing: one sees the pixels that the backbone sees.
+    grown = picture.shape[0] < tile[0]
+    method = Image.Resampling.NEAREST if grown else Image.Resampling.LANCZOS
+    return np.array(Image.fromarray(picture).resize((tile[1], tile[0]), method))
+
+
+def _line_of_tiles(
+    pictures: list[NDArray[np.uint8]], first: int, width: int
+) -> list[NDArray[np.uint8]]:
+    height, tile_width = pictures[0].shape[:2]
+    row, captions = _blank(height, width), _blank(_LINE, width)
+    for column, picture in enumerate(pictures):
+        left = column * (tile_width + _GAP)
+        row[:, left : left + tile_width] = picture
+        number = first + column
+        _write(captions, f"view {number}" if number else "image", left, _GREY)
+    return [row, captions]
+
+
+def _blank(height: int, width: int) -> NDArray[np.uint8]:
+    return np.full((height, width, 3), 255, np.uint8)
+
+
+def _text(text: str, width: int, colour: tuple[int, int, int]) -> NDArray[np.uint8]:
+    strip = _blank(_LINE, width)
+    _write(strip, text, 0, colour)
+    return strip
+
+
+def _write(strip: NDArray[np.uint8], text: str, left: int, colour: tuple[int, int, int]) -> None:
+    cv2.putText(strip, text, (left, _LINE - 7), colour, _font(), _TEXT)
+
+
+def _font() -> cv2.FontFace:
+    # The font inside OpenCV that also has Hangul, Chinese characters and kana; a machine without
+    # any font installed shows them too.
+    return cv2.FontFace("uni")
+
+
+def _width_of(text: str) -> int:
+    left, _, width, _ = cv2.getTextSize((0, 0), text, (0, 0), _font(), _TEXT)
+    return int(left + width)
+
+
+def _wrapped(words: list[str], width: int) -> list[NDArray[np.uint8]]:
+    lines = [words[0]]
+    for word in words[1:]:
+        longer = f"{lines[-1]}, {word}"
+        if _width_of(longer) <= width:
+            lines[-1] = longer
+        else:
+            lines.append(word)
+    return [_text(line, width, _GREY) for line in lines]
+
+
+def _printable(text: str) -> str:
+    # macOS decomposes Hangul in file names; undecodable bytes arrive as lone surrogates.
+    composed = unicodedata.normalize("NFC", text)
+    return "".join(letter if letter.isprintable() else "?" for letter in composed)
+
+
+def _fitted(text: str, width: int) -> str:
+    """Leave out the middle: a path's end tells more than what lies before it."""
+    if _width_of(text) <= width:
+        return text
+    for kept in range(len(text) - 1, 2, -1):
+        shorter = f"{text[: kept // 3]} … {text[kept // 3 - kept :]}"
+        if _width_of(shorter) <= width:
+            return shorter
+    return text[-1:]

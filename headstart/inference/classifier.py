@@ -1,0 +1,112 @@
+"""From files to predictions, chunk by chunk, through the feature store."""
+
+import hashlib
+import itertools
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from joblib import cpu_count
+from numpy.typing import NDArray
+
+from headstart.commands.predict.inputs import NothingFound
+from headstart.commands.predict.writing import Prediction, printable
+from headstart.evaluation.novelty import Novelty
+from headstart.extraction.extract import Request
+from headstart.images import decoding
+from headstart.images.decoding import UnreadableImage
+from headstart.inference.model import Model
+
+# The first answers come soon; later chunks are as large as give an answer every few seconds.
+_FIRST_CHUNK = 16
+_LARGEST_CHUNK = 1024
+_SECONDS = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A name or file that gives no prediction.
+
+    Attributes:
+        path: As the user would find it.
+        reason: Why, in one line.
+    """
+
+    path: str
+    reason: str
+
+
+def classify(
+    model: Model,
+    found: Iterable[Path | NothingFound],
+    *,
+    views: int,
+    novelty: Novelty | None,
+    limit: float,
+) -> Iterator[list[Prediction | Failure]]:
+    """Classify files in their order; memory does not grow with their number.
+
+    Args:
+        model: What classifies.
+        found: Files, and names that stand for none.
+        views: Augmented views averaged with the image itself.
+        novelty: Tells images that are unlike training; None tells none.
+        limit: Novelty above which a prediction is not to be believed.
+
+    Yields:
+        What became of the next few names, in order.
+    """
+    iterator = iter(found)
+    size = _FIRST_CHUNK
+    with ThreadPoolExecutor(cpu_count()) as pool:
+        while chunk := list(itertools.islice(iterator, size)):
+            started = time.monotonic()
+            yield _classify(model, list(pool.map(_identify, chunk)), views, novelty, limit)
+            if time.monotonic() - started < _SECONDS:
+                size = min(2 * size, _LARGEST_CHUNK)
+
+
+def _identify(item: Path | NothingFound) -> Request | Failure:
+    if isinstance(item, NothingFound):
+        return Failure(item.name, item.reason)
+    try:
+        data = decoding.read(item)
+    except UnreadableImage as error:
+        return Failure(printable(item), error.reason)
+    return Request(str(item), hashlib.sha256(data).hexdigest())
+
+
+def _classify(
+    model: Model,
+    items: Sequence[Request | Failure],
+    views: int,
+    novelty: Novelty | None,
+    limit: float,
+) -> list[Prediction | Failure]:
+    wanted = [item for item in items if isinstance(item, Request)]
+    probabilities, features, unreadable = model.predict(wanted, views, features=novelty is not None)
+    scores: NDArray[np.float64] | None = None
+    if novelty is not None and features is not None:
+        scores = novelty.score(features)
+    done: list[Prediction | Failure] = []
+    row = 0
+    for item in items:
+        if isinstance(item, Failure):
+            done.append(item)
+        elif item.path in unreadable:
+            done.append(Failure(printable(item.path), unreadable[item.path]))
+        else:
+            score = None if scores is None else float(scores[row])
+            done.append(
+                Prediction(
+                    path=printable(item.path),
+                    probabilities=probabilities[row],
+                    novelty=score,
+                    abstained=score is not None and score > limit,
+                )
+            )
+            row += 1
+    return done

@@ -1,0 +1,53 @@
+"""The fine-tuned model as an engine whose features are its logits.
+
+So they are kept in the feature store like any features, and a second prediction needs neither the
+network nor TensorFlow.
+"""
+
+import importlib
+from dataclasses import replace
+from pathlib import Path
+
+from headstart import backbones
+from headstart.backbones.weights import WeightsIdentity
+from headstart.common.files import sha256_of
+from headstart.extraction.bottleneck import Bottleneck
+from headstart.extraction.engines import Engine
+from headstart.extraction.store import FeatureStore
+from headstart.finetuning.card import WEIGHTS_FILE, FinetunedCard
+
+LOGITS = "logits"
+"""Layer of their identity; no backbone's layer is called so."""
+
+
+def as_bottleneck(folder: Path, card: FinetunedCard) -> Bottleneck:
+    """Return what a fine-tuned model computes: from images to logits.
+
+    Args:
+        folder: Of the model, such as models/finetuned.
+        card: Read from it.
+    """
+    path = folder / WEIGHTS_FILE
+    sha256 = sha256_of(path)
+    identity = replace(
+        card.head.identity,
+        weights=str(path),
+        weights_sha256=sha256,
+        layer=LOGITS,
+        precision="float32",
+        engine="tensorflow",
+    )
+    weights = WeightsIdentity(
+        kind="file", path=path, sha256=sha256, seed=None, description=f"fine-tuned weights {path}"
+    )
+    return Bottleneck(spec=backbones.get(identity.backbone), weights=weights, taps=(identity,))
+
+
+def load_engine(bottleneck: Bottleneck, store: FeatureStore) -> Engine:
+    """Load the model of `as_bottleneck`; imports TensorFlow."""
+    del store  # nothing is converted
+    if bottleneck.weights.path is None:
+        raise ValueError("a fine-tuned model has a weights file")
+    module = importlib.import_module("headstart.inference.finetuned_engine")
+    engine: Engine = module.FinetunedEngine(bottleneck.weights.path.parent)
+    return engine

@@ -1,0 +1,44 @@
+"""What can be told of pretraining: the section `pretrain`."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator
+
+from headstart.common.params import Count, Positive, Section, Seed, Share, Side
+from headstart.images.options import AugmentOptions
+
+
+class PretrainAugmentOptions(AugmentOptions):
+    """The recipe of the views that pretraining sees, new ones in each epoch."""
+
+    # Their number is that of the epochs, their seed the run's.
+    views: Literal[0] = 0
+    seed: Literal[0] = 0
+
+
+class PretrainOptions(Section):
+    """One pretraining run on a source data set."""
+
+    source: str = Field(min_length=1)
+    classes: list[str] | None = None
+    backbone: str = Field(min_length=1)
+    objective: Literal["classify", "reconstruct"] = "classify"
+    image_size: (
+        Literal["auto"] | Side | Annotated[list[Side], Field(min_length=2, max_length=2)]
+    ) = "auto"
+    validation: Share = 0.2
+    augment: PretrainAugmentOptions = PretrainAugmentOptions()
+    erase: Share = 0.5
+    seed: Seed
+    learning_rate: Positive = 1e-3
+    batch_size: Count = 32
+    epochs: Count = 50
+    patience: Count = 8
+
+    @field_validator("classes", mode="before")
+    @classmethod
+    def _class_names_are_folder_names(cls, classes: Any) -> Any:
+        """`classes: [0, 1]` means the folders "0" and "1"."""
+        if not isinstance(classes, list):
+            return classes
+        return [str(name) if type(name) is int else name for name in classes]

@@ -1,0 +1,205 @@
+"""From what the pipeline left to what stands on the page."""
+
+from collections.abc import Sequence
+
+from headstart.common.vocabulary import SPLITS
+from headstart.features.file import FeatureFile
+from headstart.finetuning.card import NAME as FINETUNED
+from headstart.heads import load
+from headstart.report.comparison import comparison_part
+from headstart.report.content import DataPart, HeatPart, Leak, Picture, Report
+from headstart.report.features import (
+    Near,
+    SpatialMaps,
+    heat_part,
+    images_to_explain,
+    map_part,
+    neighbour_parts,
+    numbered,
+)
+from headstart.report.options import ReportOptions
+from headstart.report.picking import Album, drawn_evenly, pick, samples
+from headstart.report.results import HeadResults, Places, Results
+from headstart.report.scores import head_part
+from headstart.report.steps import steps
+from headstart.report.thumbnails import thumbnails
+
+_MOST_LISTED = 100
+"""Rows of the quarantine and pairs of the leak audit that the page lists."""
+
+_SHARE_OF_NEIGHBOURS = 0.9
+
+
+def collect(
+    places: Places, results: Results, options: ReportOptions, spatial: SpatialMaps
+) -> Report:
+    """Fill the page.
+
+    Args:
+        places: Where the pipeline left its results.
+        results: The same, read.
+        options: How much the page may hold.
+        spatial: Gives the activations before the pooling, for heat maps; called at most once.
+    """
+    manifest, file = results.manifest, results.features
+    judged = [head.predictions for head in _selected_first(results) if head.predictions is not None]
+    album = pick(manifest, options.pictures, judged, _leaking_images(results))
+    explainer = _explainer(results)
+    explained: list[int] = []
+    if explainer is not None and explainer.predictions is not None:
+        explained = images_to_explain(explainer.predictions, manifest, options.heat_maps)
+        album.add(explained)
+    everything = drawn_evenly(manifest, range(len(manifest)))
+    if len(everything) <= options.pictures:
+        album.add(everything)
+    near = () if file is None else _add_neighbours(file, results, album)
+    album.add(everything)
+    heat = None
+    if explainer is not None and file is not None:
+        heat = _heat(places, explainer, file, results, album, explained, spatial)
+    labels, n_classes = manifest.labels, len(manifest.class_names)
+    return Report(
+        class_names=manifest.class_names,
+        pictures=_pictures(results, album),
+        data=_data_part(results, album, options.pictures),
+        steps=steps(results),
+        heads=tuple(head_part(head, labels, n_classes, album) for head in results.heads),
+        selected=results.selected,
+        ties=_ties(results),
+        map=None if file is None else map_part(file, album, options.projections, options.seed),
+        neighbours=numbered(near, album),
+        heat=heat,
+        comparison=comparison_part(results.comparison, places.comparison),
+        facts=_facts(file, album, len(manifest)),
+    )
+
+
+def _selected_first(results: Results) -> list[HeadResults]:
+    return sorted(results.heads, key=lambda head: head.name != results.selected)
+
+
+def _explainer(results: Results) -> HeadResults | None:
+    """Return the head whose decisions are explained: the best one on the cached features.
+
+    A fine-tuned model has features of its own, which the cache does not hold.
+    """
+    for head in _selected_first(results):
+        if head.predictions is not None and head.name != FINETUNED:
+            return head
+    return None
+
+
+def _heat(
+    places: Places,
+    explainer: HeadResults,
+    file: FeatureFile,
+    results: Results,
+    album: Album,
+    explained: Sequence[int],
+    spatial: SpatialMaps,
+) -> HeatPart | None:
+    shown = [image for image in explained if image in album]
+    if not shown or explainer.predictions is None:
+        return None
+    activations = spatial(shown)
+    if activations is None:
+        return None
+    head = load(places.models / explainer.name)
+    head.check_features(file.header, file.path)
+    return heat_part(
+        explainer.name,
+        head,
+        explainer.predictions,
+        results.manifest,
+        album,
+        dict(zip(shown, activations, strict=True)),
+        file.header.identity,
+    )
+
+
+def _add_neighbours(file: FeatureFile, results: Results, album: Album) -> tuple[Near, ...]:
+    found = neighbour_parts(file, results.manifest, album)
+    for one in found:
+        album.add(one.nearest, _SHARE_OF_NEIGHBOURS)
+    return found
+
+
+def _index(results: Results) -> dict[str, int]:
+    return {row.path: image for image, row in enumerate(results.manifest)}
+
+
+def _leaking_images(results: Results) -> list[int]:
+    index = _index(results)
+    pairs = (results.leaks or [])[:_MOST_LISTED]
+    paths = [path for pair in pairs for path in (pair["path"], pair["other_path"])]
+    return [index[path] for path in paths if path in index]
+
+
+def _pictures(results: Results, album: Album) -> tuple[Picture, ...]:
+    manifest = results.manifest
+    rows = [manifest.rows[image] for image in album.images]
+    small = thumbnails([row.path for row in rows])
+    return tuple(
+        Picture(path=row.path, label=int(manifest.labels[image]), split=row.split, thumbnail=uri)
+        for image, row, uri in zip(album.images, rows, small, strict=True)
+    )
+
+
+def _data_part(results: Results, album: Album, limit: int) -> DataPart:
+    manifest = results.manifest
+    counts = [[0] * len(SPLITS) for _ in manifest.class_names]
+    for row, label in zip(manifest, manifest.labels, strict=True):
+        counts[label][SPLITS.index(row.split)] += 1
+    index = _index(results)
+    leaks = None
+    if results.leaks is not None:
+        leaks = tuple(
+            Leak(
+                paths=(pair["path"], pair["other_path"]),
+                splits=(pair["split"], pair["other_split"]),
+                how=pair["kind"],
+                pictures=(
+                    album.number(index.get(pair["path"], -1)),
+                    album.number(index.get(pair["other_path"], -1)),
+                ),
+            )
+            for pair in results.leaks[:_MOST_LISTED]
+        )
+    return DataPart(
+        counts=tuple((row[0], row[1], row[2]) for row in counts),
+        samples=tuple(album.numbers(members) for members in samples(manifest, limit)),
+        quarantine=tuple((row["path"], row["reason"]) for row in results.quarantine[:_MOST_LISTED]),
+        n_quarantine=len(results.quarantine),
+        leaks=leaks,
+        n_leaks=len(results.leaks or ()),
+        duplicates=results.data.get("exact_duplicates"),
+        clean=_clean_accuracy(results),
+        n_leaked=_n_leaked(results),
+    )
+
+
+def _n_leaked(results: Results) -> int:
+    return int(results.test.get("leaks", {}).get("test_images", 0))
+
+
+def _clean_accuracy(results: Results) -> float | None:
+    if not _n_leaked(results) or results.selected is None:
+        return None
+    accuracy: float | None = results.test[results.selected].get("without_leaks", {}).get("accuracy")
+    return accuracy
+
+
+def _ties(results: Results) -> tuple[str, ...]:
+    chosen = results.test.get("selected", {})
+    return (str(chosen["runner_up"]),) if chosen.get("tie") and "runner_up" in chosen else ()
+
+
+def _facts(file: FeatureFile | None, album: Album, n_images: int) -> dict[str, str]:
+    facts = {}
+    if file is not None:
+        identity = file.header.identity
+        facts["weights_sha256"] = identity.weights_sha256
+        facts["feature_digest"] = identity.feature_digest
+        facts.update(file.header.versions)
+    facts["pictures"] = f"{len(album):,} / {n_images:,}"
+    return facts

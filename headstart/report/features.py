@@ -1,0 +1,148 @@
+"""The features as the page shows them: map, neighbours, heat maps."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from headstart.dataset.manifest import Manifest
+from headstart.features.file import FeatureFile
+from headstart.features.identity import FeatureIdentity
+from headstart.heads.base import Head
+from headstart.report.content import HeatMap, HeatPart, MapPart, Neighbours
+from headstart.report.evidence import brightness, class_evidence
+from headstart.report.neighbours import nearest, vectors
+from headstart.report.options import Projection
+from headstart.report.picking import Album, drawn_evenly, surest_mistakes, unsure_hits
+from headstart.report.projection import project
+from headstart.report.results import called
+from headstart.report.thumbnails import as_seen
+from headstart.scoring.predictions import Predictions
+
+SpatialMaps = Callable[[Sequence[int]], npt.NDArray[np.float32] | None]
+"""Images to activations at the cut, (n, h, w, c); None when the cut gives no map."""
+
+NEIGHBOURS = 6
+MOST_QUERIES = 200
+"""Test images whose neighbours are told."""
+
+_SEEN_SIDE = 168
+_FEWEST_POINTS = 3
+
+
+class Near(NamedTuple):
+    """The training images nearest to a test image.
+
+    Attributes:
+        image: The test image.
+        nearest: Training images, nearest first.
+        cosines: Theirs.
+    """
+
+    image: int
+    nearest: tuple[int, ...]
+    cosines: tuple[float, ...]
+
+
+def _row_of_image(file: FeatureFile) -> dict[int, int]:
+    """Return the row of each image itself; images without features have none."""
+    rows = file.rows()
+    return dict(zip(file.image[rows].tolist(), rows.tolist(), strict=True))
+
+
+def neighbour_parts(file: FeatureFile, manifest: Manifest, album: Album) -> tuple[Near, ...]:
+    """Find the nearest training images of the first test images in the album."""
+    row_of, train = _row_of_image(file), file.rows("train")
+    queries = [
+        image for image in album.images if manifest.rows[image].split == "test" and image in row_of
+    ][:MOST_QUERIES]
+    if not queries or not len(train):
+        return ()
+    wanted = np.array([row_of[image] for image in queries])
+    rows, cosines = nearest(file.features, wanted, train, NEIGHBOURS)
+    return tuple(
+        Near(
+            query,
+            tuple(int(image) for image in file.image[row]),
+            tuple(round(float(value), 3) for value in cosine),
+        )
+        for query, row, cosine in zip(queries, rows, cosines, strict=True)
+    )
+
+
+def numbered(found: Sequence[Near], album: Album) -> tuple[Neighbours, ...]:
+    """Name neighbours by the numbers of their pictures; those without one are left out."""
+    parts = []
+    for one in found:
+        query = album.number(one.image)
+        kept = [
+            (number, cosine)
+            for image, cosine in zip(one.nearest, one.cosines, strict=True)
+            if (number := album.number(image)) is not None
+        ]
+        if query is not None and kept:
+            pictures, similarities = zip(*kept, strict=True)
+            parts.append(Neighbours(picture=query, nearest=pictures, similarities=similarities))
+    return tuple(parts)
+
+
+def map_part(
+    file: FeatureFile, album: Album, methods: Sequence[Projection], seed: int
+) -> MapPart | None:
+    """Project the features of the album's images; None when there are too few of them."""
+    row_of = _row_of_image(file)
+    shown = [image for image in album.images if image in row_of]
+    if len(shown) < _FEWEST_POINTS:
+        return None
+    rows = np.array([row_of[image] for image in shown])
+    points, explained = project(vectors(file.features, rows), tuple(methods), seed)
+    return MapPart(
+        pictures=album.numbers(shown),
+        total=len(row_of),
+        projections={
+            method: tuple((round(float(x), 4), round(float(y), 4)) for x, y in found)
+            for method, found in points.items()
+        },
+        explained=explained,
+    )
+
+
+def images_to_explain(predictions: Predictions, manifest: Manifest, count: int) -> list[int]:
+    """Choose test images for heat maps: confident mistakes, about half, and hits of all classes."""
+    mistakes = surest_mistakes(predictions, manifest.labels)
+    hits = drawn_evenly(manifest, unsure_hits(predictions, manifest.labels))
+    first = mistakes[: max(count // 2, count - len(hits))]
+    return first + hits[: count - len(first)]
+
+
+def heat_part(
+    name: str,
+    head: Head,
+    predictions: Predictions,
+    manifest: Manifest,
+    album: Album,
+    activations: Mapping[int, npt.NDArray[np.float32]],
+    identity: FeatureIdentity,
+) -> HeatPart:
+    """Tell where the head saw the class it decided on and, on mistakes, the true one.
+
+    Args:
+        name: The head's.
+        head: Fitted.
+        predictions: Its own, of the test images.
+        manifest: All images.
+        album: Those with a picture.
+        activations: By image, all of them in the album: what the cut gave, (h, w, c).
+        identity: Of the features that the head was made for.
+    """
+    decided = dict(zip(predictions.image.tolist(), called(predictions).tolist(), strict=True))
+    numbers = album.numbers(activations)
+    maps = []
+    for number, (image, activation) in zip(numbers, activations.items(), strict=True):
+        for label in dict.fromkeys([decided[image], int(manifest.labels[image])]):
+            evidence = class_evidence(activation, identity.pooling, head.logits, label)
+            maps.append(HeatMap(picture=number, label=label, grid=brightness(evidence)))
+    paths = [manifest.rows[image].path for image in activations]
+    seen = as_seen(paths, identity.image_size, identity.resize, identity.interpolation, _SEEN_SIDE)
+    return HeatPart(head=name, views=dict(zip(numbers, seen, strict=True)), maps=tuple(maps))

@@ -1,0 +1,100 @@
+"""The stages of the pipeline as they ran, for the page."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from headstart.finetuning.card import NAME as FINETUNED
+from headstart.report.content import Fact, Step
+from headstart.report.results import Results
+
+
+def steps(results: Results) -> tuple[Step, ...]:
+    """Tell what each stage did, as far as the pipeline has come."""
+    makers: tuple[Callable[[Results], Step | None], ...] = (
+        _prepare,
+        _extract,
+        _train,
+        _finetune,
+        _evaluate,
+    )
+    return tuple(step for step in (make(results) for make in makers) if step is not None)
+
+
+def _prepare(results: Results) -> Step:
+    manifest = results.manifest
+    facts = [
+        Fact(text="fact.images", values={"n": len(manifest), "classes": len(manifest.class_names)})
+    ]
+    if results.quarantine:
+        facts.append(Fact(text="fact.unreadable", values={"n": len(results.quarantine)}))
+    return Step(stage="prepare", facts=tuple(facts))
+
+
+def _extract(results: Results) -> Step | None:
+    file = results.features
+    if file is None:
+        return None
+    identity, (height, width) = file.header.identity, file.header.identity.image_size
+    facts = [
+        Fact(
+            text="fact.backbone",
+            values={"backbone": identity.backbone, "weights": identity.weights},
+        ),
+        Fact(text="fact.cut", values={"layer": identity.layer, "pooling": identity.pooling}),
+        Fact(
+            text="fact.image_size",
+            values={"height": height, "width": width, "resize": identity.resize},
+        ),
+        Fact(text="fact.features", values={"rows": len(file), "dim": file.header.feature_dim}),
+    ]
+    views = int(np.count_nonzero(file.view))
+    if views:
+        facts.append(Fact(text="fact.views", values={"n": views}))
+    facts.append(
+        Fact(
+            text="fact.engine", values={"engine": identity.engine, "precision": identity.precision}
+        )
+    )
+    told: dict[str, Any] = results.extract
+    return Step(
+        stage="extract",
+        facts=tuple(facts),
+        computed=told.get("computed"),
+        reused=told.get("reused"),
+    )
+
+
+def _train(results: Results) -> Step | None:
+    names = [head.name for head in results.heads if head.name != FINETUNED]
+    if not names:
+        return None
+    return Step(stage="train", facts=(Fact(text="fact.heads", values={"names": ", ".join(names)}),))
+
+
+def _finetune(results: Results) -> Step | None:
+    for head in results.heads:
+        if head.name == FINETUNED:
+            card = head.card
+            start = card.get("start", {}).get("name", "")
+            facts = [
+                Fact(text="fact.cut_above", values={"cut": card.get("cut", "")}),
+                Fact(text="fact.start", values={"name": start}),
+                Fact(text="fact.epochs", values={"n": len(head.history)}),
+            ]
+            return Step(stage="finetune", facts=tuple(facts))
+    return None
+
+
+def _evaluate(results: Results) -> Step | None:
+    if results.selected is None:
+        return None
+    n_test = sum(row.split == "test" for row in results.manifest)
+    return Step(
+        stage="evaluate",
+        facts=(
+            Fact(text="fact.test_images", values={"n": n_test}),
+            Fact(text="fact.selected", values={"name": results.selected}),
+        ),
+    )

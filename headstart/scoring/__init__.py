@@ -1,0 +1,1 @@
+"""From labels and probabilities to scores, intervals, calibration and curves."""

@@ -1,0 +1,136 @@
+import csv
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from rich.console import Console
+
+from headstart.commands.compare.cost import Cost
+from headstart.commands.compare.halving import Dropped, Score
+from headstart.commands.compare.results import Comparison, Result, TestPredictions, compare
+from headstart.commands.compare.showing import as_csv, as_json, as_table, draw, notes
+
+N = 200
+IMAGES = np.array([f"{number:064x}" for number in range(N)])
+
+
+def make(
+    label: str, wrong: range, *, milliseconds: float, validation: float, images: np.ndarray = IMAGES
+) -> Result:
+    right = ~np.isin(np.arange(N), wrong)
+    accuracy = float(right.mean())
+    return Result(
+        label=label,
+        experiment=f"compare-{label}",
+        overrides={"extract.backbone": label},
+        head="logistic",
+        validation=Score(validation, -0.1),
+        accuracy=accuracy,
+        interval=(accuracy - 0.03, min(1.0, accuracy + 0.03)),
+        predictions=TestPredictions(images=images, right=right, groups=np.full(N, -1)),
+        cost=Cost(milliseconds=milliseconds, busy=False, multiply_adds=10**9, parameters=10**6),
+        computed=N,
+        seconds=1.5,
+    )
+
+
+GOOD = make("good", range(4), milliseconds=8, validation=0.98)
+EQUAL = make("equal", range(3, 7), milliseconds=4, validation=0.97)
+BAD = make("bad", range(60, 120), milliseconds=16, validation=0.7)
+LUCKY = make("lucky", range(0), milliseconds=20, validation=0.9)
+
+
+def standings(*results: Result, resamples: int = 500) -> tuple[dict[str, str | None], str, str]:
+    marked, winner, method = compare(results, resamples=resamples, seed=0)
+    return {one.label: one.against_winner for one in marked}, winner, method
+
+
+def test_validation_chooses_and_test_tells_ties() -> None:
+    told, winner, method = standings(BAD, GOOD, EQUAL)
+    assert (winner, method) == ("good", "paired bootstrap")
+    assert told == {"equal": "tie", "good": "winner", "bad": "worse"}
+
+
+def test_a_better_test_score_does_not_choose() -> None:
+    told, winner, _ = standings(LUCKY, BAD, make("x", range(90), milliseconds=1, validation=0.95))
+    assert winner == "x"
+    assert told["lucky"] == "better"
+
+
+def test_of_equal_validation_scores_the_cheaper_wins() -> None:
+    slow = make("slow", range(4), milliseconds=9, validation=0.98)
+    assert standings(slow, GOOD)[1] == "good"
+
+
+def test_other_test_images_are_compared_by_their_intervals() -> None:
+    other = make("other", range(9), milliseconds=1, validation=0.5, images=IMAGES[::-1])
+    told, _, method = standings(GOOD, other, BAD)
+    assert method == "overlapping intervals"
+    assert (told["other"], told["bad"]) == ("tie", "worse")
+    assert standings(GOOD, BAD, resamples=0)[2] == "overlapping intervals"
+
+
+def test_front_and_order_are_of_test_accuracy_and_time() -> None:
+    marked, _, _ = compare([BAD, GOOD, EQUAL], resamples=100, seed=0)
+    assert [one.label for one in marked] == ["equal", "good", "bad"]
+    assert [one.on_front for one in marked] == [True, False, False]
+
+
+@pytest.fixture(scope="module")
+def comparison() -> Comparison:
+    marked, winner, method = compare([BAD, GOOD, EQUAL], resamples=100, seed=0)
+    return Comparison(
+        results=marked,
+        winner=winner,
+        method=method,
+        dropped=(Dropped("poor", 0.1, Score(0.625, -0.5)),),
+        failed=("broken",),
+        computed=1234,
+        without_budget=5678,
+    )
+
+
+def test_json_holds_everything(comparison: Comparison) -> None:
+    content = json.loads(as_json(comparison))
+    assert content["winner"] == "good"
+    assert content["candidates"][0]["label"] == "equal"
+    assert content["candidates"][0]["megabytes"] == 4.0
+    assert content["candidates"][0]["interval"] == [0.95, 1.0]
+    assert content["dropped"] == [
+        {"label": "poor", "share": 0.1, "validation_accuracy": 0.625, "validation_log_loss": 0.5}
+    ]
+    assert content["forward_passes"] == {"computed": 1234, "without_budget": 5678}
+
+
+def test_csv_has_a_line_per_candidate(comparison: Comparison) -> None:
+    rows = list(csv.DictReader(io.StringIO(as_csv(comparison))))
+    assert [row["label"] for row in rows] == ["equal", "good", "bad"]
+    assert rows[1]["against_winner"] == "winner"
+    assert float(rows[2]["accuracy"]) == 0.7
+
+
+def test_people_read_the_rest_below_the_table(comparison: Comparison) -> None:
+    console = Console(width=200, record=True, file=io.StringIO())
+    console.print(as_table(comparison))
+    table = console.export_text()
+    assert "chosen" in table
+    assert "70.0" not in table
+    assert "0.7000" in table
+    told = "\n".join(notes(comparison))
+    assert "Chosen on validation: good. On test it cannot be told from equal (paired" in told
+    assert "Dropped at 10% of the images: poor, validation accuracy 0.6250, log loss 0.500" in told
+    assert "Failed, see its message above: broken" in told
+    assert "1,234 images in this run" in told
+
+
+def test_the_plot_is_a_picture_and_the_same_every_time(
+    comparison: Comparison, tmp_path: Path
+) -> None:
+    for name in ("a.png", "b.png", "c.svg", "d.svg"):
+        draw(comparison, tmp_path / name)
+    assert Image.open(tmp_path / "a.png").size == (1200, 750)
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+    assert (tmp_path / "c.svg").read_bytes() == (tmp_path / "d.svg").read_bytes()

@@ -1,0 +1,227 @@
+import contextlib
+import io
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from dvc.cli import main as dvc_main
+from ruamel.yaml import YAML
+
+from headstart.commands.compare.sandbox import open_sandbox
+from headstart.common.errors import InputError
+
+DVC_YAML = """
+stages:
+  prepare:
+    cmd: cat ${prepare.source}/* > data/list
+    deps: ["${prepare.source}"]
+    params: [prepare]
+    outs: [data/list]
+  evaluate:
+    cmd: mkdir -p metrics && python score.py
+    deps: [data/list, score.py]
+    params: [extract]
+    metrics:
+      - metrics/test.json: {cache: false}
+"""
+SCORE = """
+import json, sys
+layer = open("params.yaml").read().partition("layer: ")[2].split()[0]
+if layer == "broken":
+    sys.exit("error: no such layer")
+scores = {"accuracy": len(layer), "list": open("data/list").read()}
+json.dump(scores, open("metrics/test.json", "w"))
+"""
+
+
+def git(folder: Path, *arguments: str) -> str:
+    command = ["git", "-c", "user.name=n", "-c", "user.email=e@x", *arguments]
+    return subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True).stdout
+
+
+def dvc(folder: Path, *arguments: str) -> str:
+    # In this process, since starting DVC takes longer than what it does here.
+    with contextlib.chdir(folder), contextlib.redirect_stdout(io.StringIO()) as output:
+        assert dvc_main(list(arguments)) == 0
+    return output.getvalue()
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A committed project with photos that git ignores, and changes not yet committed."""
+    root = tmp_path / "deep" / "project"
+    root.mkdir(parents=True)
+    git(root, "init", "--quiet")
+    # DVC's own commits read it from here; a machine may have none.
+    git(root, "config", "user.name", "n")
+    git(root, "config", "user.email", "e@x")
+    dvc(root, "init", "--quiet")
+    (root / "dvc.yaml").write_text(DVC_YAML)
+    (root / "score.py").write_text(SCORE)
+    (root / "params.yaml").write_text(
+        "prepare:\n  source: photos # mine\nextract:\n  layer: auto\n"
+    )
+    (root / "data").mkdir()
+    (root / "data" / "kept").write_text("")
+    (root / "photos").mkdir()
+    (root / "photos" / "1").write_text("one")
+    (root / ".gitignore").write_text("/photos\n/data/list\n")
+    git(root, "add", ".")
+    git(root, "commit", "--quiet", "--message", "begin")
+    (root / "score.py").write_text(SCORE.replace("len(layer)", "10 * len(layer)"))
+    (root / "staged").write_text("new")
+    git(root, "add", "staged")
+    (root / "untracked").write_text("left alone")
+    return root
+
+
+def state(root: Path) -> dict[str, tuple[bytes, int]]:
+    files = [path for path in root.rglob("*") if path.is_file()]
+    return {
+        str(path.relative_to(root)): (path.read_bytes(), path.stat().st_mtime_ns)
+        for path in files
+        if not {".git", ".dvc"} & set(path.relative_to(root).parts)
+    }
+
+
+def test_experiments_reach_the_project_and_nothing_else_changes(project: Path) -> None:
+    before, status = state(project), git(project, "status", "--porcelain")
+    stashes = git(project, "stash", "list")
+    params = {"prepare": {"source": "photos"}, "extract": {"layer": "auto"}}
+    with open_sandbox(project, ["photos"]) as sandbox:
+        assert sandbox.reproduce("evaluate", {**params, "extract": {"layer": "four"}})
+        assert '"accuracy": 40' in (sandbox.root / "metrics" / "test.json").read_text()
+        for layer in ("one", "three"):
+            assert sandbox.run_experiment(
+                f"try-{layer}", "evaluate", {**params, "extract": {"layer": layer}}
+            )
+        assert not sandbox.run_experiment(
+            "try-x", "evaluate", {**params, "extract": {"layer": "broken"}}
+        )
+    assert state(project) == before
+    assert git(project, "status", "--porcelain") == status
+    assert git(project, "stash", "list") == stashes
+    assert not sandbox.root.exists()
+
+    references = git(project, "for-each-ref", "--format=%(refname)", "refs/exps").split()
+    assert [name.rpartition("/")[2] for name in references] == ["try-one", "try-three"]
+    head = git(project, "rev-parse", "HEAD")
+    for reference, accuracy in zip(references, (30, 50), strict=True):
+        assert git(project, "rev-parse", f"{reference}^") == head
+        assert f'"accuracy": {accuracy}' in git(project, "show", f"{reference}:metrics/test.json")
+        assert '"list": "one"' in git(project, "show", f"{reference}:metrics/test.json")
+        assert git(project, "show", f"{reference}:staged") == "new"
+        assert "source: photos # mine" in git(project, "show", f"{reference}:params.yaml")
+        assert "photos" not in git(project, "ls-tree", "-r", "--name-only", reference)
+    shown = dvc(project, "exp", "show", "--csv")
+    assert "try-one" in shown
+    assert "try-three" in shown
+
+    dvc(project, "exp", "apply", "try-three")
+    applied = YAML(typ="safe").load((project / "params.yaml").read_text())
+    assert applied == {**params, "extract": {"layer": "three"}}
+    assert (project / "data" / "list").read_text() == "one"
+    assert "up to date" in dvc(project, "status")
+
+
+def test_inputs_outside_git_and_above_the_project_are_linked(project: Path, tmp_path: Path) -> None:
+    (tmp_path / "above").mkdir()
+    (tmp_path / "above" / "2").write_text("two")
+    (project / "data" / "beside").write_text("ignored by git, beside outputs")
+    (project / "data" / "list").write_text("an output")
+    inputs = ["../../above", "data", str(tmp_path), "missing"]
+    with open_sandbox(project, inputs) as sandbox:
+        above = Path(os.path.normpath(sandbox.root / "../../above"))
+        assert (above / "2").read_text() == "two"
+        assert above.is_relative_to(project / ".dvc")
+        assert (sandbox.root / "data" / "beside").is_symlink()
+        assert not (sandbox.root / "data").is_symlink()
+        assert not (sandbox.root / "data" / "list").exists()
+        assert not (sandbox.root / "missing").exists()
+    assert (tmp_path / "above" / "2").exists()
+
+
+def test_one_comparison_at_a_time(project: Path) -> None:
+    with (
+        open_sandbox(project, []),
+        pytest.raises(InputError, match="another comparison runs in this project"),
+        open_sandbox(project, []),
+    ):
+        pass
+
+
+def test_a_run_that_outlives_a_killed_comparison_keeps_the_sandbox(project: Path) -> None:
+    code = (
+        "import os, signal, sys; from pathlib import Path;"
+        "from headstart.commands.compare.sandbox import open_sandbox\n"
+        "with open_sandbox(Path(sys.argv[1]), []) as sandbox:\n"
+        "    sandbox.reproduce('wait', {})"
+    )
+    (project / "dvc.yaml").write_text("stages: {wait: {cmd: touch started && sleep 60}}\n")
+    (project / "params.yaml").write_text("{}\n")
+    started = project / ".dvc" / "tmp" / "compare" / "project" / "started"
+    comparison = subprocess.Popen(
+        [sys.executable, "-c", code, str(project)], start_new_session=True
+    )
+    try:
+        deadline = time.monotonic() + 60
+        while not started.exists() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        comparison.kill()
+        comparison.wait()
+        with pytest.raises(InputError, match="another comparison runs"), open_sandbox(project, []):
+            pass
+        assert started.exists()
+    finally:
+        os.killpg(comparison.pid, signal.SIGKILL)
+    # What the killed one left is taken away.
+    for _ in range(100):
+        with contextlib.suppress(InputError), open_sandbox(project, []) as sandbox:
+            assert not (sandbox.root / "started").exists()
+            break
+        time.sleep(0.05)
+    else:
+        pytest.fail("the lock outlived all that held it")
+
+
+def no_repository(root: Path) -> None:
+    pass
+
+
+def no_commit(root: Path) -> None:
+    git(root, "init", "--quiet")
+
+
+def no_dvc(root: Path) -> None:
+    git(root, "init", "--quiet")
+    git(root, "commit", "--quiet", "--allow-empty", "--message", "begin")
+
+
+def no_tracked_params(root: Path) -> None:
+    no_dvc(root)
+    (root / ".dvc").mkdir()
+    (root / "dvc.yaml").write_text("")
+    (root / "params.yaml").write_text("")
+    git(root, "add", "dvc.yaml")
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (no_repository, "no git repository: run `git init`"),
+        (no_commit, "this git repository has no commit: run `git add . && git commit`"),
+        (no_dvc, "no folder .dvc .* run `dvc init`"),
+        (no_tracked_params, "git does not track params.yaml"),
+    ],
+)
+def test_what_cannot_hold_experiments_is_refused(
+    tmp_path: Path, make: Callable[[Path], None], message: str
+) -> None:
+    make(tmp_path)
+    with pytest.raises(InputError, match=message), open_sandbox(tmp_path, []):
+        pass

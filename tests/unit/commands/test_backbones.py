@@ -1,0 +1,125 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from headstart.commands.cli import main
+
+
+def table(capsys: pytest.CaptureFixture[str], *arguments: str) -> list[list[str]]:
+    assert main(["backbones", *arguments]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    return [[cell.strip() for cell in line.split("│")[1:-1]] for line in lines if "│" in line]
+
+
+def test_the_table_shows_what_keras_documents(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = {row[0]: row for row in table(capsys)}
+    assert len(rows) == 47
+    assert rows["Xception"][1:7] == ["88", "79.0%", "94.5%", "22.9 M", "81", "299 x 299"]
+    assert rows["ConvNeXtTiny"][1:6] == ["109.42", "81.3%", "-", "28.6 M", "-"]
+    assert rows["LeNet5"][-2:] == ["none published", ""]
+    assert rows["EfficientNetLite0"][-1] == "yes"
+
+
+def test_a_name_filters_and_a_column_sorts(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = table(capsys, "efficientnetv2", "--sort", "size_mb", "--descending")
+    assert [row[0][-2:] for row in rows] == ["2L", "2M", "2S", "B3", "B2", "B1", "B0"]
+
+
+def test_what_is_unknown_is_sorted_last(capsys: pytest.CaptureFixture[str]) -> None:
+    for order in ([], ["--descending"]):
+        depths = [row[5] for row in table(capsys, "--sort", "depth", *order)]
+        known = [depth for depth in depths if depth != "-"]
+        assert depths == known + ["-"] * (len(depths) - len(known))
+        assert [int(depth) for depth in known] == sorted(map(int, known), reverse=bool(order))
+
+
+def test_what_is_usable_offline_can_be_asked_for(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    lite = [f"EfficientNetLite{number}" for number in range(3)]
+    assert [row[0] for row in table(capsys, "--offline")] == lite
+    (tmp_path / "models").mkdir()
+    file = "vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5"
+    (tmp_path / "models" / file).write_bytes(b"")
+    assert [row[0] for row in table(capsys, "--offline")] == [*lite, "VGG16"]
+
+
+def test_json_has_every_column(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["backbones", "vgg16", "--json"]) == 0
+    (entry,) = json.loads(capsys.readouterr().out)
+    assert entry == {
+        "name": "VGG16",
+        "size_mb": 528.0,
+        "top1": 0.713,
+        "top5": 0.901,
+        "parameters": 138_357_544,
+        "depth": 16,
+        "image_size": [224, 224],
+        "min_size": 32,
+        "feature_dim": 512,
+        "preprocessing": "caffe",
+        "weights": "Keras download",
+        "offline": entry["offline"],
+    }
+
+
+def test_a_narrow_terminal_gets_fewer_columns(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "80")
+    assert main(["backbones", "vgg"]) == 0
+    shown = capsys.readouterr().out
+    assert "138.4 M" in shown
+    assert "smallest" not in shown
+
+
+def test_cuts_are_listed_with_shapes_and_shares(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = table(capsys, "LeNet5", "--cuts")
+    assert [row[0] for row in rows] == ["c1", "s2", "c3", "s4", "c5"]
+    assert rows[2][1:] == ["10 x 10 x 16", "5.1%", "94.9%", "88.2%", "11.8%"]
+    assert table(capsys, "LeNet5", "--cuts", "--image-size", "36", "40")[-1][1] == "2 x 3 x 120"
+
+
+def test_cuts_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["backbones", "LeNet5", "--cuts", "--json"]) == 0
+    cuts = json.loads(capsys.readouterr().out)
+    assert cuts[0] == {
+        "name": "c1",
+        "shape": [28, 28, 6],
+        "parameters_below": 156,
+        "parameters_above": 50_536,
+        "multiply_adds_below": 117_600,
+        "multiply_adds_above": 288_000,
+        "merges": False,
+    }
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["vgg61"], "there is no 'vgg61' in the catalogue; did you mean VGG19 or VGG16?"),
+        (["--cuts"], "--cuts needs the name of one backbone"),
+        (["VGG", "--cuts"], "there is no 'VGG' in the catalogue; did you mean VGG1"),
+        (["VGG16", "--image-size", "64"], "--image-size belongs to --cuts"),
+        (["VGG16", "--cuts", "--image-size", "1", "2", "3"], "one side, or height and width"),
+        (["VGG16", "--cuts", "--image-size", "16"], "at least 32 pixels, received 16 x 16"),
+    ],
+)
+def test_wrong_arguments_are_told(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    assert main(["backbones", *arguments]) == 1
+    assert message in capsys.readouterr().err
+
+
+def test_the_table_needs_no_tensorflow() -> None:
+    code = (
+        "import sys; from headstart.commands.cli import main; main(['backbones']); "
+        "sys.exit('tensorflow' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,62 @@
+"""The table of images: what is written is read back, and nothing else is accepted."""
+
+import numpy as np
+import pytest
+
+from headstart.common.errors import InputError
+from headstart.dataset.manifest import Manifest, ManifestRow, read_manifest, write_manifest
+
+SHA = "0123456789abcdef" * 4
+HEADER = "path,sha256,label,split,group,width,height\n"
+ROWS = [
+    ManifestRow("photos/개/b, c.jpg", SHA, "개", "test", "family 1", 30, 20),
+    ManifestRow('photos/cat/a "1".jpg', SHA, "cat", "train", "", 10, 2),
+    ManifestRow("photos/cat/z.jpg", SHA, "cat", "validation", "family 1", 1, 1),
+]
+
+
+def test_rows_come_back_sorted_whatever_their_names(tmp_path):
+    path = tmp_path / "data" / "manifest.csv"
+    write_manifest(path, Manifest(ROWS))
+    assert read_manifest(path).rows == tuple(sorted(ROWS))
+    before = path.read_bytes()
+    write_manifest(path, Manifest(reversed(ROWS)))
+    assert path.read_bytes() == before
+    assert b"\r" not in before
+
+
+def test_classes_and_groups_are_numbered_in_order_of_their_names():
+    manifest = Manifest(ROWS)
+    assert len(manifest) == 3
+    assert [row.path for row in manifest] == sorted(row.path for row in ROWS)
+    assert manifest.class_names == ("cat", "개")
+    np.testing.assert_array_equal(manifest.labels, [0, 0, 1])
+    np.testing.assert_array_equal(manifest.groups, [-1, 0, 0])
+    assert manifest.labels.dtype == manifest.groups.dtype == np.int64
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "expected the columns path,.*, received an empty file"),
+        ("path,label\n", "expected the columns path,sha256,.*, received path,label"),
+        (HEADER, "no image"),
+        (HEADER + "a.jpg\n", "line 2: expected 7 values, received 1"),
+        (HEADER + f"a.jpg,{SHA},,train,,1,1\n", "line 2: path and label may not be empty"),
+        (HEADER + "a.jpg,abc,cat,train,,1,1\n", "sha256: expected 64 hex.*, received 'abc'"),
+        (HEADER + f"a.jpg,{SHA},cat,val,,1,1\n", "split: expected one of train.*, received 'val'"),
+        (HEADER + f"a.jpg,{SHA},cat,train,,0,1\n", "width and height: .*, received '0' and '1'"),
+        (HEADER + f"a.jpg,{SHA},cat,train,,1,²\n", "width and height: .*, received '1' and '²'"),
+        (HEADER + f"a.jpg,{SHA},cat,train,,1,1\n" * 2, "a.jpg is listed twice"),
+    ],
+)
+def test_a_table_that_was_not_written_here_is_refused(tmp_path, text, message):
+    path = tmp_path / "manifest.csv"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(InputError, match=f"manifest.csv.*{message}.*Run `dvc repro prepare`"):
+        read_manifest(path)
+
+
+def test_a_missing_table_says_how_to_make_it(tmp_path):
+    with pytest.raises(InputError, match="no such file. Run `dvc repro prepare`"):
+        read_manifest(tmp_path / "manifest.csv")

@@ -1,0 +1,112 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from headstart.common.errors import InputError
+from headstart.dataset.manifest import Manifest, ManifestRow
+from headstart.evaluation.choice import gain, select
+from headstart.scoring.predictions import Predictions
+
+N = 200
+LABELS = np.arange(N) % 2
+
+
+@pytest.fixture
+def manifest() -> Manifest:
+    return Manifest(
+        ManifestRow(f"{i:03}.png", f"{i:064x}", "ab"[LABELS[i]], "validation", "", 8, 8)
+        for i in range(N)
+    )
+
+
+def _predictions(wrong: range, confidence: float = 0.8, images: range = range(N)) -> Predictions:
+    image = np.array(images)
+    true = np.where(np.isin(image, wrong), 1 - confidence, confidence)
+    probabilities = np.where(
+        LABELS[image][:, None] == np.arange(2), true[:, None], 1 - true[:, None]
+    )
+    return Predictions(image, probabilities)
+
+
+def _select(held_out: dict[str, Predictions], manifest: Manifest, **options: object) -> dict:
+    return select(
+        held_out, manifest, **{"last": "finetuned", "resamples": 300, "seed": 0, **options}
+    )
+
+
+def test_a_clear_lead_is_no_tie(manifest: Manifest) -> None:
+    found = _select({"a": _predictions(range(60)), "b": _predictions(range(5))}, manifest)
+    assert found["head"] == "b"
+    assert found["validation_accuracy"] == pytest.approx(195 / 200)
+    assert found["runner_up"] == "a"
+    assert found["tie"] is False
+    assert 0 < found["lead_interval"][0] < 55 / 200 < found["lead_interval"][1]
+
+
+def test_a_lead_within_chance_is_a_tie(manifest: Manifest) -> None:
+    found = _select({"a": _predictions(range(6)), "b": _predictions(range(3, 8))}, manifest)
+    assert found["head"] == "b"
+    assert found["tie"] is True
+
+
+def test_of_equals_the_lower_log_loss_wins_and_the_fine_tuned_model_comes_last(
+    manifest: Manifest,
+) -> None:
+    sure, unsure = _predictions(range(2), 0.9), _predictions(range(2), 0.6)
+    assert _select({"unsure": unsure, "sure": sure}, manifest)["head"] == "sure"
+    assert _select({"finetuned": sure, "unsure": unsure}, manifest)["head"] == "unsure"
+
+
+def test_heads_are_compared_on_what_all_of_them_held_out(manifest: Manifest) -> None:
+    # On its own images "few" makes no mistake; on those in common "all" makes none either.
+    few, everything = _predictions(range(0), 0.6, range(50, 100)), _predictions(range(40), 0.9)
+    found = _select({"few": few, "all": everything}, manifest)
+    assert (found["head"], found["validation_accuracy"]) == ("all", 1.0)
+
+
+def test_no_common_image_is_refused(manifest: Manifest) -> None:
+    one, other = (
+        _predictions(range(0), images=range(9)),
+        _predictions(range(0), images=range(9, 20)),
+    )
+    with pytest.raises(InputError, match="a, b: these heads have no validation image in common"):
+        _select({"a": one, "b": other}, manifest)
+
+
+def test_without_resamples_the_tie_is_left_open(manifest: Manifest) -> None:
+    held_out = {"a": _predictions(range(6)), "b": _predictions(range(5))}
+    assert "tie" not in _select(held_out, manifest, resamples=0)
+
+
+def test_one_head_has_no_runner_up(manifest: Manifest) -> None:
+    assert _select({"a": _predictions(range(6))}, manifest) == {
+        "head": "a",
+        "validation_accuracy": pytest.approx(194 / 200),
+    }
+
+
+def test_gain_is_the_paired_difference() -> None:
+    own, start = _predictions(range(10)).probabilities, _predictions(range(30)).probabilities
+    alone = np.full(N, -1)
+    found = gain(LABELS, own, start, alone, resamples=300, seed=0)
+    assert found["accuracy"] == pytest.approx(0.1)
+    assert 0 < found["interval"][0] < 0.1 < found["interval"][1]
+    assert gain(LABELS, own, start, alone, resamples=0, seed=0) == {"accuracy": pytest.approx(0.1)}
+
+
+def test_predictions_are_read_back_and_looked_up(tmp_path: Path) -> None:
+    one = Predictions(np.array([7, 3, 5]), np.array([[0.1, 0.9], [0.5, 0.5], [0.8, 0.2]]))
+    for name in ("a.h5", "b.h5"):
+        one.write(tmp_path / name)
+    assert (tmp_path / "a.h5").read_bytes() == (tmp_path / "b.h5").read_bytes()
+    found = Predictions.read(tmp_path / "a.h5")
+    np.testing.assert_array_equal(found.image, one.image)
+    np.testing.assert_array_equal(found.of(np.array([3, 7])), [[0.5, 0.5], [0.1, 0.9]])
+
+
+def test_other_files_are_no_predictions(tmp_path: Path) -> None:
+    (tmp_path / "x.h5").write_text("no")
+    for name in ("x.h5", "missing.h5"):
+        with pytest.raises(InputError, match=rf"{name}: expected predictions with datasets image"):
+            Predictions.read(tmp_path / name)

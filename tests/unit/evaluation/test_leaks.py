@@ -1,0 +1,66 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from headstart.common.errors import InputError
+from headstart.dataset.duplicates import Leak, write_leaks
+from headstart.dataset.manifest import read_manifest
+from headstart.evaluation.leaks import cosine_limit, find_feature_leaks, leaked_images, read_leaks
+from tests.feature_files import blobs, write_project
+
+
+def _planted(root: Path, copies: int, noise: float) -> tuple[list[Leak], list[str]]:
+    """Let the first test images be noisy copies of training images; return leaks and paths."""
+    features, labels = blobs(100, 3, 40)
+    rng = np.random.default_rng(5)
+    test = np.arange(300)[np.arange(300) % 5 == 4][:copies]
+    features[test] = features[test - 4] + noise * rng.standard_normal((copies, 40))
+    file = write_project(root, features, labels, views=1)
+    manifest = read_manifest(root / "data" / "manifest.csv")
+    return find_feature_leaks(file, manifest), [manifest.rows[i].path for i in test]
+
+
+@pytest.mark.parametrize("copies", [0, 4, 60])
+def test_planted_copies_are_found_and_nothing_else(tmp_path: Path, copies: int) -> None:
+    found, planted = _planted(tmp_path, copies, noise=0.15)
+    assert [leak.path if leak.split == "test" else leak.other_path for leak in found] == planted
+    for leak in found:
+        assert {leak.split, leak.other_split} == {"train", "test"}
+        assert leak.kind == "features"
+        assert float(leak.similarity) > 0.9
+
+
+def test_leaked_images_are_test_images(tmp_path: Path) -> None:
+    found, planted = _planted(tmp_path, 3, noise=0.0)
+    manifest = read_manifest(tmp_path / "data" / "manifest.csv")
+    assert [manifest.rows[row].path for row in leaked_images(found, manifest)] == planted
+
+
+def test_too_few_images_tell_nothing(tmp_path: Path) -> None:
+    features, labels = blobs(10, 2)
+    file = write_project(tmp_path, features, labels)
+    assert find_feature_leaks(file, read_manifest(tmp_path / "data" / "manifest.csv")) == []
+
+
+def test_the_limit_follows_how_alike_strangers_are() -> None:
+    rng = np.random.default_rng(0)
+    far = 1 - np.exp(rng.normal(-0.7, 0.2, 500))
+    near = 1 - np.exp(rng.normal(-3.0, 0.2, 500))
+    assert cosine_limit(far) == pytest.approx(1 - np.exp(-0.7 - 6 * 0.2), abs=0.03)
+    assert cosine_limit(near) == pytest.approx(1 - np.exp(-3.0 - 6 * 0.2), abs=0.005)
+
+
+def test_the_table_of_leaks_is_read_back(tmp_path: Path) -> None:
+    leak = Leak("a.png", "test", "cat", "b, c.png", "train", "cat", "near", "0.9900")
+    write_leaks(tmp_path / "leaks.csv", [leak])
+    assert read_leaks(tmp_path / "leaks.csv") == [leak]
+
+
+@pytest.mark.parametrize("content", [None, "a,b\n", ",".join(Leak._fields) + "\nx,y\n"])
+def test_another_table_is_refused(tmp_path: Path, content: str | None) -> None:
+    path = tmp_path / "leaks.csv"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(InputError, match=r"leaks\.csv: expected the columns path,split,label"):
+        read_leaks(path)

@@ -1,0 +1,134 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from headstart.common.errors import InputError
+from headstart.heads.data import TrainingData, describe_bytes
+from tests.feature_files import blobs, spread_splits, write_project
+
+DEFAULTS = {"min_validation": 1, "folds_below": 0, "streaming_above": 10**9, "seed": 0}
+
+
+def _data(root: Path, *, n_per_class: int = 20, views: int = 0, **options: object) -> TrainingData:
+    features, labels = blobs(n_per_class)
+    group = options.pop("group", None)
+    split = options.pop("split", None)
+    file = write_project(root, features, labels, views=views, group=group, split=split)
+    return TrainingData.from_file(file, **{**DEFAULTS, **options})
+
+
+def test_enough_validation_images_make_one_fold(tmp_path: Path) -> None:
+    data = _data(tmp_path, views=2)
+    (fold,) = data.folds(cheap=True)
+    assert data.selected_by(cheap=True) == "validation"
+    np.testing.assert_array_equal(fold.held_out, data.validation)
+    np.testing.assert_array_equal(fold.train, data.train)
+    assert len(data.train) == 3 * len(data.train_images)
+
+
+@pytest.mark.parametrize(
+    ("options", "cheap", "expected"),
+    [
+        ({"min_validation": 5}, False, "cross-validation"),
+        ({"folds_below": 13}, False, "validation"),
+        ({"folds_below": 13}, True, "cross-validation"),
+        ({"folds_below": 12}, True, "validation"),
+    ],
+)
+def test_too_few_validation_images_make_folds(
+    tmp_path: Path, options: dict[str, int], cheap: bool, expected: str
+) -> None:
+    features, labels = blobs(20)
+    labels = labels[np.argsort(np.argsort(labels, kind="stable") % 20, kind="stable")]
+    file = write_project(tmp_path, features, np.sort(labels))
+    data = TrainingData.from_file(file, **{**DEFAULTS, **options})
+    assert np.bincount(data.label[data.validation]).tolist() == [4, 4, 4]
+    assert data.selected_by(cheap=cheap) == expected
+
+
+def test_folds_hold_each_image_out_once_and_tear_nothing_apart(tmp_path: Path) -> None:
+    group = np.where(np.arange(60) < 24, np.arange(60) // 4, -1)
+    # Groups stay within a split, as `prepare` sees to.
+    split = np.where(np.arange(60) < 24, "train", spread_splits(60))
+    data = _data(tmp_path, views=3, min_validation=10**6, group=group, split=split)
+    folds = data.folds(cheap=False)
+    assert len(folds) == 5
+    held_out = np.concatenate([fold.held_out for fold in folds])
+    rows = data.everything
+    assert sorted(held_out) == sorted(rows[data.view[rows] == 0])
+    for fold in folds:
+        assert not set(data.unit[fold.train]) & set(data.unit[fold.held_out])
+        assert (data.view[fold.held_out] == 0).all()
+        assert (data.view[fold.train] > 0).any()
+        counts = np.bincount(data.label[fold.held_out], minlength=3)
+        assert counts.min() >= 1
+    assert not np.isin(held_out, np.flatnonzero(np.isin(data.sha256, _test_digests()))).any()
+
+
+def _test_digests() -> list[str]:
+    return [f"{number:064x}" for number in range(24, 60) if number % 5 == 4]
+
+
+def test_a_rare_class_makes_fewer_folds(tmp_path: Path) -> None:
+    features, labels = blobs(20)
+    rare = np.flatnonzero((labels == 2) & (spread_splits(60) == "train"))[3:]
+    other = np.flatnonzero((labels == 2) & (spread_splits(60) == "validation"))
+    kept = np.setdiff1d(np.arange(60), np.concatenate([rare, other]))
+    file = write_project(
+        tmp_path, features[kept], labels[kept], split=spread_splits(60)[kept], views=1
+    )
+    data = TrainingData.from_file(file, **DEFAULTS)
+    assert data.selected_by(cheap=False) == "cross-validation"
+    assert len(data.folds(cheap=False)) == 3
+
+
+def test_few_shots_are_nested_and_keep_their_views(tmp_path: Path) -> None:
+    data = _data(tmp_path, views=2)
+    two, five = data.few(2, seed=3), data.few(5, seed=3)
+    assert np.bincount(data.label[two.train_images]).tolist() == [2, 2, 2]
+    assert len(two.train) == 3 * len(two.train_images)
+    assert set(two.train) < set(five.train)
+    assert set(two.train) != set(data.few(2, seed=4).train)
+    np.testing.assert_array_equal(two.validation, data.validation)
+    assert two.digest != five.digest
+
+
+def test_class_weights(tmp_path: Path) -> None:
+    features, labels = blobs(20)
+    kept = (labels != 0) | (np.arange(60) % 2 == 0)
+    split = np.full(kept.sum(), "train")
+    file = write_project(tmp_path, features[kept], labels[kept], split=split)
+    counts = np.bincount(labels[kept])
+    balanced = TrainingData.from_file(file, class_weight="balanced", **DEFAULTS)
+    np.testing.assert_allclose(balanced.class_weight * counts, counts.sum() / 3)
+    named = TrainingData.from_file(file, class_weight={"class 1": 4.0}, **DEFAULTS)
+    assert named.class_weight.tolist() == [1, 4, 1]
+    assert set(named.weights(named.train_images[named.label[named.train_images] == 1])) == {4.0}
+
+
+def test_a_weight_for_no_class_is_refused(tmp_path: Path) -> None:
+    message = "train.class_weight: no class is called cat; the classes are class 0, class 1"
+    with pytest.raises(InputError, match=message):
+        _data(tmp_path, class_weight={"cat": 2.0})
+
+
+def test_one_class_is_refused(tmp_path: Path) -> None:
+    features, labels = blobs(10)
+    file = write_project(tmp_path, features, np.zeros_like(labels))
+    with pytest.raises(InputError, match="at least two classes to tell apart, received class 0"):
+        TrainingData.from_file(file, **DEFAULTS)
+
+
+def test_a_class_without_training_images_is_refused(tmp_path: Path) -> None:
+    features, labels = blobs(10)
+    split = np.where(labels == 1, "test", "train")
+    file = write_project(tmp_path, features, labels, split=split)
+    with pytest.raises(InputError, match="no training image of the class class 1: add images"):
+        TrainingData.from_file(file, **DEFAULTS)
+
+
+def test_bytes_are_told_in_round_numbers() -> None:
+    assert [describe_bytes(n) for n in (0, 999, 51_200_000, 4e9)] == [
+        "0 B", "999 B", "51.2 MB", "4 GB",
+    ]  # fmt: skip

@@ -1,0 +1,281 @@
+"""Any image a camera, a scanner or a phone writes becomes RGB, or says why not."""
+
+import io
+import os
+import struct
+import zlib
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from PIL import Image, ImageOps
+
+from headstart.images import decoding
+from headstart.images.decoding import UnreadableImage, decode, inspect, read, resize
+
+Photo = Callable[..., np.ndarray]
+
+
+def encode(image: Image.Image | np.ndarray, kind: str, **options: object) -> bytes:
+    buffer = io.BytesIO()
+    picture = image if isinstance(image, Image.Image) else Image.fromarray(image)
+    picture.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+@pytest.fixture(scope="module")
+def picture(photo: Photo) -> np.ndarray:
+    return photo(0, 60, 80)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "BMP", "TIFF", "PPM", "GIF", "WEBP", "JPEG2000"])
+def test_lossless_formats_give_the_pixels_that_were_written(picture, kind):
+    options = {"lossless": True} if kind == "WEBP" else {}
+    if kind == "GIF":
+        picture = np.asarray(Image.fromarray(picture).quantize(64).convert("RGB"))
+    decoded = decode(encode(picture, kind, **options))
+    assert decoded.dtype == np.uint8
+    assert decoded.flags.c_contiguous
+    np.testing.assert_array_equal(decoded, picture)
+
+
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"subsampling": 0}, {"quality": 5}])
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_a_jpeg_comes_out_as_pillow_decodes_it(picture, mode, options):
+    data = encode(Image.fromarray(picture).convert(mode), "JPEG", **options)
+    assert decoding._opencv_gives_the_same(Image.open(io.BytesIO(data)), data)
+    expected = np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
+    np.testing.assert_array_equal(decode(data), expected)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF", "WEBP", "AVIF"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation_is_applied(picture, kind, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = encode(picture, kind, exif=exif)
+    expected = ImageOps.exif_transpose(Image.open(io.BytesIO(data))).convert("RGB")
+    decoded = decode(data)
+    np.testing.assert_array_equal(decoded, np.asarray(expected))
+    assert decoded.shape[:2] == ((80, 60) if orientation >= 5 else (60, 80))
+    inspection = inspect(data, 16)
+    assert (inspection.height, inspection.width) == decoded.shape[:2]
+    # The thumbnail is turned as well: shrunk, it looks like the decoded image shrunk.
+    height, width = inspection.thumbnail.shape
+    small = np.asarray(expected.convert("L").resize((width, height), Image.Resampling.BOX))
+    assert np.abs(small.astype(int) - inspection.thumbnail).mean() < 6
+
+
+def test_a_thumbnail_is_decoded_at_a_fraction_of_the_size(photo):
+    data = encode(photo(1, 300, 400), "JPEG")
+    full = decode(data)
+    np.testing.assert_array_equal(decode(data, at_least=200), full)
+    small = decode(data, at_least=100)
+    assert small.shape == (150, 200, 3)
+    assert np.abs(small.astype(int) - resize(full, (150, 200))).mean() < 3
+    with pytest.raises(UnreadableImage, match="damaged JPEG"):
+        decode(data[:-50], at_least=100)
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF")
+def test_a_damaged_exif_block_does_not_matter(picture):
+    data = encode(picture, "JPEG")
+    block = b"Exif\0\0MM\0*\xff\xff\xff\xff broken"
+    data = data[:2] + b"\xff\xe1" + struct.pack(">H", len(block) + 2) + block + data[2:]
+    np.testing.assert_array_equal(decode(data), decode(encode(picture, "JPEG")))
+
+
+def test_transparency_is_composited_on_white():
+    pixels = np.zeros((2, 2, 4), np.uint8)
+    pixels[0, 0] = 255, 0, 0, 255
+    pixels[0, 1] = 255, 0, 0, 0
+    pixels[1, 0] = 0, 0, 0, 128
+    expected = [[[255, 0, 0], [255, 255, 255]], [[127, 127, 127], [255, 255, 255]]]
+    assert decode(encode(pixels, "PNG")).tolist() == expected
+
+
+def test_a_palette_with_transparency_is_composited_on_white():
+    image = Image.new("P", (2, 1))
+    image.putpalette([0, 0, 255, 10, 20, 30])
+    image.putpixel((1, 0), 1)
+    data = encode(image, "PNG", transparency=0)
+    assert decode(data).tolist() == [[[255, 255, 255], [10, 20, 30]]]
+
+
+def test_grey_with_alpha_is_composited_on_white():
+    image = Image.fromarray(np.array([[[40, 255], [40, 0]]], np.uint8), "LA")
+    assert decode(encode(image, "PNG")).tolist() == [[[40] * 3, [255] * 3]]
+
+
+def test_16_bits_are_scaled_to_8():
+    values = np.array([[0, 257, 32896, 65535]], np.uint16)
+    for kind in ("PNG", "TIFF"):
+        assert decode(encode(values, kind))[0, :, 0].tolist() == [0, 1, 128, 255]
+    header = b"P5 4 1 65535\n"
+    assert decode(header + values.astype(">u2").tobytes())[0, :, 0].tolist() == [0, 1, 128, 255]
+
+
+def test_cmyk_becomes_rgb():
+    image = Image.new("CMYK", (8, 8), (0, 255, 255, 0))
+    decoded = decode(encode(image, "JPEG", quality=95))
+    assert np.abs(decoded.astype(int) - [255, 0, 0]).max() <= 3
+
+
+def test_one_bit_and_one_pixel():
+    assert decode(encode(Image.new("1", (1, 1), 1), "PNG")).tolist() == [[[255, 255, 255]]]
+    assert decode(encode(np.full((1, 1, 3), 7, np.uint8), "PNG")).tolist() == [[[7, 7, 7]]]
+    assert inspect(encode(Image.new("L", (1, 1)), "JPEG"), 32)[:2] == (1, 1)
+
+
+@pytest.mark.parametrize("kind", ["GIF", "PNG", "WEBP", "TIFF"])
+def test_of_an_animation_the_first_frame_is_taken(kind):
+    frames = [Image.new("RGB", (8, 6), colour) for colour in ("red", "lime", "blue")]
+    options = {"lossless": True} if kind == "WEBP" else {}
+    data = encode(frames[0], kind, save_all=True, append_images=frames[1:], **options)
+    assert Image.open(io.BytesIO(data)).n_frames == 3
+    np.testing.assert_array_equal(decode(data), np.asarray(frames[0]))
+
+
+def test_a_wrong_name_does_not_matter(tmp_path, picture):
+    (tmp_path / "portrait.jpg").write_bytes(encode(picture, "PNG"))
+    np.testing.assert_array_equal(decode(read(tmp_path / "portrait.jpg")), picture)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000"])
+@pytest.mark.parametrize("share", [0.3, 0.7, 0.98])
+def test_a_truncated_file_is_refused(picture, kind, share):
+    data = encode(picture, kind)
+    for act in (decode, lambda data: inspect(data, 16)):
+        with pytest.raises(UnreadableImage):
+            act(data[: int(len(data) * share)])
+
+
+def test_a_truncated_progressive_jpeg_is_refused(photo):
+    data = encode(photo(3, 300, 400), "JPEG", progressive=True)
+    for cut in (2, len(data) // 3, len(data) // 2):
+        with pytest.raises(UnreadableImage, match="damaged JPEG"):
+            decode(data[:-cut])
+        with pytest.raises(UnreadableImage, match="damaged JPEG"):
+            inspect(data[:-cut], 32)
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"", "empty file"),
+        (b"\0" * 1000, "no image: 1,000 zero bytes"),
+        (b"hello, this is text", "no image of a known format"),
+        (
+            b"<?xml version='1.0'?>\n<svg xmlns='http://www.w3.org/2000/svg'/>",
+            "SVG is not supported",
+        ),
+        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "HEIC/HEIF is not supported; convert it to JPEG"),
+        (b"%PDF-1.7 ...", "no image of a known format"),
+    ],
+)
+def test_what_is_no_image_says_why(data, reason):
+    for act in (decode, lambda data: inspect(data, 16)):
+        with pytest.raises(UnreadableImage, match=reason):
+            act(data)
+
+
+def _png_claiming(width: int, height: int) -> bytes:
+    def chunk(name: bytes, body: bytes) -> bytes:
+        return (
+            struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+        )
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", b"") + chunk(b"IEND", b"")
+
+
+def test_a_decompression_bomb_is_refused_before_decoding():
+    with pytest.raises(
+        UnreadableImage, match="50000 x 50000 = 2,500,000,000 pixels; at most 200,0"
+    ):
+        decode(_png_claiming(50_000, 50_000))
+    # One within the limit gets as far as its missing data.
+    with pytest.raises(UnreadableImage, match="damaged PNG"):
+        inspect(_png_claiming(10_000, 20_000), 32)
+
+
+def test_numbers_without_a_range_are_refused():
+    data = encode(Image.fromarray(np.zeros((4, 4), np.float32)), "TIFF")
+    with pytest.raises(UnreadableImage, match="32 bits .* without a stated range"):
+        decode(data)
+
+
+def test_reading_says_what_is_wrong_with_the_file(tmp_path):
+    with pytest.raises(UnreadableImage, match="no such file"):
+        read(tmp_path / "missing.jpg")
+    (tmp_path / "link.jpg").symlink_to("gone.jpg")
+    with pytest.raises(UnreadableImage, match=r"broken link to gone\.jpg"):
+        read(tmp_path / "link.jpg")
+    os.mkfifo(tmp_path / "pipe.jpg")
+    with pytest.raises(UnreadableImage, match="not an ordinary file"):
+        read(tmp_path / "pipe.jpg")
+    (tmp_path / "raw.NEF").write_bytes(b"II*\0")
+    with pytest.raises(UnreadableImage, match=r"camera raw \(\.NEF\) is not supported"):
+        read(tmp_path / "raw.NEF")
+    with (tmp_path / "huge.jpg").open("wb") as file:
+        file.truncate(decoding.MAX_BYTES + 1)
+    with pytest.raises(
+        UnreadableImage, match="1,073,741,825 bytes; at most 1,073,741,824 are read"
+    ):
+        read(tmp_path / "huge.jpg")
+    with pytest.raises(UnreadableImage, match="cannot be read"):
+        read(tmp_path / ("x" * 300 + ".jpg"))
+
+
+def test_a_file_without_permission_is_refused(tmp_path):
+    secret = tmp_path / "secret.jpg"
+    secret.write_bytes(b"x")
+    secret.chmod(0)
+    privileged = os.geteuid() == 0
+    if privileged:  # permissions do not bind root, so become somebody else
+        os.seteuid(65534)
+    try:
+        with pytest.raises(UnreadableImage, match="no permission to read the file"):
+            read(secret)
+    finally:
+        if privileged:
+            os.seteuid(0)
+
+
+def test_images_are_told_by_name_or_by_content(tmp_path, picture):
+    for name in ("a.jpg", "b.HEIC", "c.svg", "d.dng"):
+        assert decoding.is_image_like(tmp_path / name)
+    for name in ("notes.txt", "no_ending"):
+        (tmp_path / name).write_text("some words")
+        assert not decoding.is_image_like(tmp_path / name)
+    (tmp_path / "really_png").write_bytes(encode(picture, "PNG"))
+    assert decoding.is_image_like(tmp_path / "really_png")
+
+
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+def test_stretching_is_antialiased_as_in_pillow(picture, interpolation):
+    resized = resize(picture, (20, 31), interpolation=interpolation)
+    pillow = Image.fromarray(picture).resize((31, 20), Image.Resampling[interpolation.upper()])
+    assert np.abs(resized.astype(int) - np.asarray(pillow)).max() <= 2
+
+
+def test_cropping_takes_the_middle_and_padding_keeps_all():
+    image = np.zeros((10, 30, 3), np.uint8)
+    image[:, 10:20] = 200
+    assert (resize(image, (10, 10), method="crop") == 200).all()
+    padded = resize(image, (30, 30), method="pad")
+    assert (padded[:10] == 0).all()
+    assert (padded[20:] == 0).all()
+    np.testing.assert_array_equal(padded[10:20], image)
+    for method in ("crop", "pad"):
+        tall = resize(np.swapaxes(image, 0, 1), (20, 30), method=method)
+        assert tall.shape == (20, 30, 3)
+
+
+@pytest.mark.parametrize("method", ["stretch", "crop", "pad"])
+def test_any_image_comes_to_any_size(method):
+    for shape in ((1, 1), (1, 500), (500, 1), (7, 3)):
+        for size in ((1, 1), (9, 5), (224, 224)):
+            resized = resize(np.full((*shape, 3), 99, np.uint8), size, method=method)
+            assert resized.shape == (*size, 3)
+            assert resized.max() == 99
