@@ -1,31 +1,21 @@
-"""Read manifest, features, heads, scores and curves, write one page to look at them."""
+"""All that the stages left in; out comes one page to look at it."""
 
-from collections.abc import Sequence
-from pathlib import Path
-
-from headstart.commands.params import load_params
-from headstart.common.errors import exit_with
-from headstart.finetuning.card import NAME as FINETUNED
+from headstart.common import places
+from headstart.common.params import load_section
+from headstart.common.stage import run_stage
 from headstart.report.options import ReportOptions
-from headstart.report.writing import OUTPUT, write_report
+from headstart.report.writing import write_report
 
 
-def run(output: Path, heads: Sequence[str], options: ReportOptions) -> None:
-    """Write the page.
-
-    Args:
-        output: The file to write.
-        heads: Names of the heads, in the order in which they are shown.
-        options: The section `report`.
-    """
-    write_report(output, heads, options)
-
-
-def main(arguments: Sequence[str]) -> None:
+def run(options: ReportOptions) -> None:
     """Write the page about the present run."""
-    params = load_params()
-    run(OUTPUT, [*params.train.heads, FINETUNED], params.report)
+    write_report(places.REPORT, options)
+
+
+def main() -> None:
+    """Report as params.yaml says."""
+    run(load_section("report", ReportOptions))
 
 
 if __name__ == "__main__":
-    exit_with(main)
+    run_stage("report", main)

@@ -17,7 +17,7 @@ class Params(Section):
     """All sections, in their order in the file."""
 
     prepare: PrepareOptions
-    pretrain: dict[str, PretrainOptions]
+    pretrain: PretrainOptions
     extract: ExtractOptions
     train: TrainOptions
     finetune: FinetuneOptions

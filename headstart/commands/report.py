@@ -4,12 +4,11 @@ import argparse
 import webbrowser
 from pathlib import Path
 
-from headstart.commands.params import load_params
-from headstart.finetuning.card import NAME as FINETUNED
-from headstart.report.results import Places
-from headstart.report.writing import OUTPUT, write_report
-
-COMPARISON = Path("plots/comparison.json")
+from headstart.common.params import load_section
+from headstart.common.places import COMPARISON, REPORT
+from headstart.report.options import ReportOptions
+from headstart.report.results import RunPlaces
+from headstart.report.writing import write_report
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -21,7 +20,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--output",
         type=Path,
-        default=OUTPUT,
+        default=REPORT,
         metavar="FILE",
         help="the page to write (default: %(default)s)",
     )
@@ -30,10 +29,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Write the page about the present run and tell where it lies."""
-    params = load_params()
+    options = load_section("report", ReportOptions)
     # Only here: a comparison is no output of the pipeline, so its last stage knows none.
-    places = Places(comparison=COMPARISON)
-    write_report(args.output, [*params.train.heads, FINETUNED], params.report, places)
+    write_report(args.output, options, RunPlaces(comparison=COMPARISON))
     print(f"{args.output} ({args.output.stat().st_size / 1e6:.1f} MB)")
     if args.open:
         webbrowser.open(args.output.resolve().as_uri())

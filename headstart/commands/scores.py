@@ -10,8 +10,18 @@ from rich.console import Console
 from rich.table import Table
 
 from headstart.common.errors import InputError
-
-TEST_METRICS = Path("metrics/test.json")
+from headstart.common.files import read_json
+from headstart.common.places import (
+    EXTRACT_METRICS,
+    FEATURES,
+    FINETUNE_METRICS,
+    HEADS,
+    HEADS_METRICS,
+    REPORT,
+    TEST_METRICS,
+)
+from headstart.common.places import FINETUNED as FINETUNED_FOLDER
+from headstart.heads.finetuned_card import NAME as FINETUNED
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -20,22 +30,34 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the table of the last run."""
-    test = _read(TEST_METRICS)
-    selected, cost = test.pop("selected"), test.pop("cost")
-    heads = {
-        name: (_read(Path("metrics") / f"{name}.json"), scores) for name, scores in _heads(test)
-    }
+    """Print the table of the last run.
+
+    Raises:
+        InputError: there is no finished run, or its metrics cannot be read.
+    """
+    test, own = _read(TEST_METRICS), _read(HEADS_METRICS)
+    try:
+        selected, extract = test["selected"], _read(EXTRACT_METRICS)
+        cost = {"feature_dim": extract["feature_dim"], **extract["cost"]}
+        models = {name: (own[name]["validation"], scores) for name, scores in test["heads"].items()}
+        if "finetuned" in test:
+            validation = _read(FINETUNE_METRICS).get("validation")
+            models[FINETUNED] = (validation, test["finetuned"])
+    except (KeyError, TypeError) as error:
+        raise InputError(
+            f"{TEST_METRICS}: expected the metrics of a finished run, but {error} is missing: run "
+            "`dvc repro` to write them again"
+        ) from None
     if args.json:
         rows = {
-            name: {"validation": own["validation"], "test": scores}
-            for name, (own, scores) in heads.items()
+            name: {"validation": validation, "test": scores}
+            for name, (validation, scores) in models.items()
         }
         content = {"heads": rows, "selected": selected, "cost": cost}
         print(json.dumps(content, indent=2, ensure_ascii=False))
         return 0
     console = Console(soft_wrap=True)
-    console.print(_table(heads, selected["head"]))
+    console.print(_table(models, selected["head"]))
     console.print(
         "Accuracy on validation and test images, with its 95 % interval; the rest on test images.",
         style="dim",
@@ -45,32 +67,29 @@ def run(args: argparse.Namespace) -> int:
         f"multiply-adds and {cost['parameters'] / 1e6:,.1f} M parameters",
         highlight=False,
     )
-    told = f"Selected on validation: {selected['head']}"
+    chosen = f"Selected on validation: {selected['head']}"
     if selected.get("tie"):
-        told += f", a tie with {selected['runner_up']}"
-    console.print(told, highlight=False)
+        chosen += f", a tie with {selected['runner_up']}"
+    console.print(chosen, highlight=False)
+    folder = FINETUNED_FOLDER if selected["head"] == FINETUNED else HEADS / selected["head"]
     console.print(
-        f"features/bottleneck.h5  models/{selected['head']}/  metrics/  plots/ (`dvc plots show`)"
-        + ("  report/index.html" if Path("report/index.html").is_file() else ""),
+        f"{FEATURES}  {folder}/  metrics/  plots/ (`dvc plots show`)"
+        + (f"  {REPORT}" if REPORT.is_file() else ""),
         highlight=False,
     )
     return 0
 
 
-def _heads(test: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
-    return [(name, scores) for name, scores in test.items() if "accuracy" in scores]
-
-
-def _table(heads: dict[str, tuple[dict[str, Any], dict[str, Any]]], selected: str) -> Table:
+def _table(models: dict[str, tuple[dict[str, Any] | None, dict[str, Any]]], selected: str) -> Table:
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
     table.add_column("head", no_wrap=True)
     for heading in ("validation", "test", "interval", "balanced", "F1", "log loss"):
         table.add_column(heading, justify="right", no_wrap=True)
-    for name, (own, scores) in heads.items():
+    for name, (validation, scores) in models.items():
         interval = scores.get("intervals", {}).get("accuracy")
         table.add_row(
             name + (" *" if name == selected else ""),
-            f"{own['validation']['accuracy']:.3f}",
+            f"{validation['accuracy']:.3f}" if validation else "",
             f"{scores['accuracy']:.3f}",
             f"{interval[0]:.3f}-{interval[1]:.3f}" if interval else "",
             f"{scores['balanced_accuracy']:.3f}",
@@ -83,7 +102,11 @@ def _table(heads: dict[str, tuple[dict[str, Any], dict[str, Any]]], selected: st
 
 def _read(path: Path) -> Any:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return read_json(path)
+    except ValueError as error:
+        raise InputError(
+            f"{path}: not valid JSON ({error}): run `dvc repro` to write it again"
+        ) from None
     except FileNotFoundError:
         raise InputError(
             f"{path} not found: expected the metrics of a finished run; run `dvc repro` first"

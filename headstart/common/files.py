@@ -4,7 +4,7 @@ import csv
 import hashlib
 import json
 import os
-import tempfile
+import secrets
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,8 +15,6 @@ from typing import Any
 def atomic_write(path: Path) -> Iterator[Path]:
     """Give a temporary path beside `path`; move it there when the block succeeds.
 
-    The temporary name keeps the suffix of `path`, since some writers choose the format by it.
-
     Args:
         path: The file to write; its folder is made when missing.
 
@@ -25,21 +23,25 @@ def atomic_write(path: Path) -> Iterator[Path]:
         raises it is deleted and `path` is untouched.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
-    os.close(handle)
-    temporary = Path(name)
+    temporary = temporary_name(path)
     try:
+        temporary.touch(exist_ok=False)
         yield temporary
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
-        # mkstemp makes the file private; give it the mode that an ordinary open() would have.
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
         temporary.replace(path)
         _sync_folder(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def temporary_name(path: Path) -> Path:
+    """Return a new, hidden name beside `path` for what will become it.
+
+    It keeps all suffixes, since some writers choose the format by them. A file or folder made
+    under it in the ordinary way has the ordinary mode, unlike those that `tempfile` makes.
+    """
+    return path.with_name(f".{secrets.token_hex(4)}-{path.name}")
 
 
 def _sync_folder(folder: Path) -> None:
@@ -60,6 +62,11 @@ def write_json(path: Path, content: Any) -> None:
     text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     with atomic_write(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def read_json(path: Path) -> Any:
+    """Read what `write_json` wrote."""
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def sha256_of(path: Path) -> str:

@@ -7,7 +7,7 @@ that section alone.
 from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from ruamel.yaml import YAML
@@ -25,6 +25,8 @@ NotNegative = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
 Side = Annotated[int, Field(ge=1, le=4096)]
 
+Optimizer = Literal["adam", "adamw", "sgd", "rmsprop"]
+
 T = TypeVar("T")
 
 
@@ -32,6 +34,26 @@ class Section(BaseModel):
     """Base of all sections: no unknown key, no coercion of text into numbers, frozen."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class _Optimized(Protocol):
+    @property
+    def optimizer(self) -> Optimizer: ...
+    @property
+    def weight_decay(self) -> float: ...
+
+
+Trained = TypeVar("Trained", bound=_Optimized)
+
+
+def check_adamw(options: Trained) -> Trained:
+    """Refuse AdamW without weight decay, which would silently be Adam."""
+    if options.optimizer == "adamw" and options.weight_decay == 0:
+        raise ValueError(
+            "adamw is adam with weight decay: expected weight_decay above 0 (0.01 is usual), "
+            "received 0; set it, or use adam"
+        )
+    return options
 
 
 def load_section(name: str, kind: type[T], path: Path = PARAMS_FILE) -> T:

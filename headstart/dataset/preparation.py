@@ -1,4 +1,4 @@
-"""The user's photos in; out comes the table of those that can be used, each with its split."""
+"""From the files of a source to the table of usable images, each with its split."""
 
 import hashlib
 import os
@@ -12,8 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from headstart.commands.params import load_params
-from headstart.common.errors import InputError, exit_with
+from headstart.common.errors import InputError
 from headstart.common.files import write_json, write_table
 from headstart.common.progress import notify, progress
 from headstart.common.vocabulary import SPLITS
@@ -25,11 +24,6 @@ from headstart.dataset.sources import SourceFile, list_files
 from headstart.dataset.splits import Sample, assign
 from headstart.images import decoding
 from headstart.images.decoding import UnreadableImage
-
-MANIFEST = Path("data/manifest.csv")
-QUARANTINE = Path("data/quarantine.csv")
-LEAKS = Path("data/leaks.csv")
-METRICS = Path("metrics/data.json")
 
 _NAMED = 5
 _FILES_PER_TASK = 16
@@ -49,13 +43,8 @@ class _Reject(NamedTuple):
     image_like: bool
 
 
-def run(
-    options: PrepareOptions,
-    *,
-    manifest: Path = MANIFEST,
-    quarantine: Path = QUARANTINE,
-    leaks: Path = LEAKS,
-    metrics: Path = METRICS,
+def prepare(
+    options: PrepareOptions, *, manifest: Path, quarantine: Path, leaks: Path, metrics: Path
 ) -> None:
     """Check, compare and split the images of a source.
 
@@ -315,12 +304,3 @@ def _summary(
 def _some(names: Sequence[str]) -> str:
     more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
     return "; ".join(names[:_NAMED]) + more
-
-
-def main(arguments: Sequence[str] = ()) -> None:
-    """Read params.yaml and run the stage."""
-    run(load_params().prepare)
-
-
-if __name__ == "__main__":
-    exit_with(main)

@@ -1,8 +1,8 @@
 """Finding test images that training has seen in another guise, by their cached features.
 
-The hashes of `headstart.dataset.duplicates` find copies of the same pixels; features also find a picture
-that was cropped, turned or lit differently. How similar two different pictures are depends on the
-data and the backbone, so the limit is measured, not fixed.
+The hashes of `headstart.dataset.duplicates` find copies of the same pixels; features also find a
+picture that was cropped, turned or lit differently. How similar two different pictures are depends
+on the data and the backbone, so the limit is measured, not fixed.
 """
 
 import csv
@@ -17,7 +17,7 @@ from headstart.dataset.duplicates import Leak
 from headstart.dataset.manifest import Manifest
 from headstart.features.file import FeatureFile
 from headstart.features.matrix import block_rows
-from headstart.features.neighbors import Index
+from headstart.features.neighbors import NeighborIndex
 
 SPREADS = 6.0
 """How far below the usual distance to a stranger a copy must lie, in robust standard deviations of
@@ -51,7 +51,7 @@ def find_feature_leaks(file: FeatureFile, manifest: Manifest) -> list[Leak]:
     tested, known = file.rows("test"), file.rows("train", "validation")
     if len(tested) < _FEWEST or len(known) < _FEWEST:
         return []
-    index = Index.of(file.features, known)
+    index = NeighborIndex.of(file.features, known)
     step = block_rows(file.features.shape[1:])
     found = [
         index.search(np.asarray(file.features[tested[start : start + step]]), 2)

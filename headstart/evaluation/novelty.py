@@ -1,4 +1,4 @@
-"""How unlike anything in training an image is: the distance to its neighbours among the features.
+"""How unlike anything in training an image is: the distance to its neighbors among the features.
 
 A classifier on frozen features must name one of its classes, whatever it is shown. This says when
 not to believe it.
@@ -12,9 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headstart.common.errors import InputError
-from headstart.common.files import atomic_write
+from headstart.common.files import atomic_write, write_json
+from headstart.evaluation.options import NoveltyOptions
 from headstart.features.file import FeatureFile
-from headstart.features.matrix import block_rows, pooled
+from headstart.features.matrix import block_rows
+from headstart.features.neighbors import NeighborIndex, directions
 
 FORMAT = 1
 
@@ -36,7 +38,7 @@ class Novelty:
 
     Attributes:
         bank: (n, feature_dim) float32 unit vectors of training images.
-        neighbors: The distance to the so-many-th nearest counts.
+        neighbors: The distance to this many nearest counts: 1 is the very nearest.
         threshold: Cosine distance above which an image is unlike training.
         kept: Share of the calibration images at or below the threshold.
         feature_digest: Which features these are.
@@ -55,11 +57,11 @@ class Novelty:
             features: (n_samples, *feature_shape) raw bottleneck features.
 
         Returns:
-            (n_samples,), cosine distance to the k-th nearest neighbour over the threshold.
+            (n_samples,), cosine distance to the k-th nearest neighbor over the threshold.
         """
         if not len(features):
             return np.empty(0)
-        return _distances(self.bank, unit_vectors(features), self.neighbors) / self.threshold
+        return _distances(self.bank, features, self.neighbors) / self.threshold
 
     def save(self, path: Path) -> None:
         """Write as HDF5, the same bytes for the same content."""
@@ -103,11 +105,11 @@ def fit(file: FeatureFile, *, neighbors: int, keep: float) -> Novelty:
 
     Args:
         file: The features.
-        neighbors: Which neighbour's distance counts; fewer where there are fewer images.
+        neighbors: Which neighbor's distance counts; fewer where there are fewer images.
         keep: Share of ordinary images that shall not be called novel, in (0, 1).
 
     Source: Sun et al. 2022, "Out-of-Distribution Detection with Deep Nearest Neighbors" (distance
-        to the k-th nearest neighbour, on unit vectors, threshold from a share kept).
+        to the k-th nearest neighbor, on unit vectors, threshold from a share kept).
     """
     rows = spread(file.label, file.rows("train"), MAX_BANK)
     bank = _read(file, rows)
@@ -116,7 +118,7 @@ def fit(file: FeatureFile, *, neighbors: int, keep: float) -> Novelty:
     distances = _distances(bank, _read(file, validation), neighbors)
     if len(validation) < MIN_CALIBRATION and len(bank) > 1:
         own = evenly(np.arange(len(bank)), MAX_CALIBRATION)
-        # The nearest neighbour of each is itself.
+        # The nearest neighbor of each is itself.
         distances = np.concatenate([distances, _distances(bank, bank[own], neighbors + 1)])
     # "higher" takes an image's own distance, so that the share kept is at least what was asked.
     threshold = float(np.quantile(distances, keep, method="higher")) if len(distances) else 0.0
@@ -128,14 +130,6 @@ def fit(file: FeatureFile, *, neighbors: int, keep: float) -> Novelty:
         kept=keep,
         feature_digest=file.header.identity.feature_digest,
     )
-
-
-def unit_vectors(features: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Average spatial maps, and scale to length 1; a vector of zeros stays one."""
-    vectors = pooled(features)
-    length = np.linalg.norm(vectors, axis=1, keepdims=True)
-    scaled: NDArray[np.float32] = vectors / np.maximum(length, np.finfo(np.float32).tiny)
-    return scaled
 
 
 def spread(labels: NDArray[np.int64], rows: NDArray[np.int64], limit: int) -> NDArray[np.int64]:
@@ -173,7 +167,7 @@ def evenly(rows: NDArray[np.int64], limit: int) -> NDArray[np.int64]:
 def _read(file: FeatureFile, rows: NDArray[np.int64]) -> NDArray[np.float32]:
     step = block_rows(file.header.feature_shape)
     blocks = [
-        unit_vectors(np.asarray(file.features[rows[start : start + step]]))
+        directions(np.asarray(file.features[rows[start : start + step]]))
         for start in range(0, len(rows), step)
     ]
     # As they are kept, so that a score does not depend on whether the bank was just made.
@@ -182,13 +176,34 @@ def _read(file: FeatureFile, rows: NDArray[np.int64]) -> NDArray[np.float32]:
 
 
 def _distances(
-    bank: NDArray[np.float32], vectors: NDArray[np.float32], neighbor: int
+    bank: NDArray[np.float32], features: NDArray[np.float32], neighbor: int
 ) -> NDArray[np.float64]:
-    """Return the cosine distance of each vector to its so-many-th nearest in the bank."""
-    place = len(bank) - min(neighbor, len(bank))
-    step = block_rows((len(bank),))
-    distances = [
-        1.0 - np.partition(vectors[start : start + step] @ bank.T, place, axis=1)[:, place]
-        for start in range(0, len(vectors), step)
-    ]
-    return np.concatenate([np.empty(0), *distances]).astype(np.float64)
+    """Return the cosine distance of each image to its nearest neighbor number `neighbor`."""
+    cosines, _ = NeighborIndex.over(bank).search(features, neighbor)
+    return 1.0 - cosines[:, -1].astype(np.float64)
+
+
+def write_novelty(
+    file: FeatureFile, options: NoveltyOptions, *, model: Path, metrics: Path
+) -> None:
+    """Fit and keep the novelty of images, and count how many ordinary ones it turns away.
+
+    Args:
+        file: The features.
+        options: The section `novelty`.
+        model: The HDF5 file to write.
+        metrics: The JSON file to write.
+    """
+    novelty = fit(file, neighbors=options.neighbors, keep=options.keep)
+    novelty.save(model)
+    content: dict[str, object] = {
+        "threshold": novelty.threshold,
+        "neighbors": novelty.neighbors,
+        "bank": len(novelty.bank),
+    }
+    for split in ("validation", "test"):
+        rows = evenly(file.rows(split), MAX_CALIBRATION)
+        if len(rows):
+            kept = novelty.score(file.features[rows]) <= 1
+            content[split] = {"images": len(rows), "kept": float(kept.mean())}
+    write_json(metrics, content)

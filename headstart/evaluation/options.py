@@ -19,4 +19,3 @@ class EvaluateOptions(Section):
 
     seed: Seed
     bootstrap: Annotated[int, Field(ge=0, le=100_000)]
-    views: Annotated[int, Field(ge=0, le=100)]

@@ -1,64 +1,55 @@
-"""Read the manifest and its images, write their bottleneck features and a sheet of views."""
+"""The rows of features/bottleneck.h5: which images and views, and what stands beside them."""
 
 import hashlib
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
-from headstart.commands.params import load_params
-from headstart.common.errors import exit_with
 from headstart.common.files import atomic_write, write_json
-from headstart.dataset.manifest import Manifest, read_manifest
+from headstart.dataset.manifest import Manifest
 from headstart.dataset.splits import Sample, choose_share
 from headstart.extraction import engines
 from headstart.extraction.bottleneck import Bottleneck, identify
 from headstart.extraction.extract import Request, extract
+from headstart.extraction.network_size import network_size
 from headstart.extraction.options import ExtractOptions
 from headstart.extraction.store import FeatureStore
 from headstart.features.file import Columns
 from headstart.images import decoding
-from headstart.images.contact_sheet import Sample as SheetSample
-from headstart.images.contact_sheet import contact_sheet
+from headstart.images.contact_sheet import SheetImage, contact_sheet
 from headstart.images.options import AugmentOptions
-
-MANIFEST = Path("data/manifest.csv")
 
 _SHEET_IMAGES = 6  # training images on the sheet, of as many classes as there are
 _SHEET_VIEWS = 8
 
 
-class Outputs(NamedTuple):
-    """The files of the stage."""
-
-    features: Path = Path("features/bottleneck.h5")
-    views: Path = Path("plots/views.png")
-    metrics: Path = Path("metrics/extract.json")
-    timing: Path = Path("metrics/timing/extract.json")
-
-
-def run(
+def write_features(
     manifest: Manifest,
     options: ExtractOptions,
+    *,
+    features: Path,
+    views: Path,
+    metrics: Path,
     store: FeatureStore | None = None,
-    outputs: Outputs | None = None,
 ) -> None:
     """Compute what the feature store lacks and assemble the feature file.
 
     Args:
         manifest: The images.
         options: The section `extract`.
+        features: The HDF5 file to write.
+        views: The picture of augmented views to write.
+        metrics: The JSON file of counts and of what one image costs.
         store: Where computed features are kept; the user's by default.
-        outputs: The files to write.
 
     Raises:
         InputError: backbone, layer, weights, engine or precision cannot be used here, or an image
             has changed since `prepare`.
     """
-    outputs = outputs or Outputs()
     started = time.perf_counter()
     bottleneck = identify(options, engines.resolve(options.engine, options.precision))
     identity = bottleneck.taps[0]
@@ -66,6 +57,7 @@ def run(
         f"{identity.backbone}, {bottleneck.weights.description}; layer {identity.layer}, "
         f"{identity.engine}, {identity.precision}"
     )
+    store = store or FeatureStore()
     chosen = _share(manifest, options.share)
     recipe = options.augment
     # Views never leave the training split.
@@ -79,9 +71,9 @@ def run(
         for position, view in rows
     ]
     extraction = extract(bottleneck, requests, recipe=recipe if recipe.views else None, store=store)
-    extraction.write(outputs.features, manifest.class_names, _columns(manifest, rows))
+    extraction.write(features, manifest.class_names, _columns(manifest, rows))
     seconds = time.perf_counter() - started
-    _write_sheet(outputs.views, manifest, chosen, recipe, bottleneck)
+    _write_sheet(views, manifest, chosen, recipe, bottleneck)
     counts = extraction.counts
     content = {
         "images": len(chosen),
@@ -89,16 +81,9 @@ def run(
         "computed": counts.computed,
         "reused": counts.reused,
         "feature_dim": int(np.prod(extraction.feature_shape())),
+        "cost": asdict(network_size(identity, store)),
     }
-    write_json(outputs.metrics, content)
-    write_json(
-        outputs.timing,
-        {
-            "seconds": round(seconds, 3),
-            "vectors_per_second": round(len(rows) / seconds, 1),
-            "engine": identity.engine,
-        },
-    )
+    write_json(metrics, content)
     print(f"{counts.computed:,} computed, {counts.reused:,} reused, {seconds:.1f} s")
 
 
@@ -134,15 +119,13 @@ def _write_sheet(
         _sheet_samples(manifest, chosen),
         recipe,
         min(recipe.views, _SHEET_VIEWS),
-        bottleneck.image_size,
-        resize=bottleneck.resize,
-        interpolation=bottleneck.interpolation,
+        bottleneck.sizing,
     )
     with atomic_write(path) as temporary:
         sheet.save(temporary)
 
 
-def _sheet_samples(manifest: Manifest, chosen: Sequence[int]) -> Iterator[SheetSample]:
+def _sheet_samples(manifest: Manifest, chosen: Sequence[int]) -> Iterator[SheetImage]:
     """Take training images from the classes in turn."""
     by_class: defaultdict[str, list[str]] = defaultdict(list)
     for position in chosen:
@@ -158,13 +141,4 @@ def _sheet_samples(manifest: Manifest, chosen: Sequence[int]) -> Iterator[SheetS
     for label, name in in_turn[:_SHEET_IMAGES]:
         data = decoding.read(Path(name))
         digest = hashlib.sha256(data).hexdigest()
-        yield SheetSample(f"{label}: {Path(name).name}", decoding.decode(data), digest)
-
-
-def main(arguments: Sequence[str]) -> None:
-    """Extract the features of data/manifest.csv."""
-    run(read_manifest(MANIFEST), load_params().extract)
-
-
-if __name__ == "__main__":
-    exit_with(main)
+        yield SheetImage(f"{label}: {Path(name).name}", decoding.decode(data), digest)

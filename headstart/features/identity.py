@@ -11,6 +11,7 @@ from headstart.common.vocabulary import (
     Pooling,
     Precision,
     Resize,
+    Sizing,
 )
 
 # Engines agree to 1e-5, precisions to a cosine of 0.99 (trained weights; 0.9994 at the median), and
@@ -61,6 +62,11 @@ class FeatureIdentity:
         """Undo `as_dict`."""
         height, width = content["image_size"]
         return cls(**{**content, "image_size": (int(height), int(width))})
+
+    @property
+    def sizing(self) -> Sizing:
+        """How an image becomes what the backbone sees."""
+        return Sizing(self.image_size, self.resize, self.interpolation)
 
     @property
     def feature_digest(self) -> str:

@@ -15,27 +15,35 @@ Blocks = Iterator[tuple[slice, npt.NDArray[np.float32]]]
 
 
 def directions(
-    features: npt.NDArray[np.float32], mean: npt.NDArray[np.float32]
+    features: npt.NDArray[np.float32], mean: npt.NDArray[np.float32] | float = 0.0
 ) -> npt.NDArray[np.float32]:
-    """Centre features (n_samples, n_columns) and scale every row to length 1."""
-    centred = features - mean
-    centred /= np.maximum(np.linalg.norm(centred, axis=1, keepdims=True), 1e-12)
-    return centred
+    """Average spatial maps, subtract `mean` and scale every row to length 1.
+
+    Args:
+        features: (n_samples, *feature_shape) raw.
+        mean: (n_columns,), or 0 to leave the origin where it is.
+
+    Returns:
+        (n_samples, n_columns) float32; a row without any direction is zero.
+    """
+    centered: npt.NDArray[np.float32] = pooled(features) - np.float32(mean)
+    centered /= np.maximum(np.linalg.norm(centered, axis=1, keepdims=True), np.float32(1e-12))
+    return centered
 
 
 @dataclass(frozen=True, slots=True)
-class Index:
+class NeighborIndex:
     """Vectors to search.
 
     Attributes:
         shape: (n_vectors, n_columns).
         blocks: Gives them from first to last, of length 1.
-        mean: (n_columns,) what was subtracted before scaling.
+        mean: (n_columns,) what was subtracted before scaling, or 0.
     """
 
     shape: tuple[int, int]
     blocks: Callable[[], Blocks]
-    mean: npt.NDArray[np.float32]
+    mean: npt.NDArray[np.float32] | float
 
     @classmethod
     def of(
@@ -43,16 +51,21 @@ class Index:
         features: npt.NDArray[np.float32],
         rows: npt.NDArray[np.int64],
         streaming_above: float = np.inf,
-    ) -> "Index":
-        """Search the rows `rows` of a table of features, centred at their mean.
+        *,
+        center: bool = True,
+    ) -> "NeighborIndex":
+        """Index some rows of a table of features.
 
         Args:
             features: (n_all_rows, *feature_shape), usually a map of the feature file.
             rows: (n_vectors,).
             streaming_above: As for `Matrix`.
+            center: Whether the rows' mean is subtracted first.
         """
         matrix = Matrix(features, rows, streaming_above)
-        mean = weighted_mean(matrix, np.ones(len(rows))).astype(np.float32)
+        mean: npt.NDArray[np.float32] | float = 0.0
+        if center:
+            mean = weighted_mean(matrix, np.ones(len(rows))).astype(np.float32)
         in_memory = None
         if not matrix.streamed:
             ((place, whole),) = matrix.blocks()
@@ -67,16 +80,27 @@ class Index:
 
         return cls(shape=matrix.shape, blocks=blocks, mean=mean)
 
+    @classmethod
+    def over(cls, vectors: npt.NDArray[np.float32]) -> "NeighborIndex":
+        """Index vectors (n_vectors, n_columns) of length 1 that are in memory."""
+        return cls(
+            shape=vectors.shape, blocks=lambda: iter([(slice(0, len(vectors)), vectors)]), mean=0.0
+        )
+
     def search(
         self, features: npt.NDArray[np.float32], count: int
     ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
-        """Return cosines and positions of the nearest vectors, nearest first, (n_samples, count).
+        """Return cosines and positions of the nearest vectors, nearest first.
 
         Args:
             features: (n_samples, *feature_shape) raw.
-            count: At most the number of vectors.
+            count: How many; fewer where there are fewer vectors.
+
+        Returns:
+            Two of (n_samples, count); of equally near vectors the earlier one stands first.
         """
-        queries = directions(pooled(features), self.mean)
+        count = min(count, self.shape[0])
+        queries = directions(features, self.mean)
         step = max(1, _SIMILARITIES // self.shape[0])
         parts = [self._nearest(queries[i : i + step], count) for i in range(0, len(queries), step)]
         if not parts:
@@ -93,8 +117,17 @@ class Index:
             numbers = np.broadcast_to(np.arange(place.start, place.stop), near.shape)
             best, where = np.hstack([best, near]), np.hstack([where, numbers])
             if best.shape[1] > count:
-                kept = np.argpartition(-best, count - 1, axis=1)[:, :count]
+                kept = _largest(best, count)
                 best = np.take_along_axis(best, kept, 1)
                 where = np.take_along_axis(where, kept, 1)
-        order = np.argsort(-best, axis=1, kind="stable")
+        order = np.lexsort((where, -best), axis=1)
         return np.take_along_axis(best, order, 1), np.take_along_axis(where, order, 1)
+
+
+def _largest(values: npt.NDArray[np.float32], count: int) -> npt.NDArray[np.int64]:
+    """Return the columns of the `count` largest values of each row; of equals the first ones."""
+    least = np.partition(values, -count, axis=1)[:, -count, None]
+    above, equal = values > least, values == least
+    wanted = count - above.sum(axis=1, keepdims=True)
+    chosen = above | (equal & (equal.cumsum(axis=1) <= wanted))
+    return np.nonzero(chosen)[1].reshape(len(values), count)

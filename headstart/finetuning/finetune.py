@@ -11,18 +11,15 @@ from numpy.typing import NDArray
 
 from headstart.backbones import building
 from headstart.backbones.weights import resolve
-from headstart.common.errors import InputError
 from headstart.common.files import digest_of, sha256_of
 from headstart.common.progress import notify
 from headstart.common.tensorflow_runtime import keras, seed_everything
 from headstart.dataset.manifest import Manifest
-from headstart.extraction.bottleneck import Bottleneck, identify
-from headstart.extraction.options import ExtractOptions
+from headstart.extraction.bottleneck import Bottleneck, recover
 from headstart.extraction.store import FeatureStore
 from headstart.features.file import FeatureFile
 from headstart.finetuning.assembly import Assembly, cut_off
 from headstart.finetuning.batches import Source
-from headstart.finetuning.card import HELD_OUT_FILE, KIND, TEST_FILE, FinetunedCard, Start, remove
 from headstart.finetuning.checkpoint import Checkpoint, TrainingState, forget_abandoned
 from headstart.finetuning.head_layers import head_layers
 from headstart.finetuning.live import LiveImages
@@ -34,12 +31,20 @@ from headstart.finetuning.training import Examples, Phase, predict, train
 from headstart.finetuning.trunk import cache_trunk, trunk_bytes
 from headstart.heads.base import CARD_FILE, Head, HeadCard
 from headstart.heads.data import TrainingData, describe_bytes
+from headstart.heads.finetuned_card import (
+    HELD_OUT_FILE,
+    KIND,
+    TEST_FILE,
+    FinetunedCard,
+    Start,
+    remove,
+)
 from headstart.scoring.calibration import fit_temperature, softmax
 from headstart.scoring.predictions import Predictions
 
 
 @dataclass(frozen=True, kw_only=True)
-class Job:
+class FinetuneRun:
     """What a run starts from.
 
     Attributes:
@@ -47,9 +52,8 @@ class Job:
         manifest: Their images.
         data: Rows, labels and class weights of training and validation.
         head: The head to start from.
-        head_folder: Where it lies, models/<its name>.
+        head_folder: Where it lies, models/heads/<its name>.
         options: The section `finetune`.
-        extract: The section `extract`, as the features were made with.
         store: The feature store; checkpoints lie beside it.
     """
 
@@ -59,12 +63,11 @@ class Job:
     head: Head
     head_folder: Path
     options: FinetuneOptions
-    extract: ExtractOptions
     store: FeatureStore
 
 
 @dataclass(frozen=True, kw_only=True)
-class Outcome:
+class FinetuneResult:
     """What a run came to.
 
     Attributes:
@@ -91,7 +94,7 @@ class Outcome:
     seconds: float
 
 
-def finetune(job: Job, folder: Path) -> Outcome:
+def finetune(run: FinetuneRun, folder: Path) -> FinetuneResult:
     """Fine-tune, and write model, card and probabilities into `folder`.
 
     A run that was killed goes on from its last finished epoch.
@@ -100,33 +103,33 @@ def finetune(job: Job, folder: Path) -> Outcome:
         InputError: head, cut or precision cannot be used, the features were made by another
             extractor, or the assembled model does not say what the cached head says.
     """
-    options = job.options
+    options = run.options
     seed_everything(options.seed)
     scratch = options.unfreeze == "scratch"
-    job.head.check_features(job.file.header, job.file.path)
-    bottleneck = _bottleneck(job)
+    run.head.check_features(run.file.header, run.file.path)
+    bottleneck = recover(run.file.header.identity)
     hardware = choose_hardware(options)
     with hardware.scope():
-        assembly = _assemble(job, bottleneck, hardware)
+        assembly = _assemble(run, bottleneck, hardware)
         steps = plan_steps(assembly.backbone, options)
-        trunk = "cached" if _fits(job, steps) else "live"
-        run_folder = job.store.root / "finetune" / _digest(job, trunk)
+        trunk = "cached" if _fits(run, steps) else "live"
+        run_folder = run.store.root / "finetune" / _digest(run, trunk)
         forget_abandoned(run_folder.parent)
-        sources = _sources(job, steps, bottleneck, trunk, run_folder)
+        sources = _sources(run, steps, bottleneck, trunk, run_folder)
         parity = None
         if not scratch:
-            precision = "bfloat16" if options.precision == "mixed" else job.extract.precision
-            parity = check_parity(assembly, steps[0].cut, sources[0], job.head, job.file, precision)
+            precision = "bfloat16" if options.precision == "mixed" else bottleneck.taps[0].precision
+            parity = check_parity(assembly, steps[0].cut, sources[0], run.head, run.file, precision)
         checkpoint = Checkpoint(run_folder)
-        state = _train(job, assembly, steps, sources, checkpoint, hardware)
-        rows = job.file.rows()
+        state = _train(run, assembly, steps, sources, checkpoint, hardware)
+        rows = run.file.rows()
         model = _model(assembly, steps[-1], sources[-1])
         logits = predict(model, sources[-1], rows, options.batch_size)
     remove(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    card = _write(job, assembly, steps, state, rows, logits, folder)
+    card = _write(run, assembly, steps, state, rows, logits, folder)
     checkpoint.remove()
-    return Outcome(
+    return FinetuneResult(
         card=card,
         logits=logits,
         rows=rows,
@@ -139,21 +142,8 @@ def finetune(job: Job, folder: Path) -> Outcome:
     )
 
 
-def _bottleneck(job: Job) -> Bottleneck:
-    made = job.file.header.identity
-    bottleneck = identify(job.extract, made.engine)
-    if bottleneck.taps[0].fingerprint != made.fingerprint:
-        now = bottleneck.taps[0].as_dict()
-        differing = [name for name, value in made.as_dict().items() if now[name] != value]
-        raise InputError(
-            f"{job.file.path}: made with other settings than params.yaml's section extract "
-            f"({', '.join(differing)} differ): run `dvc repro` to extract and train anew"
-        )
-    return bottleneck
-
-
-def _assemble(job: Job, bottleneck: Bottleneck, hardware: Hardware) -> Assembly:
-    options, spec = job.options, bottleneck.spec
+def _assemble(run: FinetuneRun, bottleneck: Bottleneck, hardware: Hardware) -> Assembly:
+    options, spec = run.options, bottleneck.spec
     scratch = options.unfreeze == "scratch"
     weights = resolve(spec, "random", options.seed) if scratch else bottleneck.weights
     tap = bottleneck.taps[0]
@@ -163,47 +153,47 @@ def _assemble(job: Job, bottleneck: Bottleneck, hardware: Hardware) -> Assembly:
         backbone,
         spec.preprocessing,
         tap.pooling,
-        head_layers(job.head, keep_weights=not scratch),
+        head_layers(run.head, keep_weights=not scratch),
         # Random weights have no statistics to keep.
         learn_statistics=scratch or options.batch_norm == "train",
     )
 
 
-def _fits(job: Job, steps: tuple[Step, ...]) -> bool:
+def _fits(run: FinetuneRun, steps: tuple[Step, ...]) -> bool:
     """Decide whether to cache, and say what it takes."""
-    if job.options.trunk == "live" or all(step.cut is None for step in steps):
+    if run.options.trunk == "live" or all(step.cut is None for step in steps):
         return False
-    size = trunk_bytes(steps, len(job.file))
-    if size <= job.options.max_cache:
+    size = trunk_bytes(steps, len(run.file))
+    if size <= run.options.max_cache:
         print(f"caching the frozen part's activations: {describe_bytes(size)} of disk")
         return True
     notify(
         f"caching the frozen part's activations would take {describe_bytes(size)} of disk, more "
-        f"than finetune.max_cache ({describe_bytes(job.options.max_cache)}): it runs live, in "
+        f"than finetune.max_cache ({describe_bytes(run.options.max_cache)}): it runs live, in "
         "every epoch, instead"
     )
     return False
 
 
 def _sources(
-    job: Job, steps: tuple[Step, ...], bottleneck: Bottleneck, trunk: str, folder: Path
+    run: FinetuneRun, steps: tuple[Step, ...], bottleneck: Bottleneck, trunk: str, folder: Path
 ) -> list[Source]:
     cached: dict[str, Any] = {}
     if trunk == "cached":
-        cached = dict(cache_trunk(steps, bottleneck, job.file, job.manifest, job.store, folder))
-    live = LiveImages(job.file, job.manifest)
+        cached = dict(cache_trunk(steps, bottleneck, run.file, run.manifest, run.store, folder))
+    live = LiveImages(run.file, run.manifest)
     return [live if step.cut is None else cached.get(step.cut, live) for step in steps]
 
 
 def _train(
-    job: Job,
+    run: FinetuneRun,
     assembly: Assembly,
     steps: tuple[Step, ...],
     sources: list[Source],
     checkpoint: Checkpoint,
     hardware: Hardware,
 ) -> TrainingState:
-    factors = assembly.learning_rate_factors(job.options.layer_decay)
+    factors = assembly.learning_rate_factors(run.options.layer_decay)
     phases = [
         Phase(
             epochs=step.epochs,
@@ -214,7 +204,7 @@ def _train(
         )
         for step, source in zip(steps, sources, strict=True)
     ]
-    data, labels = job.data, job.file.label
+    data, labels = run.data, run.file.label
     examples = Examples(
         train=data.train,
         validation=data.validation,
@@ -227,10 +217,10 @@ def _train(
         phases,
         variables,
         examples,
-        job.options,
+        run.options,
         checkpoint,
         loss_scaling=hardware.loss_scaling,
-        start_counts=job.options.unfreeze != "scratch",
+        start_counts=run.options.unfreeze != "scratch",
     )
 
 
@@ -243,7 +233,7 @@ def _entering(assembly: Assembly, cut: str | None) -> Callable[[], None]:
 
 
 def _write(
-    job: Job,
+    run: FinetuneRun,
     assembly: Assembly,
     steps: tuple[Step, ...],
     state: TrainingState,
@@ -251,21 +241,22 @@ def _write(
     logits: NDArray[np.float64],
     folder: Path,
 ) -> FinetunedCard:
-    data, head, start = job.data, job.head, job.head.card
+    data, head, start = run.data, run.head, run.head.card
     chosen = np.isin(rows, data.validation)
-    labels = job.file.label[rows]
+    labels = run.file.label[rows]
     # The start's logits are calibrated already: on more images, and by folds where they are few.
-    calibrated = state.best_epoch == 0 and job.options.unfreeze != "scratch"
+    calibrated = state.best_epoch == 0 and run.options.unfreeze != "scratch"
     temperature = 1.0
     if chosen.any() and not calibrated:
         temperature = fit_temperature(logits[chosen], labels[chosen])
     card = FinetunedCard(
         head=HeadCard(
             kind=KIND,
-            options=job.options.model_dump(mode="json"),
+            options=run.options.model_dump(mode="json"),
             class_names=start.class_names,
-            identity=job.file.header.identity,
+            identity=run.file.header.identity,
             feature_shape=start.feature_shape,
+            training=data.settings,
             data_digest=data.digest,
             selected_by="validation",
             setting={"epochs": state.best_epoch},
@@ -275,18 +266,18 @@ def _write(
             parameters=int(assembly.logits_from(None).count_params()),
         ),
         start=Start(
-            name=job.head_folder.name,
+            name=run.head_folder.name,
             kind=head.kind,
             options=start.options,
             seed=head.seed,
-            card_sha256=sha256_of(job.head_folder / CARD_FILE),
+            card_sha256=sha256_of(run.head_folder / CARD_FILE),
         ),
         cut=steps[-1].cut,
     )
     save_weights(assembly, folder)
     probabilities = softmax(logits, temperature)
-    image = job.file.image[rows]
-    test = job.file.split[rows] == "test"
+    image = run.file.image[rows]
+    test = run.file.split[rows] == "test"
     for name, wanted in ((HELD_OUT_FILE, chosen), (TEST_FILE, test)):
         if wanted.any():
             Predictions(image[wanted], probabilities[wanted]).write(folder / name)
@@ -294,19 +285,19 @@ def _write(
     return card
 
 
-def _digest(job: Job, trunk: str) -> str:
+def _digest(run: FinetuneRun, trunk: str) -> str:
     """Return a digest of all that decides the run: only its own state is ever taken up."""
-    file, data = job.file, job.data
+    file, data = run.file, run.data
     columns = [file.sha256.tolist(), file.split.tolist(), file.label.tolist(), file.view.tolist()]
     return digest_of(
         {
-            "options": job.options.model_dump(mode="json"),
+            "options": run.options.model_dump(mode="json"),
             "fingerprint": file.header.identity.fingerprint,
             "augment": file.header.augment,
             "columns": columns,
             "train": data.train.tolist(),
             "class_weight": data.class_weight.tolist(),
-            "head": sha256_of(job.head_folder / CARD_FILE),
+            "head": sha256_of(run.head_folder / CARD_FILE),
             "trunk": trunk,
             "versions": {name: version(name) for name in ("keras", "tensorflow", "numpy")},
         }

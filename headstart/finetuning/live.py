@@ -1,6 +1,5 @@
 """Images decoded, resized and augmented while the model trains on those before."""
 
-import hashlib
 import os
 from collections import deque
 from collections.abc import Iterator
@@ -11,10 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from headstart.common.errors import InputError
 from headstart.dataset.manifest import Manifest
 from headstart.features.file import FeatureFile
-from headstart.features.identity import FeatureIdentity
 from headstart.images import augmentation, decoding
 from headstart.images.options import AugmentOptions
 
@@ -30,14 +27,14 @@ class LiveImages:
     """
 
     def __init__(self, file: FeatureFile, manifest: Manifest) -> None:
-        self._identity: FeatureIdentity = file.header.identity
+        self._sizing = file.header.identity.sizing
         self._image, self._view = file.image, file.view
         self._sha256 = file.sha256
         self._paths = [Path(row.path) for row in manifest.rows]
         self._recipe = (
             None if file.header.augment is None else AugmentOptions(**file.header.augment)
         )
-        self.shape: tuple[int, ...] = (*self._identity.image_size, 3)
+        self.shape: tuple[int, ...] = (*self._sizing.image_size, 3)
         self.dtype: np.dtype[Any] = np.dtype(np.uint8)
 
     def read(self, rows: NDArray[np.int64], epoch: int, batch_size: int) -> Iterator[NDArray[Any]]:
@@ -57,33 +54,10 @@ class LiveImages:
                 pool.shutdown(wait=False, cancel_futures=True)
 
     def _render(self, row: int, epoch: int) -> NDArray[np.uint8]:
-        path, sha256 = self._paths[self._image[row]], str(self._sha256[row])
-        try:
-            data = decoding.read(path)
-        except decoding.UnreadableImage as error:
-            raise InputError(
-                f"{path}: {error.reason}; run `dvc repro` to list the images anew"
-            ) from None
-        if hashlib.sha256(data).hexdigest() != sha256:
-            raise InputError(
-                f"{path}: the file has changed since its features were extracted; run `dvc repro`"
-            )
+        sha256 = str(self._sha256[row])
+        image = decoding.read_checked(self._paths[self._image[row]], sha256)
         view = int(self._view[row])
-        identity = self._identity
-        if view and self._recipe is not None:
-            rendered = augmentation.views(
-                decoding.decode(data),
-                sha256,
-                [view + epoch * self._recipe.views],
-                self._recipe,
-                identity.image_size,
-                resize=identity.resize,
-                interpolation=identity.interpolation,
-            )
-            return rendered[0]
-        return decoding.resize(
-            decoding.decode(data),
-            identity.image_size,
-            method=identity.resize,
-            interpolation=identity.interpolation,
-        )
+        if view == 0 or self._recipe is None:
+            return decoding.resize(image, self._sizing)
+        shown = view + epoch * self._recipe.views
+        return augmentation.views(image, sha256, [shown], self._recipe, self._sizing)[0]

@@ -2,9 +2,18 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from headstart.common.params import Count, NotNegative, Positive, Section, Seed, Share
+from headstart.common.params import (
+    Count,
+    NotNegative,
+    Optimizer,
+    Positive,
+    Section,
+    Seed,
+    Share,
+    check_adamw,
+)
 
 
 class UnfreezeStep(Section):
@@ -23,7 +32,7 @@ class FinetuneOptions(Section):
     trunk: Literal["cached", "live"]
     max_cache: Positive
     batch_norm: Literal["inference", "train"]
-    optimizer: Literal["adam", "adamw", "sgd", "rmsprop"]
+    optimizer: Optimizer
     learning_rate: Positive
     layer_decay: Annotated[float, Field(gt=0, le=1)]
     warmup: Share
@@ -36,3 +45,5 @@ class FinetuneOptions(Section):
     patience: Count
     precision: Literal["float32", "mixed"]
     stages: list[UnfreezeStep]
+
+    _adamw = model_validator(mode="after")(check_adamw)

@@ -11,10 +11,10 @@ from headstart.common.files import atomic_write
 from headstart.common.tensorflow_runtime import keras
 from headstart.features.identity import FeatureIdentity
 from headstart.finetuning.assembly import Assembly, cut_off
-from headstart.finetuning.card import WEIGHTS_FILE, FinetunedCard, Start, read_finetuned_card
 from headstart.finetuning.head_layers import linear_layers
 from headstart.heads import create
 from headstart.heads.base import HeadCard
+from headstart.heads.finetuned_card import WEIGHTS_FILE, FinetunedCard, Start, read_finetuned_card
 from headstart.heads.network import NetworkHead
 from headstart.heads.options import HeadOptions
 
@@ -39,10 +39,7 @@ class Finetuned:
 def save_weights(assembly: Assembly, folder: Path) -> None:
     """Write all weights, backbone and head, the same bytes for the same weights."""
     with atomic_write(folder / WEIGHTS_FILE) as temporary:
-        # Keras chooses the format by a double suffix that a temporary name does not keep.
-        written = temporary.with_suffix(".weights.h5")
-        assembly.logits_from(None).save_weights(written)
-        written.replace(temporary)
+        assembly.logits_from(None).save_weights(temporary)
 
 
 def load_finetuned(folder: Path) -> Finetuned:

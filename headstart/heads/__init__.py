@@ -1,31 +1,46 @@
 """Classifiers on cached bottleneck features, one module per kind.
 
-A kind is resolved to its class only when it is asked for, so that a head without TensorFlow never
-imports it.
+A kind's module is imported only when that kind is asked for, so that a head without TensorFlow
+never imports it.
 """
 
-from importlib import import_module
 from pathlib import Path
 
 from headstart.common.errors import InputError
 from headstart.heads.base import CARD_FILE, Head, read_card
-from headstart.heads.options import HeadOptions
-
-_CLASSES = {
-    "dense": "headstart.heads.dense:DenseHead",
-    "gap": "headstart.heads.gap:GapHead",
-    "linear_svc": "headstart.heads.linear_svc:LinearSVCHead",
-    "logistic": "headstart.heads.logistic:LogisticHead",
-    "ridge": "headstart.heads.ridge:RidgeHead",
-    "prototype": "headstart.heads.prototype:PrototypeHead",
-    "knn": "headstart.heads.knn:KnnHead",
-}
+from headstart.heads.options import HEAD_KINDS, HeadKind, HeadOptions
 
 
-def _class_of(kind: str) -> type[Head]:
-    module, name = _CLASSES[kind].split(":")
-    found: type[Head] = getattr(import_module(module), name)
-    return found
+def _class_of(kind: HeadKind) -> type[Head]:
+    match kind:
+        case "dense":
+            from headstart.heads.dense import DenseHead
+
+            return DenseHead
+        case "gap":
+            from headstart.heads.gap import GapHead
+
+            return GapHead
+        case "linear_svc":
+            from headstart.heads.linear_svc import LinearSVCHead
+
+            return LinearSVCHead
+        case "logistic":
+            from headstart.heads.logistic import LogisticHead
+
+            return LogisticHead
+        case "ridge":
+            from headstart.heads.ridge import RidgeHead
+
+            return RidgeHead
+        case "prototype":
+            from headstart.heads.prototype import PrototypeHead
+
+            return PrototypeHead
+        case "knn":
+            from headstart.heads.knn import KnnHead
+
+            return KnnHead
 
 
 def is_cheap(options: HeadOptions) -> bool:
@@ -51,9 +66,19 @@ def load(folder: Path) -> Head:
             weights that do not belong to it.
     """
     content = read_card(folder)
-    if content["kind"] not in _CLASSES:
+    kind: HeadKind | None = next((kind for kind in HEAD_KINDS if kind == content["kind"]), None)
+    if kind is None:
         raise InputError(
-            f"{folder / CARD_FILE}: kind: expected one of {', '.join(_CLASSES)}, "
+            f"{folder / CARD_FILE}: kind: expected one of {', '.join(HEAD_KINDS)}, "
             f"received {content['kind']!r}"
         )
-    return _class_of(content["kind"]).load(folder, content)
+    return _class_of(kind).load(folder, content)
+
+
+def trained_heads(folder: Path) -> list[str]:
+    """Return the names of the heads that lie in a folder, sorted.
+
+    Args:
+        folder: Such as models/heads, with a folder per head.
+    """
+    return sorted(path.parent.name for path in folder.glob(f"*/{CARD_FILE}"))

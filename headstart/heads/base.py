@@ -19,13 +19,16 @@ from headstart.heads.data import SelectedBy, TrainingData
 from headstart.scoring.calibration import softmax
 
 CARD_FILE = "head.json"
-FORMAT = 1
+HELD_OUT_FILE = "held_out.h5"
+"""Probabilities of images that the weights were not fitted to; beside the card."""
+
+FORMAT = 2
 _REMEDY = "run `dvc repro` to train it again"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeadCard:
-    """What is known of a fitted head besides its weights; models/<head>/head.json.
+    """What is known of a fitted head besides its weights; models/heads/<name>/head.json.
 
     Attributes:
         kind: Which class of head, such as "logistic".
@@ -33,6 +36,7 @@ class HeadCard:
         class_names: One per column of the probabilities.
         identity: The extractor whose features it was made for.
         feature_shape: Of one row of features.
+        training: Which rows of the features it was trained on; see `TrainingData.settings`.
         data_digest: Digest of which images trained it and which ones chose.
         selected_by: On what the setting was chosen.
         setting: What was chosen, such as {"l2": 0.01}; empty where nothing is to choose.
@@ -47,6 +51,7 @@ class HeadCard:
     class_names: tuple[str, ...]
     identity: FeatureIdentity
     feature_shape: tuple[int, ...]
+    training: dict[str, Any]
     data_digest: str
     selected_by: SelectedBy
     setting: dict[str, float]
@@ -236,7 +241,7 @@ class Head(ABC):
 
 
 def read_card(folder: Path) -> dict[str, Any]:
-    """Read models/<head>/head.json.
+    """Read a head's head.json.
 
     Raises:
         InputError: it is missing, no JSON, or of another format.

@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -52,6 +52,7 @@ class TrainingData:
             whose fit takes a moment.
         streaming_above: Bytes of training features above which they are read block by block.
         seed: Of the folds and of what a head draws.
+        settings: What `from_file` was told, and `shots`: how to take the same rows once more.
     """
 
     header: Header
@@ -67,6 +68,7 @@ class TrainingData:
     folds_below: int
     streaming_above: int
     seed: int
+    settings: dict[str, Any]
 
     @classmethod
     def from_file(
@@ -78,8 +80,18 @@ class TrainingData:
         folds_below: int,
         streaming_above: int,
         seed: int,
+        shots: int | None = None,
     ) -> "TrainingData":
         """Take the training and validation rows of a feature file.
+
+        Args:
+            file: The features.
+            class_weight: What an image of a class counts.
+            min_validation: See the class, as for the other two limits.
+            folds_below: See the class.
+            streaming_above: See the class.
+            seed: Of the folds, and of which images `shots` keeps.
+            shots: Training images per class to keep; None for all.
 
         Raises:
             InputError: fewer than two classes, a class without a training image, or a weight for
@@ -100,7 +112,7 @@ class TrainingData:
                 "prepare.validation and prepare.test in params.yaml"
             )
         image_groups = np.where(file.group >= 0, file.group + int(file.image.max()) + 1, file.image)
-        return cls(
+        data = cls(
             header=file.header,
             features=file.features,
             label=file.label,
@@ -114,7 +126,16 @@ class TrainingData:
             folds_below=folds_below,
             streaming_above=streaming_above,
             seed=seed,
+            settings={
+                "class_weight": class_weight if isinstance(class_weight, str) else {**class_weight},
+                "min_validation": min_validation,
+                "folds_below": folds_below,
+                "streaming_above": streaming_above,
+                "seed": seed,
+                "shots": shots,
+            },
         )
+        return data if shots is None else data.few(shots, seed)
 
     @property
     def class_names(self) -> tuple[str, ...]:

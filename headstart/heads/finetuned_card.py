@@ -10,8 +10,8 @@ from headstart.heads.base import CARD_FILE, FORMAT, HeadCard, read_card
 from headstart.scoring.predictions import Predictions
 
 KIND = "finetuned"
-NAME = "finetuned"
-"""Of the fine-tuned model among the heads, and of its folder under models/."""
+NAME = "fine-tuned model"
+"""Of the fine-tuned model among the heads; the name of a head holds no space."""
 
 WEIGHTS_FILE = "finetuned.weights.h5"
 HELD_OUT_FILE = "held_out.h5"

@@ -11,10 +11,10 @@ import numpy.typing as npt
 
 from headstart.common.files import atomic_write
 from headstart.features.matrix import Matrix, block_rows
-from headstart.features.neighbors import Blocks, Index
+from headstart.features.neighbors import Blocks, NeighborIndex
 from headstart.heads.data import Rows, TrainingData
 from headstart.heads.options import KnnOptions
-from headstart.heads.selection import Candidate, PathHead
+from headstart.heads.selection import PathHead, SettingFit
 
 NEIGHBORS = (1, 3, 5, 10, 20, 50, 100, 200)
 
@@ -27,7 +27,7 @@ Source: Wu et al., Unsupervised Feature Learning via Non-Parametric Instance Dis
 
 
 @dataclass(frozen=True, slots=True)
-class Neighbours:
+class NeighborVotes:
     """Training vectors, and how many of the nearest vote.
 
     Attributes:
@@ -38,7 +38,7 @@ class Neighbours:
         neighbors: Number of votes.
     """
 
-    index: Index
+    index: NeighborIndex
     label: npt.NDArray[np.int64]
     weight: npt.NDArray[np.float64]
     n_classes: int
@@ -90,8 +90,8 @@ class KnnHead(PathHead):
     options_type = KnnOptions
     options: KnnOptions
     setting_name = "neighbors"
-    model_type = Neighbours
-    _model: Neighbours
+    model_type = NeighborVotes
+    _model: NeighborVotes
 
     def _settings(self, data: TrainingData) -> tuple[float | None, ...]:
         most = min(len(fold.train) for fold in data.folds(cheap=True))
@@ -102,8 +102,8 @@ class KnnHead(PathHead):
 
     def _path(
         self, data: TrainingData, train: Rows, held_out: Rows, settings: Sequence[float | None]
-    ) -> Iterator[Candidate]:
-        index = Index.of(data.features, train, data.streaming_above)
+    ) -> Iterator[SettingFit]:
+        index = NeighborIndex.of(data.features, train, data.streaming_above)
         counts = [int(setting) for setting in settings if setting is not None]
         found = [
             index.search(block, max(counts))
@@ -111,10 +111,10 @@ class KnnHead(PathHead):
         ]
         label, weight = data.label[train], data.weights(train)
         for count in counts:
-            model = Neighbours(index, label, weight, data.n_classes, count)
+            model = NeighborVotes(index, label, weight, data.n_classes, count)
             votes = [model.votes(cosines, positions) for cosines, positions in found]
             logits = np.concatenate(votes) if votes else np.empty((0, data.n_classes))
-            yield Candidate(count, logits, model)
+            yield SettingFit(count, logits, model)
 
     def _save_weights(self, path: Path) -> None:
         index = self._model.index
@@ -138,5 +138,5 @@ class KnnHead(PathHead):
                 yield slice(start, stop), np.asarray(vectors[start:stop])
 
         neighbors = int(self.card.setting["neighbors"])
-        index = Index(shape=shape, blocks=blocks, mean=mean)
-        self._model = Neighbours(index, label, weight, len(self.card.class_names), neighbors)
+        index = NeighborIndex(shape=shape, blocks=blocks, mean=mean)
+        self._model = NeighborVotes(index, label, weight, len(self.card.class_names), neighbors)

@@ -40,7 +40,7 @@ def learning_curve(options: HeadOptions, data: TrainingData, seed: int) -> list[
         return []
     most = int(np.bincount(data.label[data.train_images]).max())
     jobs = [
-        (size, seed + draw)
+        (size, (seed + draw) % 2**32)
         for size in (*_sizes_below(most), most)
         for draw in range(_DRAWS if size <= min(_NOISY_UP_TO, most - 1) else 1)
     ]

@@ -13,7 +13,7 @@ from headstart.heads.data import Rows, TrainingData
 from headstart.heads.descent import descend
 from headstart.heads.linear import Linear
 from headstart.heads.losses import Loss
-from headstart.heads.selection import Candidate, PathHead
+from headstart.heads.selection import PathHead, SettingFit
 
 
 class LinearHead(PathHead):
@@ -57,7 +57,7 @@ class DescentHead(LinearHead):
 
     def _path(
         self, data: TrainingData, train: Rows, held_out: Rows, settings: Sequence[float | None]
-    ) -> Iterator[Candidate]:
+    ) -> Iterator[SettingFit]:
         matrix = Matrix(data.features, train, data.streaming_above)
         judged = Matrix(data.features, held_out, data.streaming_above)
         weights = data.weights(train)
@@ -73,7 +73,7 @@ class DescentHead(LinearHead):
             data.n_classes,
         )
         for value, model in zip(values, models, strict=True):
-            yield Candidate(value, linear_logits(model, judged), model)
+            yield SettingFit(value, linear_logits(model, judged), model)
 
 
 def linear_logits(model: Linear, matrix: Matrix) -> npt.NDArray[np.float32]:

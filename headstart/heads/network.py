@@ -14,7 +14,7 @@ from headstart.common.tensorflow_runtime import keras, seed_everything, tf
 from headstart.features.matrix import block_rows
 from headstart.heads.base import FitReport, Head, HeadCard
 from headstart.heads.data import Rows, TrainingData
-from headstart.heads.options import DenseOptions, GapOptions
+from headstart.heads.options import DenseOptions, GapOptions, NetworkOptions
 from headstart.scoring.calibration import fit_temperature
 
 # Batches that TensorFlow runs between two looks at Python.
@@ -67,6 +67,7 @@ class NetworkHead(Head):
             class_names=data.class_names,
             identity=data.header.identity,
             feature_shape=data.header.feature_shape,
+            training=data.settings,
             data_digest=data.digest,
             selected_by=selected_by,
             setting={"epochs": epochs},
@@ -152,10 +153,7 @@ class NetworkHead(Head):
         bare = self.build(self.card.feature_shape, len(self.card.class_names))
         bare.set_weights(self.network.get_weights())
         with atomic_write(path) as temporary:
-            # Keras chooses the format by a double suffix that a temporary name does not keep.
-            written = temporary.with_suffix(".weights.h5")
-            bare.save_weights(written)
-            written.replace(temporary)
+            bare.save_weights(temporary)
 
     def _load_weights(self, path: Path) -> None:
         self.network = self.build(self.card.feature_shape, len(self.card.class_names))
@@ -207,17 +205,22 @@ def batches(data: TrainingData, rows: Rows, batch_size: int, shuffle_seed: int |
     return known.prefetch(_PREFETCHED)
 
 
-def _optimizer(options: DenseOptions | GapOptions, total_steps: int) -> Any:
+def _optimizer(options: NetworkOptions, total_steps: int) -> Any:
     rate: Any = options.learning_rate
     if options.schedule == "cosine":
         rate = keras.optimizers.schedules.CosineDecay(rate, total_steps)
-    optimizers = {
-        "adam": keras.optimizers.Adam,
-        "adamw": keras.optimizers.AdamW,
-        "sgd": lambda rate: keras.optimizers.SGD(rate, momentum=0.9, nesterov=True),
-        "rmsprop": keras.optimizers.RMSprop,
-    }
-    return optimizers[options.optimizer](rate)
+    decay = {"weight_decay": options.weight_decay or None}
+    match options.optimizer:
+        case "adam" | "adamw":
+            # Keras' Adam decays weights by the rule of AdamW.
+            optimizer = keras.optimizers.Adam(rate, **decay)
+        case "sgd":
+            optimizer = keras.optimizers.SGD(rate, momentum=0.9, nesterov=True, **decay)
+        case "rmsprop":
+            optimizer = keras.optimizers.RMSprop(rate, **decay)
+    if options.weight_decay:
+        optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+    return optimizer
 
 
 def _mean_history(histories: list[History]) -> History:

@@ -1,13 +1,38 @@
 """What can be told of the heads: the section `train`."""
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import Field, model_validator
 
-from headstart.common.params import Count, NotNegative, Positive, Section, Seed, Share
+from headstart.common.params import (
+    Count,
+    NotNegative,
+    Optimizer,
+    Positive,
+    Section,
+    Seed,
+    Share,
+    check_adamw,
+)
 
 
-class DenseOptions(Section):
+class NetworkOptions(Section):
+    """How a small network is trained on the features."""
+
+    l2: NotNegative = 0.0
+    label_smoothing: Share = 0.0
+    optimizer: Optimizer = "adam"
+    weight_decay: NotNegative = 0.0
+    learning_rate: Positive = 1e-3
+    schedule: Literal["constant", "cosine"] = "constant"
+    batch_size: Count = 32
+    epochs: Count = 50
+    patience: Count = 8
+
+    _adamw = model_validator(mode="after")(check_adamw)
+
+
+class DenseOptions(NetworkOptions):
     """Hidden layers and a softmax, trained by gradient descent."""
 
     kind: Literal["dense"]
@@ -15,29 +40,13 @@ class DenseOptions(Section):
     activation: Literal["relu", "gelu", "selu", "tanh", "swish"] = "relu"
     batch_normalization: bool = False
     dropout: Share = 0.5
-    l2: NotNegative = 0.0
-    label_smoothing: Share = 0.0
-    optimizer: Literal["adam", "adamw", "sgd", "rmsprop"] = "adam"
-    learning_rate: Positive = 1e-3
-    schedule: Literal["constant", "cosine"] = "constant"
-    batch_size: Count = 32
-    epochs: Count = 50
-    patience: Count = 8
 
 
-class GapOptions(Section):
+class GapOptions(NetworkOptions):
     """Global pooling and a softmax straight on it, nothing hidden."""
 
     kind: Literal["gap"]
     pooling: Literal["avg", "max", "both"] = "avg"
-    l2: NotNegative = 0.0
-    label_smoothing: Share = 0.0
-    optimizer: Literal["adam", "adamw", "sgd", "rmsprop"] = "adam"
-    learning_rate: Positive = 1e-3
-    schedule: Literal["constant", "cosine"] = "constant"
-    batch_size: Count = 32
-    epochs: Count = 50
-    patience: Count = 8
 
 
 class LinearSVCOptions(Section):
@@ -84,7 +93,8 @@ HeadOptions = Annotated[
     | KnnOptions,
     Field(discriminator="kind"),
 ]
-HEAD_KINDS = ("dense", "gap", "linear_svc", "logistic", "ridge", "prototype", "knn")
+HeadKind = Literal["dense", "gap", "linear_svc", "logistic", "ridge", "prototype", "knn"]
+HEAD_KINDS: tuple[HeadKind, ...] = get_args(HeadKind)
 
 
 class TrainOptions(Section):

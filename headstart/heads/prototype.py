@@ -11,7 +11,7 @@ from headstart.features.moments import weighted_mean
 from headstart.features.neighbors import directions
 from headstart.heads.data import Rows, TrainingData
 from headstart.heads.options import PrototypeOptions
-from headstart.heads.selection import Candidate, PathHead
+from headstart.heads.selection import PathHead, SettingFit
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class Prototypes:
 
     def logits(self, features: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """Return the cosines with the prototypes, (n_samples, n_classes)."""
-        return directions(pooled(features), self.mean) @ self.prototypes + self.bias
+        return directions(features, self.mean) @ self.prototypes + self.bias
 
     def arrays(self) -> dict[str, npt.NDArray[np.float32]]:
         """What has to be kept to build it again."""
@@ -64,7 +64,7 @@ class PrototypeHead(PathHead):
 
     def _path(
         self, data: TrainingData, train: Rows, held_out: Rows, settings: Sequence[float | None]
-    ) -> Iterator[Candidate]:
+    ) -> Iterator[SettingFit]:
         matrix = Matrix(data.features, train, data.streaming_above)
         mean = weighted_mean(matrix, np.ones(len(train))).astype(np.float32)
         one_hot = np.eye(data.n_classes)[data.label[train]]
@@ -81,4 +81,4 @@ class PrototypeHead(PathHead):
             model.logits(block)
             for _, block in Matrix(data.features, held_out, data.streaming_above).blocks()
         ]
-        yield Candidate(None, np.concatenate(logits) if logits else np.empty((0, 0)), model)
+        yield SettingFit(None, np.concatenate(logits) if logits else np.empty((0, 0)), model)

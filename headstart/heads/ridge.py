@@ -10,7 +10,7 @@ from headstart.heads.data import Rows, TrainingData
 from headstart.heads.linear import Linear
 from headstart.heads.linear_path import LinearHead, linear_logits
 from headstart.heads.options import RidgeOptions
-from headstart.heads.selection import Candidate
+from headstart.heads.selection import SettingFit
 
 L2_PATH = tuple(float(10 ** (8 - 0.25 * step)) for step in range(57))
 """From 1e8 down to 1e-6, four per decade: least squares feels the features' scale squared."""
@@ -30,7 +30,7 @@ class RidgeHead(LinearHead):
 
     def _path(
         self, data: TrainingData, train: Rows, held_out: Rows, settings: Sequence[float | None]
-    ) -> Iterator[Candidate]:
+    ) -> Iterator[SettingFit]:
         matrix = Matrix(data.features, train, data.streaming_above)
         judged = Matrix(data.features, held_out, data.streaming_above)
         weights = data.weights(train)
@@ -48,4 +48,4 @@ class RidgeHead(LinearHead):
             if setting is not None:
                 solution = basis @ (rotated / (values + setting)[:, None])
                 model = Linear.from_standardised(solution, centre, mean, ones)
-                yield Candidate(setting, linear_logits(model, judged), model)
+                yield SettingFit(setting, linear_logits(model, judged), model)

@@ -21,7 +21,7 @@ from headstart.scoring.calibration import fit_temperature, softmax
 from headstart.scoring.metrics import Labels, log_loss
 
 
-class Model(Protocol):
+class FittedModel(Protocol):
     """Fitted weights of one setting."""
 
     def logits(self, features: npt.NDArray[np.float32]) -> npt.NDArray[np.floating[Any]]:
@@ -38,7 +38,7 @@ class Model(Protocol):
         ...
 
 
-class Candidate(NamedTuple):
+class SettingFit(NamedTuple):
     """One setting's fit on one fold.
 
     Attributes:
@@ -49,11 +49,11 @@ class Candidate(NamedTuple):
 
     setting: float | None
     logits: npt.NDArray[np.floating[Any]]
-    model: Model
+    model: FittedModel
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class ChosenSetting:
     """The setting that did best on the held-out images.
 
     Attributes:
@@ -68,12 +68,12 @@ class Choice:
     curve: list[dict[str, float]]
     logits: npt.NDArray[np.float64]
     temperature: float
-    models: tuple[Model, ...]
+    models: tuple[FittedModel, ...]
 
 
 def choose(
-    steps: Iterable[Sequence[Candidate]], labels: Labels, name: str, patience: int | None
-) -> Choice:
+    steps: Iterable[Sequence[SettingFit]], labels: Labels, name: str, patience: int | None
+) -> ChosenSetting:
     """Keep the setting that does best on all held-out images.
 
     The best has most images right and among equals the lowest log loss at its own temperature;
@@ -85,7 +85,7 @@ def choose(
         name: What a setting is called in the curve.
         patience: Stop after so many settings in a row without a better one; None = never.
     """
-    best: Choice | None = None
+    best: ChosenSetting | None = None
     best_score = (-np.inf, -np.inf)
     curve: list[dict[str, float]] = []
     worse = 0
@@ -93,14 +93,14 @@ def choose(
         logits = np.concatenate([candidate.logits for candidate in candidates]).astype(np.float64)
         temperature = fit_temperature(logits, labels)
         accuracy = float((logits.argmax(axis=1) == labels).mean())
-        surprise = log_loss(labels, softmax(logits, temperature))
+        loss = log_loss(labels, softmax(logits, temperature))
         setting = candidates[0].setting
         if setting is not None:
-            curve.append({name: setting, "accuracy": accuracy, "log_loss": surprise})
-        if (accuracy, -surprise) > best_score:
-            best_score, worse = (accuracy, -surprise), 0
+            curve.append({name: setting, "accuracy": accuracy, "log_loss": loss})
+        if (accuracy, -loss) > best_score:
+            best_score, worse = (accuracy, -loss), 0
             models = tuple(candidate.model for candidate in candidates)
-            best = Choice(setting, curve, logits, temperature, models)
+            best = ChosenSetting(setting, curve, logits, temperature, models)
         else:
             worse += 1
             if patience is not None and worse >= patience:
@@ -111,8 +111,8 @@ def choose(
 
 
 def _in_step(
-    paths: Sequence[Iterator[Candidate]], pool: Executor
-) -> Iterator[tuple[Candidate, ...]]:
+    paths: Sequence[Iterator[SettingFit]], pool: Executor
+) -> Iterator[tuple[SettingFit, ...]]:
     """Advance all folds' paths together, side by side as far as the pool has threads."""
     while True:
         step = list(pool.map(lambda path: next(path, None), paths))
@@ -128,7 +128,7 @@ class PathHead(Head):
     Attributes:
         setting_name: What a setting is called in params.yaml and in the curve.
         patience: Settings in a row without a better one after which the path ends; None = never.
-        stride: Every how manieth setting is tried; more than 1 for a rough answer.
+        stride: Only every stride-th setting is tried; more than 1 gives a rough answer.
     """
 
     stride = 1
@@ -136,7 +136,7 @@ class PathHead(Head):
     patience: ClassVar[int | None] = None
     model_type: ClassVar[type[Any]]
 
-    _model: Model
+    _model: FittedModel
 
     @abstractmethod
     def _settings(self, data: TrainingData) -> tuple[float | None, ...]:
@@ -145,7 +145,7 @@ class PathHead(Head):
     @abstractmethod
     def _path(
         self, data: TrainingData, train: Rows, held_out: Rows, settings: Sequence[float | None]
-    ) -> Iterator[Candidate]:
+    ) -> Iterator[SettingFit]:
         """Fit to the rows `train` at each setting and score the rows `held_out`."""
 
     def fit(self, data: TrainingData, *, refit: bool = False) -> FitReport:
@@ -176,6 +176,7 @@ class PathHead(Head):
             class_names=data.class_names,
             identity=data.header.identity,
             feature_shape=data.header.feature_shape,
+            training=data.settings,
             data_digest=data.digest,
             selected_by=selected_by,
             setting={} if choice.setting is None else {self.setting_name: choice.setting},
@@ -186,7 +187,7 @@ class PathHead(Head):
         )
         return FitReport(held_out=held_out, logits=choice.logits)
 
-    def _fit_at(self, data: TrainingData, rows: Rows, setting: float | None) -> Model:
+    def _fit_at(self, data: TrainingData, rows: Rows, setting: float | None) -> FittedModel:
         (candidate,) = self._path(data, rows, rows[:0], (setting,))
         return candidate.model
 

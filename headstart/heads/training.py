@@ -1,67 +1,105 @@
-"""Read features/bottleneck.h5, write one head's weights, scores and curves."""
+"""All heads of params.yaml on the cached features: fitted, or taken over from an earlier run."""
 
+import shutil
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from headstart.commands.params import load_params
-from headstart.common.errors import InputError, exit_with
-from headstart.common.files import write_json
+from headstart.common.cache import Keep
+from headstart.common.code import digest_of_code
+from headstart.common.files import digest_of, read_json, sha256_of, write_json
+from headstart.common.progress import notify
 from headstart.features.file import FeatureFile
 from headstart.heads import create, is_cheap
-from headstart.heads.base import FitReport, Head
+from headstart.heads.base import HELD_OUT_FILE, FitReport, Head
 from headstart.heads.data import TrainingData
 from headstart.heads.learning_curve import learning_curve
-from headstart.heads.options import TrainOptions
+from headstart.heads.options import HeadOptions, TrainOptions
 from headstart.scoring.calibration import softmax
 from headstart.scoring.curves import write_fit_plots
 from headstart.scoring.metrics import scores
 from headstart.scoring.predictions import Predictions
 
-FEATURES = Path("features/bottleneck.h5")
-MODELS = Path("models")
-METRICS = Path("metrics")
-PLOTS = Path("plots/train")
-HELD_OUT_FILE = "held_out.h5"
+_CODE = ("common", "features", "scoring", "heads")
+_LIBRARIES = ("keras", "numpy", "scipy", "tensorflow")
+# What a kept fit consists of.
+_MODEL, _PLOTS, _METRICS = "model", "plots", "metrics.json"
 
 
-@dataclass(frozen=True, slots=True)
-class Outputs:
-    """Where one head's results go.
+def train_heads(
+    file: FeatureFile,
+    options: TrainOptions,
+    *,
+    models: Path,
+    metrics: Path,
+    plots: Path,
+    keep: Keep | None = None,
+) -> None:
+    """Write every head's weights, scores and curves, and nothing of any other head.
 
-    Attributes:
-        model: Folder of weights, card and held-out predictions.
-        metrics: Its scores.
-        timing: Its seconds, kept apart from what is compared.
-        plots: Folder of its curves.
+    A fit is kept in the user's cache folder under all that decides it, so that a head whose
+    options, features and code are what they were is taken over; the edit of one head fits that
+    head alone, and a run that was killed goes on with the head that it was fitting.
+
+    Args:
+        file: The features.
+        options: The section `train`.
+        models: Gets a folder per head: weights, card and held-out predictions.
+        metrics: The JSON file of the scores of all heads.
+        plots: Gets a folder per head: the curves of its fit.
+        keep: Where fits are kept; the user's cache folder by default.
+
+    Raises:
+        InputError: the features cannot be trained on.
     """
+    keep = keep or Keep("fits")
+    features = sha256_of(file.path)
+    for folder in (models, plots):
+        shutil.rmtree(folder, ignore_errors=True)
+    content = {}
+    for name, head in options.heads.items():
+        started = time.perf_counter()
+        digest = _digest(features, head, options)
+        kept = keep.find(digest)
+        if kept is None:
+            with keep.create(digest) as folder:
+                _fit(file, head, options, folder)
+                _hand_over(folder, models / name, plots / name)
+                content[name] = read_json(folder / _METRICS)
+            notify(f"{name}: fitted in {time.perf_counter() - started:.1f} s")
+        else:
+            _hand_over(kept, models / name, plots / name)
+            content[name] = read_json(kept / _METRICS)
+            notify(f"{name}: taken over, nothing that decides it has changed")
+    write_json(metrics, content)
 
-    model: Path
-    metrics: Path
-    timing: Path
-    plots: Path
 
-    @classmethod
-    def of(cls, name: str) -> "Outputs":
-        """Return the places that dvc.yaml gives the head called `name`."""
-        return cls(
-            model=MODELS / name,
-            metrics=METRICS / f"{name}.json",
-            timing=METRICS / "timing" / f"{name}.json",
-            plots=PLOTS / name,
-        )
+def _digest(features: str, head: HeadOptions, options: TrainOptions) -> str:
+    return digest_of(
+        {
+            "features": features,
+            "head": head.model_dump(mode="json"),
+            "train": options.model_dump(mode="json", exclude={"heads"}),
+            "code": digest_of_code(_CODE),
+            "versions": {name: version(name) for name in _LIBRARIES},
+        }
+    )
 
 
-def run(name: str, file: FeatureFile, options: TrainOptions, outputs: Outputs) -> None:
-    """Fit the head called `name`, once or `options.repeats` times, and write what came of it.
+def _hand_over(fit: Path, model: Path, plots: Path) -> None:
+    shutil.copytree(fit / _MODEL, model)
+    shutil.copytree(fit / _PLOTS, plots)
+
+
+def _fit(file: FeatureFile, head: HeadOptions, options: TrainOptions, folder: Path) -> None:
+    """Fit a head once or `options.repeats` times.
 
     The first repeat is the model; further ones only tell the spread.
     """
-    started = time.perf_counter()
     results = []
     for repeat in range(options.repeats):
         seed = (options.seed + repeat) % 2**32
@@ -72,29 +110,27 @@ def run(name: str, file: FeatureFile, options: TrainOptions, outputs: Outputs) -
             folds_below=options.folds_below,
             streaming_above=options.streaming_above,
             seed=seed,
+            shots=options.shots,
         )
-        if options.shots is not None:
-            data = data.few(options.shots, seed)
-        head = create(options.heads[name], seed)
-        report = head.fit(data, refit=options.refit)
-        folder = outputs.model if repeat == 0 else outputs.model / "repeats" / str(repeat)
-        head.save(folder)
-        results.append(_scores(head, report, data))
+        fitted = create(head, seed)
+        report = fitted.fit(data, refit=options.refit)
         if repeat == 0:
-            held_out = softmax(report.logits, head.card.temperature)
-            Predictions(file.image[report.held_out], held_out).write(folder / HELD_OUT_FILE)
+            model = folder / _MODEL
+            fitted.save(model)
+            held_out = softmax(report.logits, fitted.card.temperature)
+            Predictions(file.image[report.held_out], held_out).write(model / HELD_OUT_FILE)
             wanted = options.learning_curve
             learning = (
-                learning_curve(options.heads[name], data, seed)
-                if wanted == "all" or (wanted == "cheap" and is_cheap(options.heads[name]))
+                learning_curve(head, data, seed)
+                if wanted == "all" or (wanted == "cheap" and is_cheap(head))
                 else []
             )
-            write_fit_plots(outputs.plots, head.card.curve, report.history, learning)
+            write_fit_plots(folder / _PLOTS, fitted.card.curve, report.history, learning)
+        results.append(_scores(fitted, report, data))
     content = results[0]
     if options.repeats > 1:
         content["repeats"] = _spread(results)
-    write_json(outputs.metrics, content)
-    write_json(outputs.timing, {"seconds": round(time.perf_counter() - started, 3)})
+    write_json(folder / _METRICS, content)
 
 
 def _scores(head: Head, report: FitReport, data: TrainingData) -> dict[str, Any]:
@@ -118,8 +154,8 @@ def _scores(head: Head, report: FitReport, data: TrainingData) -> dict[str, Any]
     }
 
 
-def _spread(results: list[dict[str, Any]]) -> dict[str, Any]:
-    """Mean and standard deviation of the validation scores over the repeats."""
+def _spread(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return mean and standard deviation of the validation scores over the repeats."""
     names = ("accuracy", "balanced_accuracy", "macro_f1", "log_loss")
     values = {name: [result["validation"][name] for result in results] for name in names}
     return {
@@ -127,20 +163,3 @@ def _spread(results: list[dict[str, Any]]) -> dict[str, Any]:
         **{f"{name}_mean": float(np.mean(values[name])) for name in names},
         **{f"{name}_std": float(np.std(values[name], ddof=1)) for name in names},
     }
-
-
-def main(arguments: Sequence[str]) -> None:
-    """Train the head that the command line names."""
-    options = load_params().train
-    names = ", ".join(options.heads)
-    if len(arguments) != 1 or arguments[0] not in options.heads:
-        raise InputError(
-            f"train: expected the name of one head of params.yaml ({names}), "
-            f"received {' '.join(arguments) or 'nothing'}"
-        )
-    (name,) = arguments
-    run(name, FeatureFile.open(FEATURES), options, Outputs.of(name))
-
-
-if __name__ == "__main__":
-    exit_with(main)

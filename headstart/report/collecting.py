@@ -4,22 +4,22 @@ from collections.abc import Sequence
 
 from headstart.common.vocabulary import SPLITS
 from headstart.features.file import FeatureFile
-from headstart.finetuning.card import NAME as FINETUNED
 from headstart.heads import load
+from headstart.heads.finetuned_card import NAME as FINETUNED
 from headstart.report.comparison import comparison_part
-from headstart.report.content import DataPart, HeatPart, Leak, Picture, Report
+from headstart.report.content import DataPart, HeatPart, Picture, Report, ShownLeak
 from headstart.report.features import (
-    Near,
+    NearestImages,
     SpatialMaps,
     heat_part,
     images_to_explain,
     map_part,
-    neighbour_parts,
+    neighbor_parts,
     numbered,
 )
 from headstart.report.options import ReportOptions
 from headstart.report.picking import Album, drawn_evenly, pick, samples
-from headstart.report.results import HeadResults, Places, Results
+from headstart.report.results import HeadResults, Results, RunPlaces
 from headstart.report.scores import head_part
 from headstart.report.steps import steps
 from headstart.report.thumbnails import thumbnails
@@ -27,11 +27,11 @@ from headstart.report.thumbnails import thumbnails
 _MOST_LISTED = 100
 """Rows of the quarantine and pairs of the leak audit that the page lists."""
 
-_SHARE_OF_NEIGHBOURS = 0.9
+_SHARE_OF_NEIGHBORS = 0.9
 
 
 def collect(
-    places: Places, results: Results, options: ReportOptions, spatial: SpatialMaps
+    places: RunPlaces, results: Results, options: ReportOptions, spatial: SpatialMaps
 ) -> Report:
     """Fill the page.
 
@@ -52,11 +52,11 @@ def collect(
     everything = drawn_evenly(manifest, range(len(manifest)))
     if len(everything) <= options.pictures:
         album.add(everything)
-    near = () if file is None else _add_neighbours(file, results, album)
+    near = () if file is None else _add_neighbors(file, results, album)
     album.add(everything)
     heat = None
     if explainer is not None and file is not None:
-        heat = _heat(places, explainer, file, results, album, explained, spatial)
+        heat = _heat(explainer, file, results, album, explained, spatial)
     labels, n_classes = manifest.labels, len(manifest.class_names)
     return Report(
         class_names=manifest.class_names,
@@ -67,7 +67,7 @@ def collect(
         selected=results.selected,
         ties=_ties(results),
         map=None if file is None else map_part(file, album, options.projections, options.seed),
-        neighbours=numbered(near, album),
+        neighbors=numbered(near, album),
         heat=heat,
         comparison=comparison_part(results.comparison, places.comparison),
         facts=_facts(file, album, len(manifest)),
@@ -90,7 +90,6 @@ def _explainer(results: Results) -> HeadResults | None:
 
 
 def _heat(
-    places: Places,
     explainer: HeadResults,
     file: FeatureFile,
     results: Results,
@@ -104,7 +103,7 @@ def _heat(
     activations = spatial(shown)
     if activations is None:
         return None
-    head = load(places.models / explainer.name)
+    head = load(explainer.folder)
     head.check_features(file.header, file.path)
     return heat_part(
         explainer.name,
@@ -117,10 +116,10 @@ def _heat(
     )
 
 
-def _add_neighbours(file: FeatureFile, results: Results, album: Album) -> tuple[Near, ...]:
-    found = neighbour_parts(file, results.manifest, album)
+def _add_neighbors(file: FeatureFile, results: Results, album: Album) -> tuple[NearestImages, ...]:
+    found = neighbor_parts(file, results.manifest, album)
     for one in found:
-        album.add(one.nearest, _SHARE_OF_NEIGHBOURS)
+        album.add(one.nearest, _SHARE_OF_NEIGHBORS)
     return found
 
 
@@ -154,7 +153,7 @@ def _data_part(results: Results, album: Album, limit: int) -> DataPart:
     leaks = None
     if results.leaks is not None:
         leaks = tuple(
-            Leak(
+            ShownLeak(
                 paths=(pair["path"], pair["other_path"]),
                 splits=(pair["split"], pair["other_split"]),
                 how=pair["kind"],

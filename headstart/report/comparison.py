@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from headstart.common.errors import InputError
-from headstart.report.content import Candidate, ComparisonPart, Score
+from headstart.report.content import ComparedCandidate, ComparisonPart, ShownScore
 
 SCHEMA = 1
 
@@ -41,13 +41,13 @@ def comparison_part(content: dict[str, Any], source: Path | None) -> ComparisonP
         ) from None
 
 
-def _candidate(content: dict[str, Any]) -> Candidate:
+def _candidate(content: dict[str, Any]) -> ComparedCandidate:
     low, high = content["interval"] or (None, None)
-    return Candidate(
+    return ComparedCandidate(
         label=content["label"],
         head=content["head"],
         validation=content["validation_accuracy"],
-        test=Score(value=content["accuracy"], low=low, high=high),
+        test=ShownScore(value=content["accuracy"], low=low, high=high),
         milliseconds=content["milliseconds"],
         multiply_adds=content["multiply_adds"],
         parameters=content["parameters"],

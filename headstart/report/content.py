@@ -27,7 +27,7 @@ class Picture:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Leak:
+class ShownLeak:
     """Two images alike that stand in different splits.
 
     Attributes:
@@ -64,7 +64,7 @@ class DataPart:
     samples: tuple[tuple[int, ...], ...]
     quarantine: tuple[tuple[str, str], ...] = ()
     n_quarantine: int = 0
-    leaks: tuple[Leak, ...] | None = None
+    leaks: tuple[ShownLeak, ...] | None = None
     n_leaks: int = 0
     duplicates: int | None = None
     clean: float | None = None
@@ -85,7 +85,7 @@ class Fact:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Step:
+class StageStep:
     """A stage of the pipeline as it ran.
 
     Attributes:
@@ -102,7 +102,7 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Score:
+class ShownScore:
     """A score and, where one was computed, its 95 % interval."""
 
     value: float
@@ -150,7 +150,7 @@ class Chart:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Prediction:
+class ShownPrediction:
     """What a head says of one pictured test image.
 
     Attributes:
@@ -182,10 +182,10 @@ class HeadPart:
     name: str
     kind: str
     settings: dict[str, Any]
-    scores: dict[str, dict[str, Score]]
+    scores: dict[str, dict[str, ShownScore]]
     charts: tuple[Chart, ...] = ()
     confusion: tuple[tuple[int, int, int], ...] | None = None
-    predictions: tuple[Prediction, ...] = ()
+    predictions: tuple[ShownPrediction, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -206,7 +206,7 @@ class MapPart:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Neighbours:
+class NearestPictures:
     """The training images nearest to a test image in feature space.
 
     Attributes:
@@ -251,7 +251,7 @@ class HeatPart:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Candidate:
+class ComparedCandidate:
     """One backbone or setting of a comparison, run on all images.
 
     Attributes:
@@ -271,7 +271,7 @@ class Candidate:
     label: str
     head: str
     validation: float
-    test: Score
+    test: ShownScore
     milliseconds: float
     multiply_adds: int
     parameters: int
@@ -292,7 +292,7 @@ class ComparisonPart:
         without_budget: How many it would have been with all candidates on all images.
     """
 
-    candidates: tuple[Candidate, ...]
+    candidates: tuple[ComparedCandidate, ...]
     dropped: tuple[tuple[str, float, float], ...]
     failed: tuple[str, ...]
     computed: int
@@ -312,7 +312,7 @@ class Report:
         selected: Name of the head chosen on validation; None without heads.
         ties: Heads that the validation images cannot tell from it.
         map: None when there are fewer than three images.
-        neighbours: For some test images.
+        neighbors: For some test images.
         heat: None when the cut has no map, or no image could be read.
         comparison: None where none was made or is not asked for.
         facts: Digests and versions, by name.
@@ -321,12 +321,12 @@ class Report:
     class_names: tuple[str, ...]
     pictures: tuple[Picture, ...]
     data: DataPart
-    steps: tuple[Step, ...]
+    steps: tuple[StageStep, ...]
     heads: tuple[HeadPart, ...]
     selected: str | None
     ties: tuple[str, ...] = ()
     map: MapPart | None = None
-    neighbours: tuple[Neighbours, ...] = ()
+    neighbors: tuple[NearestPictures, ...] = ()
     heat: HeatPart | None = None
     comparison: ComparisonPart | None = None
     facts: dict[str, str] = field(default_factory=dict)

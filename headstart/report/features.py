@@ -1,4 +1,4 @@
-"""The features as the page shows them: map, neighbours, heat maps."""
+"""The features as the page shows them: map, neighbors, heat maps."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
@@ -9,10 +9,11 @@ import numpy.typing as npt
 from headstart.dataset.manifest import Manifest
 from headstart.features.file import FeatureFile
 from headstart.features.identity import FeatureIdentity
+from headstart.features.matrix import pooled
+from headstart.features.neighbors import NeighborIndex
 from headstart.heads.base import Head
-from headstart.report.content import HeatMap, HeatPart, MapPart, Neighbours
+from headstart.report.content import HeatMap, HeatPart, MapPart, NearestPictures
 from headstart.report.evidence import brightness, class_evidence
-from headstart.report.neighbours import nearest, vectors
 from headstart.report.options import Projection
 from headstart.report.picking import Album, drawn_evenly, surest_mistakes, unsure_hits
 from headstart.report.projection import project
@@ -23,15 +24,18 @@ from headstart.scoring.predictions import Predictions
 SpatialMaps = Callable[[Sequence[int]], npt.NDArray[np.float32] | None]
 """Images to activations at the cut, (n, h, w, c); None when the cut gives no map."""
 
-NEIGHBOURS = 6
+NEIGHBORS = 6
+STREAMING_ABOVE = 2**30
+"""Bytes of training features above which they are searched in the file."""
+
 MOST_QUERIES = 200
-"""Test images whose neighbours are told."""
+"""Test images whose neighbors are told."""
 
 _SEEN_SIDE = 168
 _FEWEST_POINTS = 3
 
 
-class Near(NamedTuple):
+class NearestImages(NamedTuple):
     """The training images nearest to a test image.
 
     Attributes:
@@ -51,7 +55,9 @@ def _row_of_image(file: FeatureFile) -> dict[int, int]:
     return dict(zip(file.image[rows].tolist(), rows.tolist(), strict=True))
 
 
-def neighbour_parts(file: FeatureFile, manifest: Manifest, album: Album) -> tuple[Near, ...]:
+def neighbor_parts(
+    file: FeatureFile, manifest: Manifest, album: Album
+) -> tuple[NearestImages, ...]:
     """Find the nearest training images of the first test images in the album."""
     row_of, train = _row_of_image(file), file.rows("train")
     queries = [
@@ -60,19 +66,20 @@ def neighbour_parts(file: FeatureFile, manifest: Manifest, album: Album) -> tupl
     if not queries or not len(train):
         return ()
     wanted = np.array([row_of[image] for image in queries])
-    rows, cosines = nearest(file.features, wanted, train, NEIGHBOURS)
+    index = NeighborIndex.of(file.features, train, STREAMING_ABOVE, center=False)
+    cosines, positions = index.search(file.features[wanted], NEIGHBORS)
     return tuple(
-        Near(
+        NearestImages(
             query,
-            tuple(int(image) for image in file.image[row]),
+            tuple(int(image) for image in file.image[train[position]]),
             tuple(round(float(value), 3) for value in cosine),
         )
-        for query, row, cosine in zip(queries, rows, cosines, strict=True)
+        for query, position, cosine in zip(queries, positions, cosines, strict=True)
     )
 
 
-def numbered(found: Sequence[Near], album: Album) -> tuple[Neighbours, ...]:
-    """Name neighbours by the numbers of their pictures; those without one are left out."""
+def numbered(found: Sequence[NearestImages], album: Album) -> tuple[NearestPictures, ...]:
+    """Name neighbors by the numbers of their pictures; those without one are left out."""
     parts = []
     for one in found:
         query = album.number(one.image)
@@ -83,7 +90,9 @@ def numbered(found: Sequence[Near], album: Album) -> tuple[Neighbours, ...]:
         ]
         if query is not None and kept:
             pictures, similarities = zip(*kept, strict=True)
-            parts.append(Neighbours(picture=query, nearest=pictures, similarities=similarities))
+            parts.append(
+                NearestPictures(picture=query, nearest=pictures, similarities=similarities)
+            )
     return tuple(parts)
 
 
@@ -96,7 +105,7 @@ def map_part(
     if len(shown) < _FEWEST_POINTS:
         return None
     rows = np.array([row_of[image] for image in shown])
-    points, explained = project(vectors(file.features, rows), tuple(methods), seed)
+    points, explained = project(pooled(file.features[rows]), tuple(methods), seed)
     return MapPart(
         pictures=album.numbers(shown),
         total=len(row_of),
@@ -144,5 +153,5 @@ def heat_part(
             evidence = class_evidence(activation, identity.pooling, head.logits, label)
             maps.append(HeatMap(picture=number, label=label, grid=brightness(evidence)))
     paths = [manifest.rows[image].path for image in activations]
-    seen = as_seen(paths, identity.image_size, identity.resize, identity.interpolation, _SEEN_SIDE)
+    seen = as_seen(paths, identity.sizing, _SEEN_SIDE)
     return HeatPart(head=name, views=dict(zip(numbers, seen, strict=True)), maps=tuple(maps))

@@ -105,7 +105,7 @@ def pick(
     predictions: Sequence[Predictions],
     leaks: Iterable[int],
 ) -> Album:
-    """Choose the images that the page shows before any neighbours are known.
+    """Choose the images that the page shows before any neighbors are known.
 
     Args:
         manifest: All images.

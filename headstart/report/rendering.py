@@ -146,7 +146,7 @@ def _sections(report: Report, drawn: bool, judged: bool) -> list[str]:
         "curves": drawn,
         "confusion": judged,
         "map": report.map is not None,
-        "neighbours": bool(report.neighbours),
+        "neighbors": bool(report.neighbors),
         "heat": report.heat is not None,
         "comparison": report.comparison is not None,
         "about": True,

@@ -2,7 +2,7 @@
 
 import csv
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,36 +10,45 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from headstart.common import places
 from headstart.common.errors import InputError
+from headstart.common.vocabulary import SPLITS
 from headstart.dataset.manifest import Manifest, read_manifest
 from headstart.features.file import FeatureFile
-from headstart.finetuning.card import NAME as FINETUNED
+from headstart.heads import trained_heads
 from headstart.heads.base import CARD_FILE
+from headstart.heads.finetuned_card import NAME as FINETUNED
+from headstart.heads.finetuned_card import is_present
 from headstart.scoring.predictions import Predictions
 
 TEST_CURVES = ("reliability", "roc", "precision_recall")
-_METRICS_OF = {FINETUNED: "finetune"}
 _REMEDY = "run `dvc repro` to write it again"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Places:
+class RunPlaces:
     """Where the pipeline leaves what the page shows; all but the manifest may be missing.
 
     Attributes:
         comparison: Written by `headstart compare`, which is no stage; None leaves it out.
     """
 
-    manifest: Path = Path("data/manifest.csv")
-    quarantine: Path = Path("data/quarantine.csv")
-    leaks: Path = Path("data/leaks.csv")
-    feature_leaks: Path = Path("data/feature_leaks.csv")
-    features: Path = Path("features/bottleneck.h5")
-    models: Path = Path("models")
-    metrics: Path = Path("metrics")
-    curves: Path = Path("plots/train")
-    test_curves: Path = Path("plots/test")
-    predictions: Path = Path("predictions")
+    manifest: Path = places.MANIFEST
+    quarantine: Path = places.QUARANTINE
+    leaks: Path = places.LEAKS
+    feature_leaks: Path = places.FEATURE_LEAKS
+    features: Path = places.FEATURES
+    heads: Path = places.HEADS
+    finetuned: Path = places.FINETUNED
+    data_metrics: Path = places.DATA_METRICS
+    extract_metrics: Path = places.EXTRACT_METRICS
+    heads_metrics: Path = places.HEADS_METRICS
+    finetune_metrics: Path = places.FINETUNE_METRICS
+    test_metrics: Path = places.TEST_METRICS
+    heads_plots: Path = places.HEADS_PLOTS
+    finetuned_plots: Path = places.FINETUNED_PLOTS
+    test_plots: Path = places.TEST_PLOTS
+    predictions: Path = places.PREDICTIONS
     comparison: Path | None = None
 
 
@@ -48,8 +57,9 @@ class HeadResults:
     """What is left of one head.
 
     Attributes:
-        name: As in params.yaml.
-        card: models/<head>/head.json.
+        name: As in params.yaml, or that of the fine-tuned model.
+        folder: Where it lies.
+        card: Its head.json.
         scores: By split, then by metric, intervals among the test's.
         history: One entry per epoch.
         path: One entry per setting tried.
@@ -59,6 +69,7 @@ class HeadResults:
     """
 
     name: str
+    folder: Path
     card: dict[str, Any]
     scores: dict[str, dict[str, Any]]
     history: list[dict[str, float]]
@@ -81,7 +92,7 @@ class Results:
         extract: metrics/extract.json.
         test: metrics/test.json.
         comparison: What `headstart compare` wrote; empty without it.
-        heads: Those that were trained, in the order of params.yaml.
+        heads: Those that were trained, by name, and the fine-tuned model.
     """
 
     manifest: Manifest
@@ -101,63 +112,86 @@ class Results:
         return name if any(head.name == name for head in self.heads) else None
 
 
-def read_results(places: Places, heads: Sequence[str]) -> Results:
+def read_results(where: RunPlaces) -> Results:
     """Read all there is.
-
-    Args:
-        places: Where it lies.
-        heads: Names of the heads, in order; those without a folder are left out.
 
     Raises:
         InputError: there is no manifest, a file cannot be read, or the features or predictions
             are of other images than the manifest's.
     """
-    manifest = read_manifest(places.manifest)
-    features = FeatureFile.open(places.features) if places.features.is_file() else None
+    manifest = read_manifest(where.manifest)
+    features = FeatureFile.open(where.features) if where.features.is_file() else None
     if features is not None:
-        _check_same_images(features, manifest, places)
-    test = _json(places.metrics / "test.json")
-    found = [name for name in heads if (places.models / name / CARD_FILE).is_file()]
-    audits = [path for path in (places.leaks, places.feature_leaks) if path.is_file()]
+        _check_same_images(features, manifest, where)
+    test = _json(where.test_metrics)
+    audits = [path for path in (where.leaks, where.feature_leaks) if path.is_file()]
     return Results(
         manifest=manifest,
         features=features,
-        quarantine=_table(places.quarantine),
+        quarantine=_table(where.quarantine),
         leaks=[row for path in audits for row in _table(path)] if audits else None,
-        data=_json(places.metrics / "data.json"),
-        extract=_json(places.metrics / "extract.json"),
+        data=_json(where.data_metrics),
+        extract=_json(where.extract_metrics),
         test=test,
-        comparison={} if places.comparison is None else _json(places.comparison),
-        heads=tuple(_read_head(places, name, test, manifest) for name in found),
+        comparison={} if where.comparison is None else _json(where.comparison),
+        heads=tuple(_read_models(where, test, manifest)),
     )
 
 
-def _read_head(places: Places, name: str, test: dict[str, Any], manifest: Manifest) -> HeadResults:
-    own = _json(places.metrics / f"{_METRICS_OF.get(name, name)}.json")
-    scores: dict[str, dict[str, Any]] = {
-        split: own[split] for split in ("train", "validation") if split in own
-    }
-    if name in test:
-        scores["test"] = test[name]
-    path = places.predictions / f"{name}.h5"
-    predictions = Predictions.read(path) if path.is_file() else None
+def _read_models(
+    where: RunPlaces, test: dict[str, Any], manifest: Manifest
+) -> Iterator[HeadResults]:
+    own, tested = _json(where.heads_metrics), test.get("heads", {})
+    for name in trained_heads(where.heads):
+        yield _read_model(
+            name,
+            where.heads / name,
+            {**own.get(name, {}), "test": tested.get(name)},
+            where.heads_plots / name,
+            where,
+            where.predictions / "heads" / f"{name}.h5",
+            manifest,
+        )
+    if is_present(where.finetuned):
+        yield _read_model(
+            FINETUNED,
+            where.finetuned,
+            {**_json(where.finetune_metrics), "test": test.get("finetuned")},
+            where.finetuned_plots,
+            where,
+            where.predictions / "finetuned.h5",
+            manifest,
+        )
+
+
+def _read_model(
+    name: str,
+    folder: Path,
+    scores: dict[str, Any],
+    plots: Path,
+    where: RunPlaces,
+    predicted: Path,
+    manifest: Manifest,
+) -> HeadResults:
+    predictions = Predictions.read(predicted) if predicted.is_file() else None
     if predictions is not None:
-        _check_predictions(path, predictions, manifest)
+        _check_predictions(predicted, predictions, manifest)
     return HeadResults(
         name=name,
-        card=_json(places.models / name / CARD_FILE),
-        scores=scores,
-        history=_numbers(places.curves / name / "history.csv"),
-        path=_numbers(places.curves / name / "path.csv"),
-        learning=_numbers(places.curves / name / "learning_curve.csv"),
+        folder=folder,
+        card=_json(folder / CARD_FILE),
+        scores={split: scores[split] for split in SPLITS if scores.get(split)},
+        history=_numbers(plots / "history.csv"),
+        path=_numbers(plots / "path.csv"),
+        learning=_numbers(plots / "learning_curve.csv"),
         test_curves={
-            curve: _numbers(places.test_curves / f"{curve}.csv", name) for curve in TEST_CURVES
+            curve: _numbers(where.test_plots / f"{curve}.csv", name) for curve in TEST_CURVES
         },
         predictions=predictions,
     )
 
 
-def _check_same_images(features: FeatureFile, manifest: Manifest, places: Places) -> None:
+def _check_same_images(features: FeatureFile, manifest: Manifest, where: RunPlaces) -> None:
     rows = features.rows()
     image = features.image[rows]
     own = np.array([row.sha256 for row in manifest])
@@ -168,7 +202,7 @@ def _check_same_images(features: FeatureFile, manifest: Manifest, places: Places
         or not np.array_equal(features.sha256[rows], own[image])
     ):
         raise InputError(
-            f"{features.path}: not the features of the images in {places.manifest}: "
+            f"{features.path}: not the features of the images in {where.manifest}: "
             f"run `dvc repro` to bring both up to date"
         )
 

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from headstart.report.content import Chart, HeadPart, Line, Prediction, Score
+from headstart.report.content import Chart, HeadPart, Line, ShownPrediction, ShownScore
 from headstart.report.picking import Album
 from headstart.report.results import HeadResults, called
 from headstart.scoring.metrics import confusion_matrix
@@ -31,7 +31,7 @@ def head_part(
         album: The images that have a picture.
     """
     confusion = None
-    told: tuple[Prediction, ...] = ()
+    told: tuple[ShownPrediction, ...] = ()
     if head.predictions is not None and len(head.predictions.image):
         truth = labels[head.predictions.image]
         counts = confusion_matrix(truth, called(head.predictions), n_classes)
@@ -55,19 +55,19 @@ def head_part(
     )
 
 
-def _scores(content: dict[str, Any]) -> dict[str, Score]:
+def _scores(content: dict[str, Any]) -> dict[str, ShownScore]:
     intervals = content.get("intervals", {})
     found = {}
     for name, value in content.items():
         if isinstance(value, float | int) and not isinstance(value, bool):
             low, high = intervals.get(name, (None, None))
-            found[name] = Score(value=float(value), low=low, high=high)
+            found[name] = ShownScore(value=float(value), low=low, high=high)
     return found
 
 
 def _predictions(
     predictions: Predictions, labels: npt.NDArray[np.int64], album: Album
-) -> tuple[Prediction, ...]:
+) -> tuple[ShownPrediction, ...]:
     told = []
     for image, probabilities in zip(predictions.image, predictions.probabilities, strict=True):
         number = album.number(image)
@@ -77,7 +77,7 @@ def _predictions(
         if labels[image] not in classes:
             classes.append(int(labels[image]))
         told.append(
-            Prediction(
+            ShownPrediction(
                 picture=number,
                 classes=tuple(classes),
                 probabilities=tuple(round(float(probabilities[index]), 4) for index in classes),

@@ -5,14 +5,14 @@ from typing import Any
 
 import numpy as np
 
-from headstart.finetuning.card import NAME as FINETUNED
-from headstart.report.content import Fact, Step
+from headstart.heads.finetuned_card import NAME as FINETUNED
+from headstart.report.content import Fact, StageStep
 from headstart.report.results import Results
 
 
-def steps(results: Results) -> tuple[Step, ...]:
+def steps(results: Results) -> tuple[StageStep, ...]:
     """Tell what each stage did, as far as the pipeline has come."""
-    makers: tuple[Callable[[Results], Step | None], ...] = (
+    makers: tuple[Callable[[Results], StageStep | None], ...] = (
         _prepare,
         _extract,
         _train,
@@ -22,17 +22,17 @@ def steps(results: Results) -> tuple[Step, ...]:
     return tuple(step for step in (make(results) for make in makers) if step is not None)
 
 
-def _prepare(results: Results) -> Step:
+def _prepare(results: Results) -> StageStep:
     manifest = results.manifest
     facts = [
         Fact(text="fact.images", values={"n": len(manifest), "classes": len(manifest.class_names)})
     ]
     if results.quarantine:
         facts.append(Fact(text="fact.unreadable", values={"n": len(results.quarantine)}))
-    return Step(stage="prepare", facts=tuple(facts))
+    return StageStep(stage="prepare", facts=tuple(facts))
 
 
-def _extract(results: Results) -> Step | None:
+def _extract(results: Results) -> StageStep | None:
     file = results.features
     if file is None:
         return None
@@ -58,7 +58,7 @@ def _extract(results: Results) -> Step | None:
         )
     )
     told: dict[str, Any] = results.extract
-    return Step(
+    return StageStep(
         stage="extract",
         facts=tuple(facts),
         computed=told.get("computed"),
@@ -66,14 +66,16 @@ def _extract(results: Results) -> Step | None:
     )
 
 
-def _train(results: Results) -> Step | None:
+def _train(results: Results) -> StageStep | None:
     names = [head.name for head in results.heads if head.name != FINETUNED]
     if not names:
         return None
-    return Step(stage="train", facts=(Fact(text="fact.heads", values={"names": ", ".join(names)}),))
+    return StageStep(
+        stage="train", facts=(Fact(text="fact.heads", values={"names": ", ".join(names)}),)
+    )
 
 
-def _finetune(results: Results) -> Step | None:
+def _finetune(results: Results) -> StageStep | None:
     for head in results.heads:
         if head.name == FINETUNED:
             card = head.card
@@ -83,15 +85,15 @@ def _finetune(results: Results) -> Step | None:
                 Fact(text="fact.start", values={"name": start}),
                 Fact(text="fact.epochs", values={"n": len(head.history)}),
             ]
-            return Step(stage="finetune", facts=tuple(facts))
+            return StageStep(stage="finetune", facts=tuple(facts))
     return None
 
 
-def _evaluate(results: Results) -> Step | None:
+def _evaluate(results: Results) -> StageStep | None:
     if results.selected is None:
         return None
     n_test = sum(row.split == "test" for row in results.manifest)
-    return Step(
+    return StageStep(
         stage="evaluate",
         facts=(
             Fact(text="fact.test_images", values={"n": n_test}),

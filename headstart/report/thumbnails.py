@@ -6,12 +6,12 @@ import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from headstart.common.vocabulary import Sizing
 from headstart.images import decoding
 from headstart.images.decoding import UnreadableImage
 
@@ -57,19 +57,10 @@ def each(paths: Sequence[str], act: Callable[[bytes], str]) -> list[str]:
         return list(pool.map(one, paths))
 
 
-def as_seen(
-    paths: Sequence[str],
-    image_size: tuple[int, int],
-    method: Literal["stretch", "crop", "pad"],
-    interpolation: Literal["bilinear", "bicubic"],
-    side: int,
-) -> list[str]:
+def as_seen(paths: Sequence[str], sizing: Sizing, side: int) -> list[str]:
     """Return images as the backbone saw them, as `data:` URIs whose longer side is `side`."""
 
     def act(data: bytes) -> str:
-        pixels = decoding.resize(
-            decoding.decode(data), image_size, method=method, interpolation=interpolation
-        )
-        return data_uri(pixels, side)
+        return data_uri(decoding.resize(decoding.decode(data), sizing), side)
 
     return each(paths, act)

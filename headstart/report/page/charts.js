@@ -1,8 +1,8 @@
 // Charts, by plotly.js. Its source travels compressed and is unpacked once the page stands.
 let plotting = null;
 
-// Okabe and Ito's hues, told apart by colour-blind eyes too, darkened or lightened for each theme in
-// the style sheet. Shapes vary with them, so that no group is told by its colour alone.
+// Okabe and Ito's hues, told apart by color-blind eyes too, darkened or lightened for each theme in
+// the style sheet. Shapes vary with them, so that no group is told by its color alone.
 const COLOUR_NAMES = Array.from({ length: 8 }, (_, index) => `--hue-${index}`);
 let COLOURS = [];
 const SYMBOLS = ["circle", "square", "diamond", "triangle-up", "cross"];
@@ -25,9 +25,9 @@ function loadPlotly() {
 function themeColour(name) {
   const probe = element("span", { style: { color: `var(${name})` }, hidden: true });
   document.body.append(probe);
-  const colour = getComputedStyle(probe).color;
+  const color = getComputedStyle(probe).color;
   probe.remove();
-  return colour;
+  return color;
 }
 
 function readColours() {
@@ -92,11 +92,11 @@ function drawScores() {
   byId("metric-help").textContent = has("metric_help." + metric) ? text("metric_help." + metric) : "";
   const heads = [...REPORT.heads].reverse();
   const share = PERCENT_METRICS.has(metric);
-  const traces = [["validation", "circle-open", -0.12, 1], ["test", "diamond", 0.12, 0]].map(([split, symbol, shift, colour]) => {
+  const traces = [["validation", "circle-open", -0.12, 1], ["test", "diamond", 0.12, 0]].map(([split, symbol, shift, color]) => {
     const found = heads.map((head, index) => ({ index, name: head.name, score: head.scores[split] && head.scores[split][metric] })).filter((one) => one.score);
     return { type: "scatter", mode: "markers", name: splitName(split), x: found.map((one) => one.score.value), y: found.map((one) => one.index - shift),
-      marker: { symbol, size: 11, color: COLOURS[colour], line: { width: 2, color: COLOURS[colour] } },
-      error_x: { visible: found.some((one) => one.score.low !== null), type: "data", symmetric: false, thickness: 2, width: 5, color: COLOURS[colour],
+      marker: { symbol, size: 11, color: COLOURS[color], line: { width: 2, color: COLOURS[color] } },
+      error_x: { visible: found.some((one) => one.score.low !== null), type: "data", symmetric: false, thickness: 2, width: 5, color: COLOURS[color],
         array: found.map((one) => one.score.high === null ? 0 : one.score.high - one.score.value),
         arrayminus: found.map((one) => one.score.low === null ? 0 : one.score.value - one.score.low) },
       text: found.map((one) => plain(`${one.name}: ${metricValue(metric, one.score.value)}${one.score.low === null ? "" : ` (${metricValue(metric, one.score.low)} – ${metricValue(metric, one.score.high)})`}`)),

@@ -1,5 +1,5 @@
 // Putting the page together, and again whenever the language or the theme changes.
-let neighbourShown = REPORT.neighbours.length ? REPORT.neighbours[0].picture : null;
+let neighborShown = REPORT.neighbors.length ? REPORT.neighbors[0].picture : null;
 
 function drawSamples() {
   fill(byId("samples"), ...REPORT.data.samples.map((ids, label) => {
@@ -19,23 +19,23 @@ function drawLeaks() {
   for (const place of document.querySelectorAll("[data-picture]")) fill(place, card(Number(place.dataset.picture), []));
 }
 
-function drawNeighbours() {
-  if (neighbourShown === null) return;
-  fill(byId("neighbours-choose"), ...REPORT.neighbours.map((near) => {
+function drawNeighbors() {
+  if (neighborShown === null) return;
+  fill(byId("neighbors-choose"), ...REPORT.neighbors.map((near) => {
     const made = card(near.picture);
     const chooser = made.cloneNode(true);
-    chooser.setAttribute("aria-pressed", String(near.picture === neighbourShown));
-    chooser.addEventListener("click", () => chooseNeighbours(near.picture));
+    chooser.setAttribute("aria-pressed", String(near.picture === neighborShown));
+    chooser.addEventListener("click", () => chooseNeighbors(near.picture));
     return chooser;
   }));
-  const near = NEIGHBOURS.get(neighbourShown);
-  fill(byId("neighbours-shown"), element("h3", {}, text("neighbours.nearest", { name: fileName(REPORT.pictures[neighbourShown].path) })), nearestRow(near));
+  const near = NEIGHBORS.get(neighborShown);
+  fill(byId("neighbors-shown"), element("h3", {}, text("neighbors.nearest", { name: fileName(REPORT.pictures[neighborShown].path) })), nearestRow(near));
 }
 
-function chooseNeighbours(id) {
-  neighbourShown = id;
-  for (const chooser of byId("neighbours-choose").children) chooser.setAttribute("aria-pressed", String(chooser.dataset.id === String(id)));
-  fill(byId("neighbours-shown"), element("h3", {}, text("neighbours.nearest", { name: fileName(REPORT.pictures[id].path) })), nearestRow(NEIGHBOURS.get(id)));
+function chooseNeighbors(id) {
+  neighborShown = id;
+  for (const chooser of byId("neighbors-choose").children) chooser.setAttribute("aria-pressed", String(chooser.dataset.id === String(id)));
+  fill(byId("neighbors-shown"), element("h3", {}, text("neighbors.nearest", { name: fileName(REPORT.pictures[id].path) })), nearestRow(NEIGHBORS.get(id)));
 }
 
 function drawCharts() {
@@ -56,7 +56,7 @@ function draw() {
   drawSamples();
   drawLeaks();
   drawHeadParts();
-  drawNeighbours();
+  drawNeighbors();
   drawHeat();
   drawCounts();
   drawScores();

@@ -35,11 +35,11 @@ function drawMapControls() {
   fill(byId("projection"), element("legend", {}, text("map.projection")), ...methods.map((method) => element("label", {},
     element("input", { type: "radio", name: "projection", value: method, checked: method === projection,
       on: { change: () => { projection = method; drawMap(); } } }), text("projection." + method))));
-  const colour = byId("colour");
+  const color = byId("color");
   const modes = currentHead && currentHead.predictions.length ? ["class", "split", "verdict"] : ["class", "split"];
-  const mode = colour.value || (REPORT.class_names.length > MOST_COLOURED && modes.length > 2 ? "verdict" : "class");
-  fill(colour, ...modes.map((name) => element("option", { value: name, selected: name === mode }, text("colour." + name))));
-  colour.onchange = drawMap;
+  const mode = color.value || (REPORT.class_names.length > MOST_COLOURED && modes.length > 2 ? "verdict" : "class");
+  fill(color, ...modes.map((name) => element("option", { value: name, selected: name === mode }, text("color." + name))));
+  color.onchange = drawMap;
   const highlight = byId("highlight");
   const kept = highlight.value;
   fill(highlight, element("option", { value: "" }, text("map.all")), ...REPORT.class_names.map((name, index) => element("option", { value: String(index), selected: String(index) === kept }, name)));

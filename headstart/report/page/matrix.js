@@ -117,7 +117,7 @@ function drawHeadParts() {
     drawMatrix();
     drawMistakes();
     drawClasses();
-    drawNeighbours();
+    drawNeighbors();
     drawMap();
   });
   drawMatrix();

@@ -3,7 +3,7 @@
 const HEADS = new Map(REPORT.heads.map((head) => [head.name, {
   ...head, byPicture: new Map(head.predictions.map((one) => [one.picture, one])),
 }]));
-const NEIGHBOURS = new Map(REPORT.neighbours.map((one) => [one.picture, one]));
+const NEIGHBORS = new Map(REPORT.neighbors.map((one) => [one.picture, one]));
 const HEAT = new Map();
 for (const map of REPORT.heat ? REPORT.heat.maps : []) {
   HEAT.set(map.picture, [...(HEAT.get(map.picture) || []), map]);
@@ -102,7 +102,7 @@ function showPicture(id) {
   const body = openDialog("picture-dialog", fileName(picture.path));
   const maps = HEAT.get(id) || [];
   const judged = [...HEADS.values()].filter((head) => head.byPicture.has(id));
-  const near = NEIGHBOURS.get(id);
+  const near = NEIGHBORS.get(id);
   fill(body,
     element("div", { class: "split" },
       element("div", { class: "large" }, image(picture, REPORT.heat && REPORT.heat.views[id] || undefined)),
@@ -114,7 +114,7 @@ function showPicture(id) {
         ? element("span", { class: "tag" }, text("chosen")) : ""), bars(head.byPicture.get(id))))) : null,
     maps.length ? element("h3", {}, text("heat.title")) : null,
     maps.length ? heatRow(id, maps) : null,
-    near ? element("h3", {}, text("neighbours.title")) : null,
+    near ? element("h3", {}, text("neighbors.title")) : null,
     near ? nearestRow(near) : null,
   );
 }

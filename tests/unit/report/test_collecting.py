@@ -114,9 +114,9 @@ def test_the_path_of_settings_is_drawn_with_the_chosen_one(run: Path, report: Re
     assert charts["learning"].lines[0].x[-1] == 12
 
 
-def test_neighbours_are_training_images_nearest_first(report: Report) -> None:
-    assert len(report.neighbours) == 18
-    for one in report.neighbours:
+def test_neighbors_are_training_images_nearest_first(report: Report) -> None:
+    assert len(report.neighbors) == 18
+    for one in report.neighbors:
         assert report.pictures[one.picture].split == "test"
         assert {report.pictures[number].split for number in one.nearest} == {"train"}
         assert list(one.similarities) == sorted(one.similarities, reverse=True)

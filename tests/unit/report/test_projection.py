@@ -19,7 +19,7 @@ def test_pca_is_the_two_largest_components() -> None:
     np.testing.assert_allclose(explained, reference.explained_variance_ratio_, atol=1e-6)
 
 
-def test_tsne_keeps_neighbours_together_and_is_the_same_each_time() -> None:
+def test_tsne_keeps_neighbors_together_and_is_the_same_each_time() -> None:
     points, _ = project(CLOUDS, ("pca", "tsne"), 3)
     again, _ = project(CLOUDS, ("tsne",), 3)
     np.testing.assert_array_equal(points["tsne"], again["tsne"])

@@ -10,7 +10,16 @@ from typing import Any
 import pytest
 
 from headstart.report import rendering, scores, steps
-from headstart.report.content import DataPart, Fact, HeadPart, Leak, Picture, Report, Score, Step
+from headstart.report.content import (
+    DataPart,
+    Fact,
+    HeadPart,
+    Picture,
+    Report,
+    ShownLeak,
+    ShownScore,
+    StageStep,
+)
 from headstart.report.rendering import HEADLINE, Texts, render
 
 PAGE = Path(rendering.__file__).parent / "page"
@@ -53,7 +62,9 @@ def report(names: tuple[str, ...] = ("cat", "dog"), **more: Any) -> Report:
         samples=tuple((label,) for label in range(len(names))),
         quarantine=((f"photos/{names[0]}.gif", "empty file (0 bytes)"),),
         n_quarantine=4,
-        leaks=(Leak(paths=names[:2], splits=("train", "test"), how="near", pictures=(0, None)),),
+        leaks=(
+            ShownLeak(paths=names[:2], splits=("train", "test"), how="near", pictures=(0, None)),
+        ),
         n_leaks=1,
         duplicates=2,
     )
@@ -62,7 +73,7 @@ def report(names: tuple[str, ...] = ("cat", "dog"), **more: Any) -> Report:
         "pictures": pictures,
         "data": data,
         "steps": (
-            Step(stage="extract", computed=1, reused=3, facts=(
+            StageStep(stage="extract", computed=1, reused=3, facts=(
                 Fact(text="fact.cut", values={"layer": names[0], "pooling": "avg"}),
             )),
         ),
@@ -73,9 +84,9 @@ def report(names: tuple[str, ...] = ("cat", "dog"), **more: Any) -> Report:
 
 
 def head(name: str, n_classes: int) -> HeadPart:
-    score = Score(value=0.75, low=0.5, high=1.0)
+    score = ShownScore(value=0.75, low=0.5, high=1.0)
     cells = tuple((label, label, 1) for label in range(n_classes))
-    scores = {"test": {"accuracy": score}, "validation": {"accuracy": Score(value=0.7)}}
+    scores = {"test": {"accuracy": score}, "validation": {"accuracy": ShownScore(value=0.7)}}
     return HeadPart(name=name, kind="knn", settings={"l2": 0.1}, scores=scores, confusion=cells)
 
 
@@ -133,7 +144,7 @@ def test_holds_little_more_than_what_it_shows(nasty: str) -> None:
 def test_sections_without_content_are_left_out() -> None:
     page = render(report())
     assert 'id="data"' in page
-    for name in ("scores", "curves", "confusion", "map", "neighbours", "heat"):
+    for name in ("scores", "curves", "confusion", "map", "neighbors", "heat"):
         assert f'id="{name}"' not in page
         assert f'href="#{name}"' not in page
 

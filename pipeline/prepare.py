@@ -1,0 +1,27 @@
+"""The user's photos in; out comes the table of usable images, each with its split."""
+
+from headstart.common import places
+from headstart.common.params import load_section
+from headstart.common.stage import run_stage
+from headstart.dataset.options import PrepareOptions
+from headstart.dataset.preparation import prepare
+
+
+def run(options: PrepareOptions) -> None:
+    """List, check, compare and split the images of `options.source`."""
+    prepare(
+        options,
+        manifest=places.MANIFEST,
+        quarantine=places.QUARANTINE,
+        leaks=places.LEAKS,
+        metrics=places.DATA_METRICS,
+    )
+
+
+def main() -> None:
+    """Prepare the photos that params.yaml names."""
+    run(load_section("prepare", PrepareOptions))
+
+
+if __name__ == "__main__":
+    run_stage("prepare", main)

@@ -1,0 +1,28 @@
+"""The cached features in; out come the trained heads, their scores and the curves of their fits."""
+
+from headstart.common import places
+from headstart.common.params import load_section
+from headstart.common.stage import run_stage
+from headstart.features.file import FeatureFile
+from headstart.heads.options import TrainOptions
+from headstart.heads.training import train_heads
+
+
+def run(features: FeatureFile, options: TrainOptions) -> None:
+    """Fit every head, or take over its fit where nothing that decides it has changed."""
+    train_heads(
+        features,
+        options,
+        models=places.HEADS,
+        metrics=places.HEADS_METRICS,
+        plots=places.HEADS_PLOTS,
+    )
+
+
+def main() -> None:
+    """Train the heads of params.yaml."""
+    run(FeatureFile.open(places.FEATURES), load_section("train", TrainOptions))
+
+
+if __name__ == "__main__":
+    run_stage("train", main)
