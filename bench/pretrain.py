@@ -9,7 +9,6 @@ The way of training and the cut were chosen the other way round, from 5 to 9 to 
 """
 
 import argparse
-import json
 import sys
 import tempfile
 import time
@@ -28,16 +27,15 @@ sys.path.insert(0, str(ROOT))
 
 from bench.projects import changed_params
 from bench.results import machine, table, write_section
-from headstart.common.files import sha256_of
+from headstart.common.cache import Keep
+from headstart.common.files import read_json, sha256_of
 from headstart.extraction import engines
 from headstart.extraction.bottleneck import identify
 from headstart.extraction.extract import Request, extract
 from headstart.extraction.store import FeatureStore
-from headstart.pretraining.options import PretrainOptions
-from pipeline import (
-    pretrain,
-    sample,
-)
+from headstart.pretraining.options import PretrainOptions, PretrainRun
+from headstart.pretraining.runs import pretrain_runs
+from headstart.samples import write_sample
 
 SOURCE, TARGET = ("0", "1", "2", "3", "4"), ("5", "6", "7", "8", "9")
 # Learning to read what is turned, moved, zoomed and sheared is what transfers.
@@ -52,21 +50,23 @@ SIDES = {"LeNet5": 32, "AlexNet": 67, "GoogLeNet": 48, "UNet": 32}
 RECONSTRUCTED = {"LeNet5": 32, "UNet": 32}
 
 
-def train(name: str, folder: Path, **options: Any) -> dict[str, Any]:
-    """Run the stage; return its card, and the seconds it took."""
+def train(name: str, source: Path, folder: Path, **options: Any) -> dict[str, Any]:
+    """Train one run into a folder of its own; return its card, and the seconds it took."""
+    runs = {name: PretrainRun(seed=0, **options)}
+    # What an earlier benchmark kept would be taken over in no time.
+    keep = Keep("pretrained", folder / "kept")
     started = time.perf_counter()
-    pretrain.run(name, PretrainOptions(seed=0, **options), folder)
+    pretrain_runs(PretrainOptions(source=str(source), runs=runs), folder / name, keep)
     seconds = time.perf_counter() - started
-    return {**json.loads((folder / f"{name}.json").read_text()), "seconds": seconds}
+    return {**read_json(folder / name / f"{name}.json"), "seconds": seconds}
 
 
-def networks(digits: Path, photos: str | None, scratch: Path) -> list[str]:
+def networks(digits: Path, photos: Path | None, scratch: Path) -> list[str]:
     """Train each network once; return the section's lines."""
     rows = []
     for backbone, side in SIDES.items():
         card = train(
-            backbone, scratch, backbone=backbone, source=str(digits), image_size=side,
-            epochs=8, batch_size=64,
+            backbone, digits, scratch, backbone=backbone, image_size=side, epochs=8, batch_size=64,
         )  # fmt: skip
         scores = card["scores"]
         rows.append([
@@ -76,7 +76,7 @@ def networks(digits: Path, photos: str | None, scratch: Path) -> list[str]:
         ])  # fmt: skip
     for backbone, side in RECONSTRUCTED.items() if photos else ():
         card = train(
-            f"{backbone}_again", scratch, backbone=backbone, source=photos, image_size=side,
+            f"{backbone}_again", photos, scratch, backbone=backbone, image_size=side,
             objective="reconstruct", epochs=8,
         )  # fmt: skip
         (name, score), (_, chance) = list(card["scores"].items())[:2]
@@ -135,13 +135,13 @@ def interval(differences: np.ndarray) -> str:
 def transfer(digits: Path, scratch: Path) -> list[str]:
     """Pretrain, transfer, compare; return the section's lines."""
     card = train(
-        "lenet", scratch, backbone="LeNet5", source=str(digits), classes=list(SOURCE),
-        epochs=EPOCHS, patience=EPOCHS, augment=AUGMENT,
+        "lenet", digits, scratch, backbone="LeNet5", classes=list(SOURCE), epochs=EPOCHS,
+        patience=EPOCHS, augment=AUGMENT,
     )  # fmt: skip
     paths = [path for label in TARGET for path in sorted((digits / label).iterdir())]
     labels = np.array([int(path.parent.name) for path in paths])
     inputs = {
-        "pretrained": features(str(scratch / "lenet.weights.h5"), paths, labels),
+        "pretrained": features(str(scratch / "lenet" / "lenet.weights.h5"), paths, labels),
         "random weights": features("random", paths, labels),
         "raw pixels": pixels(paths),
     }
@@ -167,12 +167,12 @@ def main() -> None:
     """Run the parts that are named, or both."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("parts", nargs="*", choices=["networks", "transfer"], default=[])
-    parser.add_argument("--photos", help="folder with one sub-folder per class")
+    parser.add_argument("--photos", type=Path, help="folder with one sub-folder per class")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         scratch = Path(temporary)
         digits = scratch / "digits"
-        sample.run("digits", digits)
+        write_sample("digits", digits)
         for part in arguments.parts or ("transfer", "networks"):
             lines = [f"Machine: {machine()}.", ""]
             if part == "transfer":

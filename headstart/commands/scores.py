@@ -81,7 +81,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _table(models: dict[str, tuple[dict[str, Any] | None, dict[str, Any]]], selected: str) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, collapse_padding=True, pad_edge=False)
     table.add_column("head", no_wrap=True)
     for heading in ("validation", "test", "interval", "balanced", "F1", "log loss"):
         table.add_column(heading, justify="right", no_wrap=True)

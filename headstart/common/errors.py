@@ -1,7 +1,4 @@
-"""The one exception that a user is meant to read, and how a stage tells it."""
-
-import sys
-from collections.abc import Callable
+"""The one exception that a user is meant to read."""
 
 
 class InputError(Exception):
@@ -11,15 +8,3 @@ class InputError(Exception):
     do. Stages and the command line print it on standard error, without a traceback, and exit
     with status 1.
     """
-
-
-def exit_with(main: Callable[[], None]) -> None:
-    """Run a stage's `main` and exit.
-
-    An `InputError` becomes one message on standard error and status 1; anything else keeps its
-    traceback, since it is a defect of this project.
-    """
-    try:
-        main()
-    except InputError as error:
-        sys.exit(f"error: {error}")

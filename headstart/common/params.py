@@ -1,7 +1,7 @@
 """Reading params.yaml: the only way in for values that decide a result.
 
-A part of the pipeline declares what it can be told as a `Section` beside its own code, and reads
-that section alone.
+A part of the pipeline declares its options as a `Section` beside its own code, and reads that
+section alone.
 """
 
 from collections import defaultdict
@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Protocol, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError
 
@@ -24,6 +24,19 @@ Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
 Side = Annotated[int, Field(ge=1, le=4096)]
+
+
+def _check_name(name: str) -> str:
+    if not name.replace("_", "").replace("-", "").isalnum():
+        raise ValueError(
+            f"nothing can be called {name!r}: the name stands in file names, so use letters, "
+            "digits, '-' and '_'"
+        )
+    return name
+
+
+FileName = Annotated[str, AfterValidator(_check_name)]
+"""What a user calls a head or a run: any letters and digits, and no path."""
 
 Optimizer = Literal["adam", "adamw", "sgd", "rmsprop"]
 
@@ -116,7 +129,7 @@ def check(content: Any, kind: type[T], source: Path | str, section: str = "") ->
 
 
 def _explain(error: ValidationError, content: Any, source: Path | str, section: str) -> str:
-    told: defaultdict[str, list[str]] = defaultdict(list)
+    problems: defaultdict[str, list[str]] = defaultdict(list)
     received: dict[str, str] = {}
     for problem in error.errors(include_url=False):
         missing = problem["type"] == "missing"
@@ -126,17 +139,18 @@ def _explain(error: ValidationError, content: Any, source: Path | str, section: 
         if problem["type"] == "extra_forbidden":
             message = "unknown key; remove it or correct its spelling"
         # Each branch of "this or that" complains for itself.
-        if told[key]:
+        if problems[key]:
             message = message.removeprefix("Input should be ")
-        if message not in told[key]:
-            told[key].append(message)
+        if message not in problems[key]:
+            problems[key].append(message)
         received[key] = "" if missing else f", received {problem['input']!r}"
     return "\n".join(
-        f"{source}: {key}: {' or '.join(messages)}{received[key]}" for key, messages in told.items()
+        f"{source}: {key}: {' or '.join(messages)}{received[key]}"
+        for key, messages in problems.items()
     )
 
 
-def _keys(location: tuple[int | str, ...], content: Any, missing: bool) -> list[str]:
+def _keys(location: tuple[Any, ...], content: Any, missing: bool) -> list[str]:
     """Keep the keys that a user wrote; pydantic also names the types it tried."""
     keys = []
     for position, part in enumerate(location):

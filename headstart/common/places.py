@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+SAMPLES = Path("data/samples")
+
 MANIFEST = Path("data/manifest.csv")
 QUARANTINE = Path("data/quarantine.csv")
 LEAKS = Path("data/leaks.csv")

@@ -1,5 +1,6 @@
 """The words that params.yaml, the features and the models share, as types."""
 
+from dataclasses import dataclass
 from typing import Literal, get_args
 
 Split = Literal["train", "validation", "test"]
@@ -10,6 +11,24 @@ Resize = Literal["stretch", "crop", "pad"]
 Interpolation = Literal["bilinear", "bicubic"]
 Precision = Literal["float32", "bfloat16", "float16"]
 EngineName = Literal["tensorflow", "openvino"]
+
+
+@dataclass(frozen=True, slots=True)
+class Sizing:
+    """How an image of any size becomes what the backbone sees.
+
+    Attributes:
+        image_size: (height, width) in pixels.
+        resize: What happens to an image of other proportions. "stretch" takes the whole image and
+            changes its proportions; "crop" keeps them and takes the largest centered part; "pad"
+            keeps them and the whole image, with black on two sides.
+        interpolation: Antialiased filter.
+    """
+
+    image_size: tuple[int, int]
+    resize: Resize = "stretch"
+    interpolation: Interpolation = "bilinear"
+
 
 NUMERICS = 1
 """Raised whenever this code changes a feature beyond the stated tolerance (1e-5 relative)."""

@@ -49,7 +49,7 @@ CONTRAST = 1.35
 """Largest ratio of their standard deviations."""
 
 MAX_NEIGHBORS = 16
-"""Of a picture with more near duplicates than this, so many of the nearest are listed."""
+"""Of a picture with more near duplicates than this, only that many of the nearest are listed."""
 
 _GRID = 32
 _FREQUENCIES = 16

@@ -1,4 +1,4 @@
-"""What can be told of the photos: the section `prepare`."""
+"""Options of the photos: the section `prepare`."""
 
 from typing import Annotated, Literal, Self
 

@@ -160,7 +160,7 @@ def _check_readable(
     if n_images == 0:
         raise InputError(
             f"prepare.source: no image among its files; {quarantine} says what they are. "
-            f"Images are told by names such as {', '.join(sorted(decoding.SUFFIXES)[:_NAMED])}."
+            f"Images are recognized by endings such as {', '.join(sorted(decoding.SUFFIXES)[:_NAMED])}."
         )
     if len(unreadable) > most * n_images:
         named = "".join(f"\n  {one.path}: {one.reason}" for one in unreadable[:_NAMED])

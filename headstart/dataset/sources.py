@@ -55,13 +55,15 @@ class Listing(NamedTuple):
     empty_classes: tuple[str, ...]
 
 
-def list_files(source: str) -> Listing:
+def list_files(source: str, *, key: str = "prepare.source", labels: bool = True) -> Listing:
     """List what a source holds, reading no image.
 
     Hidden files and folders are left out. Links are followed, but not in circles.
 
     Args:
         source: Path of a folder or a .csv file; `~` is the home folder.
+        key: Where in params.yaml the source is named, for errors.
+        labels: Whether classes are needed; without, a folder may hold its images as it likes.
 
     Returns:
         Files and empty class folders.
@@ -74,29 +76,27 @@ def list_files(source: str) -> Listing:
     try:
         status = path.stat()
     except PermissionError:
-        raise InputError(f"prepare.source: no permission to reach {path}. Grant it.") from None
+        raise InputError(f"{key}: no permission to reach {path}. Grant it.") from None
     except OSError:
         raise InputError(
-            f"prepare.source: {source} does not exist (looked for {path.absolute()}). "
-            f"Expected {_LAYOUT}."
+            f"{key}: {source} does not exist (looked for {path.absolute()}). Expected {_LAYOUT}."
         ) from None
     if stat.S_ISDIR(status.st_mode):
-        return _list_folder(path)
+        return _list_folder(path, key, labels)
     if path.suffix.lower() != ".csv":
-        raise InputError(f"prepare.source: {source} is a file. Expected {_LAYOUT}.")
+        raise InputError(f"{key}: {source} is a file. Expected {_LAYOUT}.")
     return Listing(_read_table(path), ())
 
 
-def _list_folder(root: Path) -> Listing:
+def _list_folder(root: Path, key: str, labels: bool) -> Listing:
     folders = _class_folders(root)
-    if not folders:
-        loose = len(_loose_files(root))
-        found = f"{loose} files but no sub-folder" if loose else "an empty folder"
-        raise InputError(f"prepare.source: {root} is {found}. Expected {_LAYOUT}.")
     files = [SourceFile(path, "") for path in _loose_files(root)]
+    if not folders and (labels or not files):
+        found = f"{len(files)} files but no sub-folder" if files else "an empty folder"
+        raise InputError(f"{key}: {root} is {found}. Expected {_LAYOUT}.")
     empty = []
     above = frozenset({_identity(root)})
-    for folder, split in _split_folders(root, folders):
+    for folder, split in _split_folders(root, folders, key, labels):
         if split is not None:
             files += [SourceFile(path, "", split) for path in _loose_files(folder)]
         for class_folder in _class_folders(folder) if split else [folder]:
@@ -105,12 +105,14 @@ def _list_folder(root: Path) -> Listing:
             files += below
             if not below:
                 empty.append(class_folder.as_posix())
-    if not any(file.label for file in files):
-        raise InputError(f"prepare.source: no file in the sub-folders of {root}.")
+    if labels and not any(file.label for file in files):
+        raise InputError(f"{key}: no file in the sub-folders of {root}.")
     return Listing(tuple(sorted(files)), tuple(sorted(empty)))
 
 
-def _split_folders(root: Path, folders: list[Path]) -> list[tuple[Path, Split | None]]:
+def _split_folders(
+    root: Path, folders: list[Path], key: str, labels: bool
+) -> list[tuple[Path, Split | None]]:
     """Pair each folder with the split it stands for, or with None when they are classes."""
     names = [folder.name.lower() for folder in folders]
     # A class may be called "train" (beside "bus"), so all names must be those of splits.
@@ -119,13 +121,12 @@ def _split_folders(root: Path, folders: list[Path]) -> list[tuple[Path, Split | 
     splits = [_SPLIT_NAMES[name] for name in names]
     if len(set(splits)) < len(splits):
         raise InputError(
-            f"prepare.source: {root} holds {', '.join(sorted(f.name for f in folders))}. "
+            f"{key}: {root} holds {', '.join(sorted(f.name for f in folders))}. "
             "Expected one folder per split; merge those that mean the same."
         )
-    if not _class_folders(folders[names.index("train")]):
+    if labels and not _class_folders(folders[names.index("train")]):
         raise InputError(
-            f"prepare.source: {folders[names.index('train')]} holds no class folder. "
-            f"Expected {_LAYOUT}."
+            f"{key}: {folders[names.index('train')]} holds no class folder. Expected {_LAYOUT}."
         )
     return list(zip(folders, splits, strict=True))
 
@@ -144,7 +145,7 @@ def _visible(folder: Path) -> list[os.DirEntry[str]]:
 def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir()
-    except OSError:  # a link to itself; reading it will tell
+    except OSError:  # a link to itself; reading it gives the reason
         return False
 
 

@@ -74,10 +74,10 @@ def assign(samples: Sequence[Sample], *, validation: float, test: float, seed: i
     splits: list[Split] = [split or "train" for split in fixed]
     strata: defaultdict[str, list[_Bundle]] = defaultdict(list)
     for bundle in _bundles(samples, seed):
-        told = {fixed[member] for member in bundle.members} - {None}
-        if told:
-            # Several only where the source itself tears the bundle apart; the audit tells.
-            follow = next(split for split in ("train", "validation", "test") if split in told)
+        given_here = {fixed[member] for member in bundle.members} - {None}
+        if given_here:
+            # Several only where the source itself tears the bundle apart, which the audit lists.
+            follow = next(split for split in ("train", "validation", "test") if split in given_here)
             for member in bundle.members:
                 splits[member] = fixed[member] or samples[member].split or follow
         else:

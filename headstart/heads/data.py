@@ -52,7 +52,7 @@ class TrainingData:
             whose fit takes a moment.
         streaming_above: Bytes of training features above which they are read block by block.
         seed: Of the folds and of what a head draws.
-        settings: What `from_file` was told, and `shots`: how to take the same rows once more.
+        settings: The arguments of `from_file`, with which the same rows can be taken again.
     """
 
     header: Header
@@ -177,7 +177,7 @@ class TrainingData:
     def selected_by(self, *, cheap: bool) -> SelectedBy:
         """Return what settings are chosen on: the validation images, or folds.
 
-        A few hundred validation images tell neighbouring settings apart by luck; folds of
+        A few hundred validation images rank neighboring settings by luck; folds of
         training and validation images together are several times as many.
 
         Args:

@@ -72,7 +72,7 @@ class NeighborVotes:
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
         """What has to be kept besides the vectors, which are written block by block."""
-        return {"mean": self.index.mean, "label": self.label, "weight": self.weight}
+        return {"mean": np.asarray(self.index.mean), "label": self.label, "weight": self.weight}
 
     @property
     def parameters(self) -> int:

@@ -50,8 +50,8 @@ def learning_curve(options: HeadOptions, data: TrainingData, seed: int) -> list[
     points = []
     for size in dict.fromkeys(size for size, _ in jobs):
         own = [score for (of, _), score in zip(jobs, scores, strict=True) if of == size]
-        accuracy, surprise = np.mean(own, axis=0).tolist()
-        points.append({"images_per_class": size, "accuracy": accuracy, "log_loss": surprise})
+        accuracy, mean_loss = np.mean(own, axis=0).tolist()
+        points.append({"images_per_class": size, "accuracy": accuracy, "log_loss": mean_loss})
     return points
 
 

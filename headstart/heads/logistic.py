@@ -22,5 +22,5 @@ class LogisticHead(DescentHead):
     scaled = False
 
     def _penalty(self, setting: float, n_classes: int) -> float:
-        # Two classes have one weight vector w, told here by w / 2 and -w / 2: |w|^2 / 2 together.
+        # Two classes have one weight vector w, written as w / 2 and -w / 2: |w|^2 / 2 together.
         return 2 * setting if n_classes == 2 else setting

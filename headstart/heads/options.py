@@ -1,11 +1,12 @@
-"""What can be told of the heads: the section `train`."""
+"""Options of the heads: the section `train`."""
 
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field, model_validator
 
 from headstart.common.params import (
     Count,
+    FileName,
     NotNegative,
     Optimizer,
     Positive,
@@ -109,7 +110,7 @@ class TrainOptions(Section):
     repeats: Count
     streaming_above: Count
     learning_curve: Literal["none", "cheap", "all"]
-    heads: Annotated[dict[str, HeadOptions], Field(min_length=1)]
+    heads: Annotated[dict[FileName, HeadOptions], Field(min_length=1)]
 
     @model_validator(mode="before")
     @classmethod
@@ -125,13 +126,3 @@ class TrainOptions(Section):
             for name, options in heads.items()
         }
         return {**content, "heads": filled}
-
-    @model_validator(mode="after")
-    def _head_names_are_file_names(self) -> Self:
-        for name in self.heads:
-            if not name.replace("_", "").replace("-", "").isalnum():
-                raise ValueError(
-                    f"a head cannot be called {name!r}: it names files, so use letters, digits, "
-                    "'-' and '_'"
-                )
-        return self

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from headstart.features.matrix import Matrix, pooled
+from headstart.features.matrix import Matrix
 from headstart.features.moments import weighted_mean
 from headstart.features.neighbors import directions
 from headstart.heads.data import Rows, TrainingData

@@ -77,13 +77,13 @@ def choose(
     """Keep the setting that does best on all held-out images.
 
     The best has most images right and among equals the lowest log loss at its own temperature;
-    the log loss tells settings apart that a few hundred images cannot.
+    the log loss separates settings that a few hundred images cannot.
 
     Args:
         steps: For each setting of the path its fits on all folds.
         labels: (n_held_out,) of the folds' held-out images, one fold after the other.
         name: What a setting is called in the curve.
-        patience: Stop after so many settings in a row without a better one; None = never.
+        patience: Stop after this many settings in a row without a better one; None never stops.
     """
     best: ChosenSetting | None = None
     best_score = (-np.inf, -np.inf)

@@ -98,7 +98,7 @@ def _hand_over(fit: Path, model: Path, plots: Path) -> None:
 def _fit(file: FeatureFile, head: HeadOptions, options: TrainOptions, folder: Path) -> None:
     """Fit a head once or `options.repeats` times.
 
-    The first repeat is the model; further ones only tell the spread.
+    The first repeat gives the model; the others give the spread of its scores.
     """
     results = []
     for repeat in range(options.repeats):

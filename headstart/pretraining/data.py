@@ -1,10 +1,10 @@
-"""The source data set: images decoded once into a file, read from there in each epoch."""
+"""The source's pixels: images decoded once into a file, read from there in each epoch."""
 
 import hashlib
 import os
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,12 +15,13 @@ from numpy.typing import NDArray
 
 from headstart.common.errors import InputError
 from headstart.common.progress import notify, progress
-from headstart.common.vocabulary import Interpolation
-from headstart.dataset.sources import SourceFile, list_files
+from headstart.common.vocabulary import Sizing
+from headstart.dataset.duplicates import components
 from headstart.dataset.splits import Sample, assign
 from headstart.images import decoding
 from headstart.images.decoding import UnreadableImage
-from headstart.pretraining.options import PretrainOptions
+from headstart.pretraining.listing import SOURCE_KEY, SourceListing
+from headstart.pretraining.options import PretrainRun
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +39,7 @@ class SourceImages:
     """
 
     pixels: NDArray[np.uint8]
-    sha256: Sequence[str]
+    sha256: tuple[str, ...]
     labels: NDArray[np.int64]
     class_names: tuple[str, ...]
     train: NDArray[np.int64]
@@ -48,138 +49,102 @@ class SourceImages:
 
 @contextmanager
 def open_source(
-    key: str,
-    options: PretrainOptions,
-    image_size: tuple[int, int],
-    interpolation: Interpolation,
-    scratch: Path,
+    listing: SourceListing, run: PretrainRun, sizing: Sizing, scratch: Path
 ) -> Iterator[SourceImages]:
     """Decode a source's images; what is written for that is gone when the block ends.
 
-    Images that the source itself gives for testing are left out. Equal images share a split.
+    A given split is kept. Otherwise a share is held out for validation, so that equal images and
+    those of a group stay together.
 
     Args:
-        key: Where in params.yaml the options stand, for errors.
-        options: Source, classes, objective, validation share and seed.
-        image_size: (height, width) in pixels.
-        interpolation: Antialiased filter for getting there.
+        listing: The images.
+        run: Its validation share and seed count.
+        sizing: How an image becomes what the network sees.
         scratch: Folder on a disk with room for all images uncompressed.
 
     Raises:
-        InputError: the source cannot be used, no image of it can be read, or it lacks a class.
+        InputError: no image can be read, a class has none, or a file has changed since it was
+            listed.
     """
-    files = _listed(key, options)
-    scratch.mkdir(parents=True, exist_ok=True)
     # A file without a name: whatever ends the run, nothing is left behind.
     with tempfile.TemporaryFile(dir=scratch) as storage:
-        shape = (len(files), *image_size, 3)
+        shape = (len(listing.files), *sizing.image_size, 3)
         pixels: NDArray[np.uint8] = np.memmap(storage, np.uint8, "w+", shape=shape)
-        digests = _decode_all(files, pixels, interpolation)
-        kept = [row for row, digest in enumerate(digests) if digest]
-        if not kept:
+        rows = _decode_all(listing, pixels, sizing)
+        if not len(rows):
             raise InputError(
-                f"{key}.source: none of the {len(files)} files of {options.source} is an image "
+                f"{SOURCE_KEY}: none of the {len(pixels)} files of {listing.source} is an image "
                 f"that can be read"
             )
-        if unreadable := len(files) - len(kept):
-            notify(f"warning: {unreadable} of {len(files)} files of {options.source} left out")
-        yield _assigned(key, options, [files[row] for row in kept], kept, digests, pixels)
-
-
-def _listed(key: str, options: PretrainOptions) -> list[SourceFile]:
-    if options.objective == "reconstruct":
-        return _all_images(key, Path(options.source).expanduser())
-    try:
-        listing = list_files(options.source)
-    except InputError as error:
-        # The list is made for the section prepare, and says so.
-        raise InputError(str(error).replace("prepare.source", f"{key}.source", 1)) from None
-    files = [
-        file
-        for file in listing.files
-        if file.label and file.split != "test" and decoding.is_image_like(Path(file.path))
-    ]
-    found = sorted({file.label for file in files})
-    wanted = found if options.classes is None else options.classes
-    if missing := sorted(set(wanted) - set(found)):
-        raise InputError(
-            f"{key}.classes: {', '.join(missing)} not among the classes of {options.source} "
-            f"({', '.join(found)})"
-        )
-    if len(set(wanted)) < 2:
-        raise InputError(
-            f"{key}: objective classify needs two classes or more, received "
-            f"{', '.join(wanted) or 'none'}; give more, or use objective: reconstruct"
-        )
-    return [file for file in files if file.label in wanted]
-
-
-def _all_images(key: str, folder: Path) -> list[SourceFile]:
-    """List all images below a folder: reconstruction needs no labels, hence no class folders."""
-    if not folder.is_dir():
-        raise InputError(f"{key}.source: expected a folder of images, received {folder}")
-    paths = []
-    for root, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        paths += [Path(root) / name for name in names if not name.startswith(".")]
-    found = [
-        SourceFile(path.as_posix(), "") for path in sorted(paths) if decoding.is_image_like(path)
-    ]
-    if not found:
-        raise InputError(f"{key}.source: no image below {folder}")
-    return found
+        if unreadable := len(pixels) - len(rows):
+            notify(f"warning: {unreadable} of {len(pixels)} files of {listing.source} left out")
+        yield _assigned(listing, run, rows, pixels)
 
 
 def _decode_all(
-    files: Sequence[SourceFile], pixels: NDArray[np.uint8], interpolation: Interpolation
-) -> list[str]:
-    """Fill `pixels`; return each file's sha256, empty where it cannot be read."""
-    size = pixels.shape[1:3]
+    listing: SourceListing, pixels: NDArray[np.uint8], sizing: Sizing
+) -> NDArray[np.int64]:
+    """Fill `pixels`; return the rows of the images that can be read."""
+    read = decoding.read_checked if listing.prepared else _read_if_readable
 
-    def decode(row: int) -> str:
-        try:
-            data = decoding.read(Path(files[row].path))
-            image = decoding.decode(data)
-        except UnreadableImage:
-            return ""
-        pixels[row] = decoding.resize(image, (size[0], size[1]), interpolation=interpolation)
-        return hashlib.sha256(data).hexdigest()
+    def decode(row: int) -> bool:
+        image = read(Path(listing.files[row].path), listing.sha256[row])
+        if image is not None:
+            pixels[row] = decoding.resize(image, sizing)
+        return image is not None
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        rows = range(len(files))
-        return list(progress(pool.map(decode, rows), total=len(files), desc="Reading the source"))
+        decoded = pool.map(decode, range(len(pixels)))
+        return np.flatnonzero(list(progress(decoded, total=len(pixels), desc="Decoding")))
+
+
+def _read_if_readable(path: Path, sha256: str) -> NDArray[np.uint8] | None:
+    try:
+        data = decoding.read(path)
+        image = decoding.decode(data)
+    except UnreadableImage:
+        return None
+    if hashlib.sha256(data).hexdigest() != sha256:
+        raise InputError(f"{path}: the file has changed while the stage was running; run it again")
+    return image
 
 
 def _assigned(
-    key: str,
-    options: PretrainOptions,
-    files: Sequence[SourceFile],
-    kept: Sequence[int],
-    digests: Sequence[str],
+    listing: SourceListing,
+    run: PretrainRun,
+    rows: NDArray[np.int64],
     pixels: NDArray[np.uint8],
 ) -> SourceImages:
-    bundles: dict[str, int] = {}
-    samples = [
-        Sample(digests[row], file.label, bundles.setdefault(digests[row], len(bundles)), file.split)
-        for row, file in zip(kept, files, strict=True)
+    files = [listing.files[row] for row in rows]
+    digests = [listing.sha256[row] for row in rows]
+    first: dict[tuple[str, str], int] = {}
+    linked = [
+        (first.setdefault(mark, position), position)
+        for position, (file, digest) in enumerate(zip(files, digests, strict=True))
+        for mark in (("content", digest), ("group", file.group))
+        if mark[1]
     ]
-    splits = np.array(assign(samples, validation=options.validation, test=0.0, seed=options.seed))
+    bundles = components(len(files), linked).tolist()
+    samples = [
+        Sample(digest, file.label, bundle, file.split)
+        for file, digest, bundle in zip(files, digests, bundles, strict=True)
+    ]
+    splits = np.array(assign(samples, validation=run.validation, test=0.0, seed=run.seed))
     class_names = tuple(sorted({file.label for file in files} - {""}))
     trained = Counter(
         file.label for file, split in zip(files, splits, strict=True) if split == "train"
     )
     if class_names and len(trained) < 2:
-        raise InputError(f"{key}.source: fewer than two classes of {options.source} can be read")
+        raise InputError(f"{SOURCE_KEY}: fewer than two classes of {listing.source} can be read")
     labels = np.zeros(len(pixels), np.int64)
     if class_names:
-        labels[np.asarray(kept)] = [class_names.index(file.label) for file in files]
-    rows = np.asarray(kept, np.int64)
+        labels[rows] = [class_names.index(file.label) for file in files]
     return SourceImages(
         pixels=pixels,
-        sha256=digests,
+        sha256=listing.sha256,
         labels=labels,
         class_names=class_names,
         train=rows[splits == "train"],
         validation=rows[splits == "validation"],
-        unreadable=len(pixels) - len(kept),
+        unreadable=len(pixels) - len(rows),
     )

@@ -49,7 +49,7 @@ def autoencoder(
 
     Returns:
         The backbone, and a model that shares it, from RGB in [0, 255] (batch, height, width, 3)
-        uint8 to values in [0, 1] (batch, height, width, spec.channels): RGB, or grey.
+        uint8 to values in [0, 1] (batch, height, width, spec.channels): RGB, or gray.
     """
     backbone = build_architecture(spec, image_size, seed=seed)
     x = unet.expand(backbone) if spec.family == "UNet" else _decode(backbone.output, image_size)

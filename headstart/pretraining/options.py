@@ -1,11 +1,14 @@
-"""What can be told of pretraining: the section `pretrain`."""
+"""Options of pretraining: the section `pretrain`."""
 
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
-from headstart.common.params import Count, Positive, Section, Seed, Share, Side
+from headstart.common.params import Count, FileName, Positive, Section, Seed, Share, Side
 from headstart.images.options import AugmentOptions
+
+INDEX_FILE = "runs.sha256.json"
+"""Lists all runs, in their folder; no run can be called so, since a name holds no dot."""
 
 
 class PretrainAugmentOptions(AugmentOptions):
@@ -16,10 +19,9 @@ class PretrainAugmentOptions(AugmentOptions):
     seed: Literal[0] = 0
 
 
-class PretrainOptions(Section):
-    """One pretraining run on a source data set."""
+class PretrainRun(Section):
+    """One backbone, and how it is trained."""
 
-    source: str = Field(min_length=1)
     classes: list[str] | None = None
     backbone: str = Field(min_length=1)
     objective: Literal["classify", "reconstruct"] = "classify"
@@ -42,3 +44,10 @@ class PretrainOptions(Section):
         if not isinstance(classes, list):
             return classes
         return [str(name) if type(name) is int else name for name in classes]
+
+
+class PretrainOptions(Section):
+    """The runs, all on one source data set."""
+
+    source: str = Field(min_length=1)
+    runs: dict[FileName, PretrainRun]

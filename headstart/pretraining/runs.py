@@ -1,80 +1,164 @@
-"""A source data set in; out comes a backbone trained on it, as weights that extract can name."""
+"""All runs of the section `pretrain`: trained, or taken over from an earlier time."""
 
-from collections.abc import Sequence
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from headstart import backbones
-from headstart.commands.params import load_params
-from headstart.common.errors import InputError, exit_with
-from headstart.common.files import sha256_of, write_json
-from headstart.pretraining.data import open_source
-from headstart.pretraining.options import PretrainOptions
+from headstart.common.cache import Keep
+from headstart.common.code import digest_of_code
+from headstart.common.errors import InputError
+from headstart.common.files import digest_of, read_json, sha256_of, write_json
+from headstart.common.progress import notify
+from headstart.common.vocabulary import Sizing
+from headstart.pretraining.options import INDEX_FILE, PretrainOptions, PretrainRun
 
-FOLDER = Path("models/pretrained")
+if TYPE_CHECKING:
+    from headstart.backbones import BackboneSpec
+    from headstart.pretraining.listing import Source, SourceListing
+
+_CODE = ("common", "images", "dataset", "backbones", "pretraining")
+_LIBRARIES = ("keras", "numpy", "tensorflow")
+# What a kept run consists of.
+_WEIGHTS, _DESCRIPTION = "backbone.weights.h5", "run.json"
 
 
-def run(name: str, options: PretrainOptions, folder: Path = FOLDER) -> None:
-    """Train one backbone and write <name>.weights.h5 and <name>.json, which tells what it is.
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """A run that was checked.
+
+    Attributes:
+        name: Of the run.
+        run: Its options.
+        spec: Its backbone.
+        sizing: How an image becomes what the backbone sees.
+        listing: The images.
+        digest: Of all that decides what comes out.
+    """
+
+    name: str
+    run: PretrainRun
+    spec: "BackboneSpec"
+    sizing: Sizing
+    listing: "SourceListing"
+    digest: str
+
+    @property
+    def key(self) -> str:
+        """Where in params.yaml it stands."""
+        return _key(self.name)
+
+
+def pretrain_runs(options: PretrainOptions, folder: Path, keep: Keep | None = None) -> None:
+    """Write every run's weights and what they are, and nothing of any other run.
+
+    A run is kept in the user's cache folder under all that decides it, so that one whose options,
+    images and code are what they were is taken over, without TensorFlow; the edit of one run
+    trains that run alone, and a stage that was killed goes on with the run that it was training.
 
     Args:
-        name: Of the files.
-        options: The run.
-        folder: Where they go.
+        options: The section `pretrain`.
+        folder: Gets <name>.weights.h5 and <name>.json per run, and `runs.sha256.json`, which holds
+            the sha256 of each run's weights; what it held before is removed.
+        keep: Where runs are kept; the user's cache folder by default.
 
     Raises:
-        InputError: backbone, image size or source cannot be used, or training diverged.
+        InputError: the source, a backbone or an image size cannot be used, or training diverged.
     """
-    key = f"pretrain.{name}"
-    spec = backbones.get(options.backbone)
-    size = options.image_size
-    image_size = spec.image_size(size if isinstance(size, str | int) else (size[0], size[1]))
-    with open_source(key, options, image_size, spec.interpolation, folder) as source:
+    kept = dict(_kept(options, keep or Keep("pretrained"))) if options.runs else {}
+    if folder.exists():
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True)
+    digests = {}
+    for name, run in kept.items():
+        shutil.copyfile(run / _WEIGHTS, folder / f"{name}.weights.h5")
+        card = read_json(run / _DESCRIPTION)
+        # Where the images lie decides nothing, and may have changed since.
+        write_json(folder / f"{name}.json", {"source": options.source, **card})
+        digests[name] = card["weights_sha256"]
+    # Also when there is no run: DVC wants no empty folder.
+    write_json(folder / INDEX_FILE, digests)
+
+
+def _kept(options: PretrainOptions, keep: Keep) -> Iterator[tuple[str, Path]]:
+    """Give each run's kept folder, training those that there are none of."""
+    # Not needed without any run, and it takes half a second.
+    from headstart.pretraining.listing import Source
+
+    source = Source(options.source)
+    # All are checked before the first is trained, which may take hours.
+    plans = [_plan(name, run, source) for name, run in options.runs.items()]
+    for plan in plans:
+        started = time.perf_counter()
+        found = keep.find(plan.digest)
+        if found:
+            notify(f"{plan.name}: taken over, nothing that decides it has changed")
+        else:
+            with keep.create(plan.digest, backbone=plan.spec.name) as new:
+                _train(plan, new)
+            found = keep.root / plan.digest
+            notify(f"{plan.name}: trained in {time.perf_counter() - started:.1f} s")
+        yield plan.name, found
+
+
+def _key(name: str) -> str:
+    return f"pretrain.runs.{name}"
+
+
+def _plan(name: str, run: PretrainRun, source: "Source") -> _Plan:
+    from headstart import backbones
+
+    try:
+        spec = backbones.get(run.backbone)
+        image_size = spec.image_size(run.image_size)
+    except InputError as error:
+        # It begins with the name of the option.
+        raise InputError(f"{_key(name)}.{error}") from None
+    listing = source.listing(_key(name), run)
+    digest = digest_of(
+        {
+            "run": run.model_dump(mode="json"),
+            "images": listing.content(),
+            "code": digest_of_code(_CODE),
+            "versions": {package: version(package) for package in _LIBRARIES},
+        }
+    )
+    sizing = Sizing(image_size, interpolation=spec.interpolation)
+    return _Plan(name, run, spec, sizing, listing, digest)
+
+
+def _train(plan: _Plan, folder: Path) -> None:
+    from headstart.pretraining.data import open_source
+
+    run, spec = plan.run, plan.spec
+    with open_source(plan.listing, run, plan.sizing, folder) as images:
         # Whatever is wrong with the source is told before TensorFlow is imported.
         from headstart.backbones.loading import save
         from headstart.pretraining.training import pretrain
 
-        trained = pretrain(key, options, spec, image_size, source)
-        weights = folder / f"{name}.weights.h5"
-        save(trained.backbone, weights)
-        card = {
-            "backbone": spec.name,
-            "objective": options.objective,
-            "source": options.source,
-            "class_names": list(source.class_names),
-            "image_size": list(image_size),
-            "preprocessing": spec.preprocessing.as_dict(),
-            "preprocessing_digest": spec.preprocessing.digest,
-            "images": {
-                "train": len(source.train),
-                "validation": len(source.validation),
-                "unreadable": source.unreadable,
-            },
-            "scores": trained.scores,
-            "best_epoch": trained.best_epoch,
-            "history": trained.history,
-            "options": options.model_dump(),
-            "weights_sha256": sha256_of(weights),
-            "versions": {package: version(package) for package in ("keras", "tensorflow")},
-        }
-    write_json(folder / f"{name}.json", card)
-
-
-def main(arguments: Sequence[str]) -> None:
-    """Pretrain the run that the command line names."""
-    runs = load_params().pretrain
-    if len(arguments) != 1 or arguments[0] not in runs:
-        raise InputError(
-            f"pretrain: expected the name of one run of params.yaml "
-            f"({', '.join(runs) or 'it has none'}), received {' '.join(arguments) or 'nothing'}"
-        )
-    (name,) = arguments
-    if not name.replace("_", "").replace("-", "").isalnum():
-        raise InputError(
-            f"pretrain: {name!r} names files, so use letters, digits, '-' and '_' only"
-        )
-    run(name, runs[name])
-
-
-if __name__ == "__main__":
-    exit_with(main)
+        trained = pretrain(plan.key, run, spec, images)
+    weights = folder / _WEIGHTS
+    save(trained.backbone, weights)
+    card = {
+        "backbone": spec.name,
+        "objective": run.objective,
+        "class_names": list(images.class_names),
+        "image_size": list(plan.sizing.image_size),
+        "preprocessing": spec.preprocessing.as_dict(),
+        "preprocessing_digest": spec.preprocessing.digest,
+        "images": {
+            "train": len(images.train),
+            "validation": len(images.validation),
+            "unreadable": images.unreadable,
+        },
+        "scores": trained.scores,
+        "best_epoch": trained.best_epoch,
+        "history": trained.history,
+        "options": run.model_dump(),
+        "weights_sha256": sha256_of(weights),
+        "versions": {package: version(package) for package in _LIBRARIES},
+    }
+    write_json(folder / _DESCRIPTION, card)

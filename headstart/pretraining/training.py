@@ -12,16 +12,17 @@ from headstart.backbones.spec import BackboneSpec
 from headstart.common.errors import InputError
 from headstart.common.progress import progress
 from headstart.common.tensorflow_runtime import keras, seed_everything
+from headstart.common.vocabulary import Sizing
 from headstart.images import augmentation
 from headstart.pretraining import networks
 from headstart.pretraining.data import SourceImages
-from headstart.pretraining.options import PretrainOptions
+from headstart.pretraining.options import PretrainRun
 
 _CELLS = 8
 """Rows and columns of the grid whose cells are erased from an image to be reconstructed."""
 _ERASED = 127
 _CLIP = 1.0
-"""Largest norm of the gradient: AlexNet and GoogLeNet have no normalisation to tame it."""
+"""Largest norm of the gradient: AlexNet and GoogLeNet have no normalization to tame it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,56 +45,50 @@ class Pretrained:
     scores: dict[str, float]
 
 
-def pretrain(
-    key: str,
-    options: PretrainOptions,
-    spec: BackboneSpec,
-    image_size: tuple[int, int],
-    source: SourceImages,
-) -> Pretrained:
+def pretrain(key: str, run: PretrainRun, spec: BackboneSpec, source: SourceImages) -> Pretrained:
     """Train a backbone from random weights and keep the best epoch's.
 
     Args:
-        key: Where in params.yaml the options stand, for errors.
-        options: Objective, optimisation and seed.
+        key: Where in params.yaml the run stands, for errors.
+        run: Objective, optimization and seed.
         spec: The backbone.
-        image_size: (height, width) in pixels.
-        source: The images.
+        source: The images, at the size that the backbone sees.
 
     Raises:
         InputError: training diverged.
     """
-    seed_everything(options.seed)
-    if options.objective == "classify":
+    # Another run in this process must neither change what comes out nor fill the memory.
+    keras.utils.clear_session()
+    seed_everything(run.seed)
+    height, width = source.pixels.shape[1:3]
+    if run.objective == "classify":
         n_classes = len(source.class_names)
-        backbone, model = networks.classifier(spec, image_size, n_classes, options.seed)
+        backbone, model = networks.classifier(spec, (height, width), n_classes, run.seed)
         loss: Any = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
         metrics = ["accuracy"]
     else:
-        backbone, model = networks.autoencoder(spec, image_size, options.seed)
+        backbone, model = networks.autoencoder(spec, (height, width), run.seed)
         loss, metrics = keras.losses.MeanSquaredError(), []
     model.compile(
-        keras.optimizers.Adam(options.learning_rate, clipnorm=_CLIP),
+        keras.optimizers.Adam(run.learning_rate, clipnorm=_CLIP),
         loss,
         metrics=metrics,
         # XLA on a processor runs depthwise convolutions an order of magnitude slower.
         jit_compile=False,
     )
-    batches = _Batches(source, source.train, options, spec, training=True)
-    held_out = (
-        _Batches(source, source.validation, options, spec) if len(source.validation) else None
-    )
+    batches = _Batches(source, source.train, run, spec, training=True)
+    held_out = _Batches(source, source.validation, run, spec) if len(source.validation) else None
     monitor = "val_loss" if held_out else "loss"
     steps = len(batches)
-    with progress(total=options.epochs * steps, desc="Pretraining", unit="batch") as bar:
+    with progress(total=run.epochs * steps, desc="Pretraining", unit="batch") as bar:
         stopping = keras.callbacks.EarlyStopping(
-            monitor, patience=options.patience, restore_best_weights=True
+            monitor, patience=run.patience, restore_best_weights=True
         )
         advance = keras.callbacks.LambdaCallback(on_train_batch_end=lambda *_, **__: bar.update())
         log = model.fit(
             batches,
             validation_data=held_out,
-            epochs=options.epochs,
+            epochs=run.epochs,
             verbose=0,
             shuffle=False,
             callbacks=[stopping, advance, keras.callbacks.TerminateOnNaN()],
@@ -101,12 +96,12 @@ def pretrain(
     if not all(map(math.isfinite, log["loss"])):
         raise InputError(
             f"{key}.learning_rate: training diverged in epoch {len(log['loss'])} (the loss is no "
-            f"number any more); use a smaller one than {options.learning_rate:g}"
+            f"number any more); use a smaller one than {run.learning_rate:g}"
         )
     best = int(np.argmin(log[monitor]))
-    evaluated = held_out or _Batches(source, source.train, options, spec)
+    evaluated = held_out or _Batches(source, source.train, run, spec)
     found = model.evaluate(evaluated, verbose=0, return_dict=True)
-    return Pretrained(backbone, best + 1, _history(log), _scores(options, source, evaluated, found))
+    return Pretrained(backbone, best + 1, _history(log), _scores(run, source, evaluated, found))
 
 
 class _Batches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras ships no types.
@@ -119,30 +114,28 @@ class _Batches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras ships no t
         self,
         source: SourceImages,
         rows: NDArray[np.int64],
-        options: PretrainOptions,
+        run: PretrainRun,
         spec: BackboneSpec,
         *,
         training: bool = False,
     ) -> None:
         # Threads, which keep the order; only rendering views takes long enough to be worth them.
-        renders = training and options.augment != type(options.augment)()
+        renders = training and run.augment != type(run.augment)()
         super().__init__(workers=os.cpu_count() or 1 if renders else 1)
         self.rows = rows
-        self._source, self._options, self._spec = source, options, spec
-        self._recipe = (
-            options.augment.model_copy(update={"seed": options.seed}) if renders else None
-        )
+        self._source, self._run, self._spec = source, run, spec
+        self._recipe = run.augment.model_copy(update={"seed": run.seed}) if renders else None
         self._training, self._epoch = training, 0
         self._order = self._shuffled()
 
     def __len__(self) -> int:
-        return math.ceil(len(self.rows) / self._options.batch_size)
+        return math.ceil(len(self.rows) / self._run.batch_size)
 
     def __getitem__(self, index: int) -> tuple[NDArray[np.uint8], NDArray[Any]]:
-        size = self._options.batch_size
+        size = self._run.batch_size
         rows = self._order[index * size : (index + 1) * size]
         images = self._images(rows)
-        if self._options.objective == "classify":
+        if self._run.objective == "classify":
             return images, self._source.labels[rows]
         return self._erase(images, index), self.targets(images)
 
@@ -160,15 +153,15 @@ class _Batches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras ships no t
         return scaled
 
     def _images(self, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
-        pixels = self._source.pixels
+        pixels, digests = self._source.pixels, self._source.sha256
         if self._recipe is None:
             return pixels[rows]
-        size, view = pixels.shape[1:3], self._epoch + 1
+        height, width = pixels.shape[1:3]
+        sizing = Sizing((height, width), interpolation=self._spec.interpolation)
+        view = self._epoch + 1
         return np.stack(
             [
-                augmentation.views(
-                    pixels[row], self._source.sha256[row], [view], self._recipe, size
-                )[0]
+                augmentation.views(pixels[row], digests[row], [view], self._recipe, sizing)[0]
                 for row in rows
             ]
         )
@@ -176,13 +169,13 @@ class _Batches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras ships no t
     def _shuffled(self) -> NDArray[np.int64]:
         if not self._training:
             return self.rows
-        return np.random.default_rng([self._options.seed, self._epoch]).permutation(self.rows)
+        return np.random.default_rng([self._run.seed, self._epoch]).permutation(self.rows)
 
     def _erase(self, images: NDArray[np.uint8], index: int) -> NDArray[np.uint8]:
         """Erase cells of a grid, so that copying (through U-Net's skips) is not enough."""
         height, width = images.shape[1:3]
-        rng = np.random.default_rng([self._options.seed, self._epoch, index])
-        erased = rng.random((len(images), _CELLS, _CELLS)) < self._options.erase
+        rng = np.random.default_rng([self._run.seed, self._epoch, index])
+        erased = rng.random((len(images), _CELLS, _CELLS)) < self._run.erase
         down, across = (np.arange(side) * _CELLS // side for side in (height, width))
         mask = erased[:, down][:, :, across]
         return np.where(mask[..., None], np.uint8(_ERASED), images)
@@ -202,9 +195,9 @@ def _history(log: dict[str, list[float]]) -> list[dict[str, float]]:
 
 
 def _scores(
-    options: PretrainOptions, source: SourceImages, evaluated: _Batches, found: dict[str, float]
+    run: PretrainRun, source: SourceImages, evaluated: _Batches, found: dict[str, float]
 ) -> dict[str, float]:
-    if options.objective == "classify":
+    if run.objective == "classify":
         counts = np.bincount(source.labels[source.train])
         chance = np.mean(source.labels[evaluated.rows] == counts.argmax())
         return {"accuracy": float(found["accuracy"]), "chance_accuracy": float(chance)}

@@ -1,52 +1,26 @@
-"""A data set that a dependency ships in; out comes a folder of PNG files per class."""
+"""Data sets that ship inside other packages, written as folders of images."""
 
-import argparse
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from headstart.common.errors import exit_with
-
-SAMPLES = Path("data/samples")
-
-
-def _faces() -> tuple[NDArray[np.uint8], list[str]]:
-    """scikit-image's lfw_subset: 100 faces, then 100 patches of the same photos, (25, 25)."""
-    from skimage.data import lfw_subset
-
-    pixels = np.rint(lfw_subset() * 255).astype(np.uint8)
-    return pixels, ["face"] * 100 + ["other"] * 100
+SampleName = Literal["faces", "digits"]
+SAMPLE_NAMES: tuple[SampleName, ...] = get_args(SampleName)
 
 
-def _digits() -> tuple[NDArray[np.uint8], list[str]]:
-    """scikit-learn's digits: 1,797 handwritten ones, (8, 8), 17 grey levels."""
-    from sklearn.datasets import load_digits
-
-    digits = load_digits()
-    pixels = np.rint(digits.images * (255 / 16)).astype(np.uint8)
-    return pixels, [str(digit) for digit in digits.target]
-
-
-# Each library is imported by its own data set alone; scikit-learn takes more than a second.
-_DATA_SETS: dict[str, Callable[[], tuple[NDArray[np.uint8], list[str]]]] = {
-    "faces": _faces,
-    "digits": _digits,
-}
-
-
-def run(name: str, folder: Path) -> None:
-    """Write a data set as images.
+def write_sample(name: SampleName, folder: Path) -> None:
+    """Write a data set as PNG files.
 
     Args:
-        name: "faces" or "digits".
+        name: Of the data set.
         folder: Gets one folder per class; what it held before is replaced.
     """
-    pixels, labels = _DATA_SETS[name]()
+    pixels, labels = _read(name)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{name}-") as temporary:
         finished = Path(temporary) / name
@@ -60,13 +34,20 @@ def run(name: str, folder: Path) -> None:
         finished.rename(folder)
 
 
-def main(arguments: Sequence[str] = ()) -> None:
-    """Write the data set named on the command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("name", choices=sorted(_DATA_SETS))
-    name = parser.parse_args(arguments).name
-    run(name, SAMPLES / name)
+def _read(name: SampleName) -> tuple[NDArray[np.uint8], list[str]]:
+    """Return gray images (n_images, height, width) in [0, 255], and their labels."""
+    # Each library is imported by its own data set alone; scikit-learn takes more than a second.
+    match name:
+        case "faces":
+            from skimage.data import lfw_subset
 
+            # 100 faces, then 100 patches of the same photos, (25, 25).
+            pixels = np.rint(lfw_subset() * 255).astype(np.uint8)
+            return pixels, ["face"] * 100 + ["other"] * 100
+        case "digits":
+            from sklearn.datasets import load_digits
 
-if __name__ == "__main__":
-    exit_with(main)
+            # 1,797 handwritten ones, (8, 8), 17 gray levels.
+            digits = load_digits()
+            pixels = np.rint(digits.images * (255 / 16)).astype(np.uint8)
+            return pixels, [str(digit) for digit in digits.target]

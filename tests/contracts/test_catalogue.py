@@ -6,7 +6,7 @@ Keras lacks guard against change, and tests of their own compare them with the p
 
 import gc
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from headstart import backbones
+from headstart.backbones import alexnet, googlenet, lenet, unet
 from headstart.backbones.building import build_architecture
 from headstart.backbones.cuts import find_cuts
 from headstart.backbones.spec import BackboneSpec, DownloadWeights
@@ -150,26 +151,21 @@ def test_networks_that_keras_lacks_keep_their_features(spec: BackboneSpec) -> No
 
 
 @pytest.mark.parametrize(
-    ("name", "channels", "classes", "published"),
+    ("name", "build", "channels", "classes", "published"),
     [
         # LeCun et al. 1998 as taught; Caffe's bvlc_alexnet and bvlc_googlenet, which follow the
         # papers; Ronneberger et al.'s one channel in, two classes out.
-        ("LeNet5", 1, 10, 61_706),
-        ("AlexNet", 3, 1000, 60_965_224),
-        ("GoogLeNet", 3, 1000, 6_998_552),
-        ("UNet", 1, 2, 31_030_658),
+        ("LeNet5", lenet.build, 1, 10, 61_706),
+        ("AlexNet", alexnet.build, 3, 1000, 60_965_224),
+        ("GoogLeNet", googlenet.build, 3, 1000, 6_998_552),
+        ("UNet", unet.build, 1, 2, 31_030_658),
     ],
 )
 def test_parameter_counts_are_the_published_ones(
-    name: str, channels: int, classes: int, published: int
+    name: str, build: Callable[..., Any], channels: int, classes: int, published: int
 ) -> None:
-    import importlib
-
     spec = backbones.get(name)
-    module, function = spec.builder.split(":")
-    builder = getattr(importlib.import_module(module), function)
-    shape = (*spec.default_size, channels)
-    model = builder(input_shape=shape, include_top=True, classes=classes)
+    model = build((*spec.default_size, channels), True, classes)
     assert model.count_params() == published
     if channels == spec.channels:
         assert spec.parameters == published
@@ -196,7 +192,7 @@ def test_a_smaller_image_than_permitted_is_refused(spec: BackboneSpec) -> None:
 
 @pytest.mark.parametrize("name", ["LeNet5", "EfficientNetLite0"])
 @pytest.mark.parametrize("mode", ["L", "RGBA", "P"])
-def test_grey_and_transparent_images_become_what_the_backbone_needs(name: str, mode: str) -> None:
+def test_gray_and_transparent_images_become_what_the_backbone_needs(name: str, mode: str) -> None:
     import io
 
     from PIL import Image

@@ -17,7 +17,8 @@ from headstart.extraction.options import ExtractOptions
 from headstart.extraction.store import FeatureStore
 from headstart.images.options import AugmentOptions
 from headstart.pretraining.options import PretrainOptions
-from pipeline import pretrain, sample
+from headstart.pretraining.runs import pretrain_runs
+from headstart.samples import write_sample
 
 pytestmark = pytest.mark.slow
 SHOTS, DRAWS = 10, 15
@@ -36,17 +37,18 @@ def _features(weights: str, paths: list[Path], folder: Path) -> np.ndarray:
 
 def test_lenet_that_read_0_to_4_reads_5_to_9_better_than_without(tmp_path: Path) -> None:
     digits = tmp_path / "digits"
-    sample.run("digits", digits)
-    run = PretrainOptions.model_validate({
-        "source": str(digits), "classes": [0, 1, 2, 3, 4], "backbone": "LeNet5", "seed": 0,
-        "epochs": 25, "augment": {"rotation": 25, "shift": 0.15, "zoom": 0.2, "shear": 20},
-    })  # fmt: skip
-    pretrain.run("lenet", run, tmp_path)
+    write_sample("digits", digits)
+    lenet = {
+        "classes": [0, 1, 2, 3, 4], "backbone": "LeNet5", "seed": 0, "epochs": 25,
+        "augment": {"rotation": 25, "shift": 0.15, "zoom": 0.2, "shear": 20},
+    }  # fmt: skip
+    options = PretrainOptions.model_validate({"source": str(digits), "runs": {"lenet": lenet}})
+    pretrain_runs(options, tmp_path / "pretrained")
     paths = [path for label in "56789" for path in sorted((digits / label).iterdir())]
     labels = np.array([int(path.parent.name) for path in paths])
     pictures = [np.asarray(Image.open(path), np.float64).ravel() for path in paths]
     inputs = [
-        _features(str(tmp_path / "lenet.weights.h5"), paths, tmp_path / "store"),
+        _features(str(tmp_path / "pretrained" / "lenet.weights.h5"), paths, tmp_path / "store"),
         _features("random", paths, tmp_path / "store"),
         np.stack(pictures),
     ]

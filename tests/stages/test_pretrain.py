@@ -1,56 +1,113 @@
 import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from ruamel.yaml import YAML
 
-from headstart.common.errors import InputError
+from headstart.common.places import PRETRAINED
 from pipeline import pretrain
 
+pytestmark = pytest.mark.slow
 
-@pytest.fixture
-def project(tmp_path: Path, photo_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """An empty project; call it with the section pretrain."""
-    monkeypatch.chdir(tmp_path)
-
-    def write(section: dict[str, Any]) -> None:
-        params = YAML(typ="safe").load(Path(__file__).parents[2] / "params.yaml")
-        params["pretrain"] = section
-        with (tmp_path / "params.yaml").open("w") as file:
-            YAML(typ="safe").dump(params, file)
-
-    write({"lenet": {"source": str(photo_folder), "backbone": "LeNet5", "seed": 0, "epochs": 2}})
-    return write
+ROOT = Path(__file__).parents[2]
+LENET = {"backbone": "LeNet5", "seed": 0, "epochs": 2}
+BLIND = {"backbone": "LeNet5", "seed": 0, "epochs": 1, "objective": "reconstruct"}
 
 
-def test_weights_and_a_card_are_written_the_same_each_time(project: Any) -> None:
-    pretrain.main(["lenet"])
-    folder = Path("models/pretrained")
-    files = {path.name: path.read_bytes() for path in folder.iterdir()}
-    assert set(files) == {"lenet.weights.h5", "lenet.json"}
-    card = json.loads(files["lenet.json"])
+class PretrainProject:
+    """A folder with params.yaml, a cache of its own, and what the stage wrote at first."""
+
+    def __init__(self, root: Path, source: Path) -> None:
+        self.root, self.source = root, source
+        self.first: dict[str, bytes] = {}
+
+    def write(self, **runs: dict[str, Any]) -> None:
+        """Write params.yaml."""
+        with (self.root / "params.yaml").open("w") as file:
+            YAML(typ="safe").dump({"pretrain": {"source": str(self.source), "runs": runs}}, file)
+
+    def run(self, **runs: dict[str, Any]) -> dict[str, bytes]:
+        """Write params.yaml and run the stage; return the files it wrote."""
+        self.write(**runs)
+        pretrain.main()
+        return {path.name: path.read_bytes() for path in (self.root / PRETRAINED).iterdir()}
+
+
+@pytest.fixture(scope="module")
+def project(
+    tmp_path_factory: pytest.TempPathFactory, photo_folder: Path
+) -> Iterator[PretrainProject]:
+    root = tmp_path_factory.mktemp("project")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(root)
+        patch.setenv("HEADSTART_CACHE", str(root / "cache"))
+        made = PretrainProject(root, photo_folder)
+        made.first = made.run(lenet=LENET, blind=BLIND)
+        yield made
+
+
+def test_weights_cards_and_the_list_are_written(project: PretrainProject) -> None:
+    names = {"lenet.weights.h5", "lenet.json", "blind.weights.h5", "blind.json", "runs.sha256.json"}
+    assert set(project.first) == names
+    card = json.loads(project.first["lenet.json"])
+    assert card["source"] == str(project.source)
     assert card["class_names"] == ["cold", "warm"]
     assert card["images"] == {"train": 32, "validation": 8, "unreadable": 0}
     assert card["scores"].keys() == {"accuracy", "chance_accuracy"}
-    pretrain.main(["lenet"])
-    assert {path.name: path.read_bytes() for path in folder.iterdir()} == files
+    blind = json.loads(project.first["blind.json"])
+    assert blind["class_names"] == []
+    digests = {name: made["weights_sha256"] for name, made in (("lenet", card), ("blind", blind))}
+    assert json.loads(project.first["runs.sha256.json"]) == digests
 
 
-@pytest.mark.parametrize("arguments", [[], ["other"], ["lenet", "more"]])
-def test_the_name_of_a_run_is_needed(project: Any, arguments: list[str]) -> None:
-    with pytest.raises(InputError, match=r"pretrain: expected the name of one run .* \(lenet\)"):
-        pretrain.main(arguments)
+def test_the_edit_of_a_run_trains_that_one_alone(
+    project: PretrainProject, capsys: pytest.CaptureFixture[str]
+) -> None:
+    edited = project.run(lenet={**LENET, "seed": 1}, blind=BLIND)
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.split(" in ")[0] for line in lines] == [
+        "blind: taken over, nothing that decides it has changed",
+        "lenet: trained",
+    ]
+    assert edited["lenet.weights.h5"] != project.first["lenet.weights.h5"]
+    assert edited["blind.weights.h5"] == project.first["blind.weights.h5"]
+    assert project.run(lenet=LENET, blind=BLIND) == project.first
 
 
-def test_a_name_that_is_no_file_name_is_refused(project: Any) -> None:
-    project({"../up": {"source": "x", "backbone": "LeNet5", "seed": 0}})
-    with pytest.raises(InputError, match=r"'\.\./up' names files, so use letters"):
-        pretrain.main(["../up"])
+def test_a_run_alone_gives_the_same_bytes(
+    project: PretrainProject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HEADSTART_CACHE", str(project.root / "another"))
+    alone = project.run(blind=BLIND)
+    assert set(alone) == {"blind.weights.h5", "blind.json", "runs.sha256.json"}
+    assert alone["blind.weights.h5"] == project.first["blind.weights.h5"]
+    assert alone["blind.json"] == project.first["blind.json"]
 
 
-def test_what_the_backbone_cannot_take_is_told(project: Any, photo_folder: Path) -> None:
-    section = {"source": str(photo_folder), "backbone": "UNet", "seed": 0, "image_size": 100}
-    project({"unet": section})
-    with pytest.raises(InputError, match="UNet takes images .* a multiple of 16"):
-        pretrain.main(["unet"])
+@pytest.mark.parametrize(
+    ("runs", "unneeded"),
+    [({}, {"tensorflow", "keras", "numpy"}), ({"blind": BLIND}, {"tensorflow", "keras", "scipy"})],
+)
+def test_what_trains_nothing_imports_little(
+    project: PretrainProject, runs: dict[str, Any], unneeded: set[str]
+) -> None:
+    project.write(**runs)
+    code = (
+        "import sys; from pipeline.pretrain import main; main()\n"
+        f"assert not {unneeded} & {{*sys.modules}}"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    listed = json.loads((project.root / PRETRAINED / "runs.sha256.json").read_text())
+    assert listed.keys() == runs.keys()

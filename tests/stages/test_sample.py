@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from headstart.samples import write_sample
 from pipeline import sample
 
 
@@ -22,7 +23,8 @@ def digest(folder: Path) -> dict[str, str]:
 
 def test_faces_come_as_one_folder_per_class(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    sample.main(["faces"])
+    monkeypatch.setattr(sys, "argv", ["sample", "faces"])
+    sample.main()
     folder = tmp_path / "data" / "samples" / "faces"
     counts = {path.name: len(list(path.glob("*.png"))) for path in folder.iterdir()}
     assert counts == {"face": 100, "other": 100}
@@ -32,7 +34,7 @@ def test_faces_come_as_one_folder_per_class(tmp_path, monkeypatch):
 
 
 def test_digits_come_as_one_folder_per_class(tmp_path):
-    sample.run("digits", tmp_path / "digits")
+    write_sample("digits", tmp_path / "digits")
     counts = {path.name: len(list(path.glob("*.png"))) for path in (tmp_path / "digits").iterdir()}
     assert sorted(counts) == [str(digit) for digit in range(10)]
     assert sum(counts.values()) == 1797
@@ -43,23 +45,24 @@ def test_digits_come_as_one_folder_per_class(tmp_path):
 
 def test_a_second_run_writes_the_same_bytes_and_leaves_nothing_else(tmp_path):
     folder = tmp_path / "faces"
-    sample.run("faces", folder)
+    write_sample("faces", folder)
     before = digest(folder)
     (folder / "stray.png").write_bytes(b"left by somebody")
-    sample.run("faces", folder)
+    write_sample("faces", folder)
     assert digest(folder) == before
     assert [path.name for path in tmp_path.iterdir()] == ["faces"]
 
 
 def test_the_bytes_do_not_depend_on_a_compressor(tmp_path):
-    sample.run("faces", tmp_path / "faces")
+    write_sample("faces", tmp_path / "faces")
     for path in (tmp_path / "faces" / "face").iterdir():
         assert path.stat().st_size > 25 * 25
 
 
-def test_an_unknown_name_is_refused(capsys):
+def test_an_unknown_name_is_refused(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["sample", "flowers"])
     with pytest.raises(SystemExit):
-        sample.main(["flowers"])
+        sample.main()
     assert "invalid choice: 'flowers' (choose from" in capsys.readouterr().err
 
 
@@ -67,7 +70,7 @@ def test_no_tensorflow_is_imported(tmp_path):
     code = (
         "import sys\n"
         "from pathlib import Path\n"
-        "from headstart.stages import prepare, sample\n"
+        "from pipeline import prepare, sample\n"
         "sample.run('digits', Path(sys.argv[1]))\n"
         "print(sorted({'tensorflow', 'keras'} & sys.modules.keys()))\n"
     )

@@ -10,16 +10,14 @@ from headstart.common.errors import InputError
 from headstart.common.tensorflow_runtime import keras
 from headstart.pretraining import networks
 from headstart.pretraining.data import SourceImages
-from headstart.pretraining.options import PretrainOptions
+from headstart.pretraining.options import PretrainRun
 from headstart.pretraining.training import _Batches, pretrain
 
 LENET = backbones.get("LeNet5")
 
 
-def options(**changes: Any) -> PretrainOptions:
-    return PretrainOptions(
-        **{"source": ".", "backbone": "LeNet5", "seed": 0, "epochs": 6, "batch_size": 8, **changes}
-    )
+def run(**changes: Any) -> PretrainRun:
+    return PretrainRun(**{"backbone": "LeNet5", "seed": 0, "epochs": 6, "batch_size": 8, **changes})
 
 
 def bars_at(places: list[int]) -> SourceImages:
@@ -30,7 +28,7 @@ def bars_at(places: list[int]) -> SourceImages:
     for image, label, place in zip(pixels, labels, rng.choice(places, 100), strict=True):
         band = image if label else image.swapaxes(0, 1)
         band[place : place + 4] = 230
-    digests = [f"{index:064x}" for index in range(100)]
+    digests = tuple(f"{index:064x}" for index in range(100))
     classes = ("lying", "upright")
     return SourceImages(pixels, digests, labels, classes, np.arange(80), np.arange(80, 100), 0)
 
@@ -41,7 +39,7 @@ def bars() -> SourceImages:
 
 
 def test_classifying_learns_and_keeps_the_best_epoch(bars: SourceImages) -> None:
-    trained = pretrain("pretrain.x", options(), LENET, (32, 32), bars)
+    trained = pretrain("pretrain.runs.x", run(), LENET, bars)
     assert trained.scores["accuracy"] >= 0.9
     assert trained.scores["chance_accuracy"] == 0.5
     losses = [epoch["validation_loss"] for epoch in trained.history]
@@ -56,8 +54,8 @@ def test_classifying_learns_and_keeps_the_best_epoch(bars: SourceImages) -> None
 
 
 def test_reconstructing_learns_more_than_the_mean_image() -> None:
-    chosen = options(objective="reconstruct", erase=0.1, learning_rate=5e-3)
-    trained = pretrain("pretrain.x", chosen, LENET, (32, 32), bars_at([14]))
+    chosen = run(objective="reconstruct", erase=0.1, learning_rate=5e-3)
+    trained = pretrain("pretrain.runs.x", chosen, LENET, bars_at([14]))
     assert trained.scores["mean_squared_error"] < 0.3 * trained.scores["mean_image_error"]
 
 
@@ -65,19 +63,21 @@ def test_without_validation_images_the_training_images_are_scored(bars: SourceIm
     import dataclasses
 
     alone = dataclasses.replace(bars, validation=np.array([], np.int64))
-    trained = pretrain("pretrain.x", options(epochs=2), LENET, (32, 32), alone)
+    trained = pretrain("pretrain.runs.x", run(epochs=2), LENET, alone)
     assert set(trained.history[0]) == {"epoch", "train_loss", "train_accuracy"}
     assert trained.scores["accuracy"] > 0.5
 
 
 def test_training_that_diverges_is_told(bars: SourceImages) -> None:
-    message = r"pretrain\.x\.learning_rate: training diverged in epoch 1 .* smaller one than 1e\+38"
+    message = (
+        r"pretrain\.runs\.x\.learning_rate: training diverged in epoch 1 .* smaller one than 1e\+38"
+    )
     with pytest.raises(InputError, match=message):
-        pretrain("pretrain.x", options(learning_rate=1e38), LENET, (32, 32), bars)
+        pretrain("pretrain.runs.x", run(learning_rate=1e38), LENET, bars)
 
 
 def test_batches_hold_each_row_once_and_change_with_the_epoch(bars: SourceImages) -> None:
-    batches = _Batches(bars, bars.train, options(batch_size=32), LENET, training=True)
+    batches = _Batches(bars, bars.train, run(batch_size=32), LENET, training=True)
     assert [len(batches[index][0]) for index in range(len(batches))] == [32, 32, 16]
     first = np.concatenate([batches[index][0] for index in range(3)])
     batches.on_epoch_end()
@@ -89,7 +89,7 @@ def test_batches_hold_each_row_once_and_change_with_the_epoch(bars: SourceImages
 
 
 def test_augmented_views_are_new_in_each_epoch_and_for_training_only(bars: SourceImages) -> None:
-    chosen = options(augment={"shift": 0.2}, batch_size=100)
+    chosen = run(augment={"shift": 0.2}, batch_size=100)
     batches = _Batches(bars, bars.train, chosen, LENET, training=True)
     assert batches.workers == os.cpu_count()
     order = np.argsort(batches._order)
@@ -103,7 +103,7 @@ def test_augmented_views_are_new_in_each_epoch_and_for_training_only(bars: Sourc
 
 
 def test_a_share_of_each_image_is_erased_and_the_target_is_whole(bars: SourceImages) -> None:
-    chosen = options(objective="reconstruct", erase=0.25, batch_size=80)
+    chosen = run(objective="reconstruct", erase=0.25, batch_size=80)
     unet = backbones.get("UNet")
     held_out = _Batches(bars, bars.train, chosen, unet)
     images, targets = held_out[0]
@@ -112,12 +112,12 @@ def test_a_share_of_each_image_is_erased_and_the_target_is_whole(bars: SourceIma
     # What is validated on stays the same from epoch to epoch.
     held_out.on_epoch_end()
     np.testing.assert_array_equal(held_out[0][0], images)
-    whole, _ = _Batches(bars, bars.train, options(objective="reconstruct", erase=0.0), unet)[0]
+    whole, _ = _Batches(bars, bars.train, run(objective="reconstruct", erase=0.0), unet)[0]
     np.testing.assert_array_equal(whole, bars.pixels[:8])
 
 
-def test_a_grey_network_reconstructs_grey(bars: SourceImages) -> None:
-    _, targets = _Batches(bars, bars.train, options(objective="reconstruct"), LENET)[0]
+def test_a_gray_network_reconstructs_gray(bars: SourceImages) -> None:
+    _, targets = _Batches(bars, bars.train, run(objective="reconstruct"), LENET)[0]
     expected = bars.pixels[:8] @ np.array([0.299, 0.587, 0.114]) / 255
     np.testing.assert_allclose(targets[..., 0], expected, rtol=1e-5)
 
@@ -149,7 +149,7 @@ def test_saved_weights_are_those_that_extract_names(bars: SourceImages, tmp_path
     from headstart.backbones.loading import save
     from headstart.backbones.weights import resolve
 
-    trained = pretrain("pretrain.x", options(epochs=1), LENET, (32, 32), bars)
+    trained = pretrain("pretrain.runs.x", run(epochs=1), LENET, bars)
     path = tmp_path / "x.weights.h5"
     save(trained.backbone, path)
     assert [entry.name for entry in tmp_path.iterdir()] == ["x.weights.h5"]
