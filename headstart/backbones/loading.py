@@ -32,8 +32,8 @@ def load(model: keras.Model, spec: BackboneSpec, weights: WeightsIdentity) -> No
     """Load the file of `weights` into `model`.
 
     Raises:
-        InputError: the file cannot be read, or layers lack in it or differ in shape; the message
-            names them. The model's weights are then as they were.
+        InputError: the file cannot be read, or layers are missing from it or differ in shape; the
+            message names them. The model's weights then stay as they were.
     """
     if weights.path is None:
         raise ValueError("random weights have no file to load")
@@ -50,24 +50,18 @@ def load(model: keras.Model, spec: BackboneSpec, weights: WeightsIdentity) -> No
 
 
 def save(backbone: keras.Model, path: Path) -> None:
-    """Write a backbone's weights, the same bytes for the same weights, atomically.
+    """Write a backbone's weights atomically; the same weights give the same bytes.
 
     Args:
         backbone: What `headstart.backbones.building` built.
         path: A file whose name ends in .weights.h5.
     """
     with atomic_write(path) as temporary:
-        # Keras knows the format by a double suffix, which a temporary name does not keep.
-        written = temporary.with_suffix(".weights.h5")
-        try:
-            backbone.save_weights(written)
-            written.replace(temporary)
-        finally:
-            written.unlink(missing_ok=True)
+        backbone.save_weights(temporary)
 
 
 def _owners(model: keras.Model, path: tuple[str, ...] = ()) -> Iterator[_Owner]:
-    """Give every layer that has weights, with the keys that Keras saves it under."""
+    """Yield every layer that has weights, with the keys that Keras saves it under."""
     counts: dict[str, int] = {}
     for layer in model.layers:
         kind = snake_case(type(layer).__name__)
@@ -85,20 +79,22 @@ def _refuse_misfits(
     owners: Sequence[_Owner],
     found: Sequence[Arrays | None],
 ) -> None:
-    lacking, differing = [], []
+    missing, differing = [], []
     for (key, layer), arrays in zip(owners, found, strict=True):
         expected = [tuple(variable.shape) for variable in layer.weights]
         if arrays is None:
-            lacking.append(key.name)
+            missing.append(key.name)
         elif expected != (received := [tuple(array.shape) for array in arrays]):
             differing.append(
                 f"{key.name} (expected {_shapes(expected)}, received {_shapes(received)})"
             )
-    if not lacking and not differing:
+    if not missing and not differing:
         return
     parts = []
-    if lacking:
-        parts.append(f"{len(lacking)} of {len(owners)} layers lack in the file: {_few(lacking)}")
+    if missing:
+        parts.append(
+            f"{len(missing)} of {len(owners)} layers are missing from the file: {_few(missing)}"
+        )
     if differing:
         parts.append(f"{len(differing)} of {len(owners)} differ in shape: {_few(differing)}")
     raise InputError(
@@ -125,9 +121,9 @@ def _assign(layer: Any, arrays: Sequence[NDArray[Any]]) -> None:
 
 def _complete_normalization(model: keras.Model, *, published: bool) -> None:
     # Keras' published EfficientNet weights hold the standard deviation where the layer expects
-    # its square; Keras makes up for it by another Rescaling that only `weights="imagenet"`
+    # its square; Keras makes up for it with another Rescaling that only `weights="imagenet"`
     # builds (github.com/tensorflow/tensorflow/issues/49930). Folding that factor into the
-    # variance is the same function. A file by path needs it when it descends from those weights.
+    # variance gives the same function. A user's file needs it if it descends from those weights.
     layer = model.get_layer("normalization")
     mean, variance, count = (np.asarray(value) for value in layer.get_weights())
     if published or np.allclose(variance, _IMAGENET_STDDEV, rtol=1e-5, atol=0):
@@ -137,8 +133,7 @@ def _complete_normalization(model: keras.Model, *, published: bool) -> None:
 def _load_package(model: keras.Model, spec: BackboneSpec, weights: WeightsIdentity) -> None:
     assert weights.path is not None
     state = read_state_dict(weights.path)
-    options = dict(spec.builder_options)
-    prefixes = efficientnet_lite.torch_prefixes(options["width"], options["depth"])
+    prefixes = efficientnet_lite.torch_prefixes(efficientnet_lite.SCALINGS[spec.name])
     for _, layer in _owners(model):
         _assign(layer, _from_torch(layer, prefixes[layer.name], state))
 

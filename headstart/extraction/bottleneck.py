@@ -10,7 +10,7 @@ from headstart import backbones
 from headstart.backbones.spec import BackboneSpec
 from headstart.backbones.weights import WeightsIdentity, resolve
 from headstart.common.errors import InputError
-from headstart.common.vocabulary import EngineName, Interpolation, Pooling, Resize
+from headstart.common.vocabulary import EngineName, Pooling, Sizing
 from headstart.extraction.options import ExtractOptions
 from headstart.features.identity import FeatureIdentity
 
@@ -36,14 +36,9 @@ class Bottleneck:
         return self.taps[0].image_size
 
     @property
-    def resize(self) -> Resize:
-        """How an image of another shape gets there."""
-        return self.taps[0].resize
-
-    @property
-    def interpolation(self) -> Interpolation:
-        """Antialiased filter used for it."""
-        return self.taps[0].interpolation
+    def sizing(self) -> Sizing:
+        """How an image becomes what the backbone sees."""
+        return self.taps[0].sizing
 
     def tapped(self, cuts: Iterable[tuple[str, Pooling]]) -> "Bottleneck":
         """Return the same pass with other outputs.
@@ -74,7 +69,6 @@ def identify(options: ExtractOptions, engine: EngineName) -> Bottleneck:
     """
     spec = backbones.get(options.backbone)
     weights = resolve(spec, options.weights, options.seed)
-    size = options.image_size
     tap = FeatureIdentity(
         backbone=spec.name,
         # The seed is part of the name, so that the identity alone leads back to the weights.
@@ -82,7 +76,7 @@ def identify(options: ExtractOptions, engine: EngineName) -> Bottleneck:
         weights_sha256=weights.sha256,
         layer=_resolve_layer(spec, options.layer),
         pooling=options.pooling,
-        image_size=spec.image_size(size if isinstance(size, str | int) else (size[0], size[1])),
+        image_size=spec.image_size(options.image_size),
         resize=options.resize,
         interpolation=spec.interpolation,
         preprocessing_digest=spec.preprocessing.digest,

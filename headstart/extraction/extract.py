@@ -15,10 +15,11 @@ from headstart.common.errors import InputError
 from headstart.common.progress import progress
 from headstart.extraction import engines
 from headstart.extraction.bottleneck import Bottleneck
-from headstart.extraction.forward_pass import BackbonePass, Computed, Job, Unusable
+from headstart.extraction.forward_pass import BackbonePass, Computed, Job
 from headstart.extraction.store import Collection, FeatureStore, make_keys, unique_keys
 from headstart.features.file import Columns, Header, create_feature_file
 from headstart.images import augmentation
+from headstart.images.decoding import UnusableImage
 from headstart.images.options import AugmentOptions
 
 # How often a store may lose vectors between computing and reading them.
@@ -228,9 +229,9 @@ class Extraction:
             views = tuple(self._requests[row].view for row in members)
             yield Job(self._requests[members[0]].path, sha256, views, members)
 
-    def _refuse(self, job: Job, unusable: Unusable) -> None:
+    def _refuse(self, job: Job, unusable: UnusableImage) -> None:
         if self._unreadable is None:
-            raise InputError(unusable.message) from None
+            raise unusable
         self._unreadable[job.path] = unusable.reason
         self._skipped[list(job.rows)] = True
 
@@ -260,7 +261,7 @@ def extract(
         previous: An extraction of the same bottleneck from the same store, whose engine and index
             are taken over.
         unreadable: Takes the reason, by path, of images that cannot be read; they have no vector.
-            Without it they are an error. Whoever gives it counts for itself: no bar is drawn.
+            Without it they are an error. With it no bar is drawn: the caller counts for itself.
 
     Returns:
         The features, readable.

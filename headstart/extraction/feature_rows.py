@@ -1,6 +1,5 @@
 """The rows of features/bottleneck.h5: which images and views, and what stands beside them."""
 
-import hashlib
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -10,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from headstart.common.files import atomic_write, write_json
-from headstart.dataset.manifest import Manifest
+from headstart.dataset.manifest import Manifest, ManifestRow
 from headstart.dataset.splits import Sample, choose_share
 from headstart.extraction import engines
 from headstart.extraction.bottleneck import Bottleneck, identify
@@ -19,8 +18,8 @@ from headstart.extraction.network_size import network_size
 from headstart.extraction.options import ExtractOptions
 from headstart.extraction.store import FeatureStore
 from headstart.features.file import Columns
-from headstart.images import decoding
 from headstart.images.contact_sheet import SheetImage, contact_sheet
+from headstart.images.decoding import read_checked
 from headstart.images.options import AugmentOptions
 
 _SHEET_IMAGES = 6  # training images on the sheet, of as many classes as there are
@@ -116,7 +115,7 @@ def _write_sheet(
     bottleneck: Bottleneck,
 ) -> None:
     sheet = contact_sheet(
-        _sheet_samples(manifest, chosen),
+        _sheet_images(manifest, chosen),
         recipe,
         min(recipe.views, _SHEET_VIEWS),
         bottleneck.sizing,
@@ -125,20 +124,20 @@ def _write_sheet(
         sheet.save(temporary)
 
 
-def _sheet_samples(manifest: Manifest, chosen: Sequence[int]) -> Iterator[SheetImage]:
+def _sheet_images(manifest: Manifest, chosen: Sequence[int]) -> Iterator[SheetImage]:
     """Take training images from the classes in turn."""
-    by_class: defaultdict[str, list[str]] = defaultdict(list)
+    by_class: defaultdict[str, list[ManifestRow]] = defaultdict(list)
     for position in chosen:
         row = manifest.rows[position]
         if row.split == "train" and len(by_class[row.label]) < _SHEET_IMAGES:
-            by_class[row.label].append(row.path)
+            by_class[row.label].append(row)
     in_turn = [
-        (label, paths[index])
+        rows[index]
         for index in range(_SHEET_IMAGES)
-        for label, paths in by_class.items()
-        if index < len(paths)
+        for rows in by_class.values()
+        if index < len(rows)
     ]
-    for label, name in in_turn[:_SHEET_IMAGES]:
-        data = decoding.read(Path(name))
-        digest = hashlib.sha256(data).hexdigest()
-        yield SheetImage(f"{label}: {Path(name).name}", decoding.decode(data), digest)
+    for row in in_turn[:_SHEET_IMAGES]:
+        path = Path(row.path)
+        pixels = read_checked(path, row.sha256)
+        yield SheetImage(f"{row.label}: {path.name}", pixels, row.sha256)

@@ -4,7 +4,6 @@ All of it overlaps, and what waits between the steps is bounded, so that memory 
 the number of images.
 """
 
-import hashlib
 import itertools
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
@@ -21,6 +20,7 @@ from headstart.common.errors import InputError
 from headstart.extraction.bottleneck import Bottleneck
 from headstart.extraction.engines import Engine
 from headstart.images import augmentation, decoding
+from headstart.images.decoding import UnusableImage
 from headstart.images.options import AugmentOptions
 
 # Images per task: fewer, larger tasks cost less to hand over; a long task leaves cores idle at the
@@ -43,15 +43,6 @@ class Job(NamedTuple):
     sha256: str
     views: tuple[int, ...]
     rows: tuple[int, ...]
-
-
-class Unusable(Exception):  # noqa: N818 - it is a thing in the data, not a fault in code
-    """A file that gives no pixels: why, and what a stage says of it."""
-
-    def __init__(self, reason: str, message: str) -> None:
-        super().__init__(message)
-        self.reason = reason
-        self.message = message
 
 
 class _Pixels(NamedTuple):
@@ -77,7 +68,7 @@ class BackbonePass:
     bottleneck: Bottleneck
     engine: Engine
     recipe: AugmentOptions | None
-    refuse: Callable[[Job, Unusable], None]
+    refuse: Callable[[Job, UnusableImage], None]
     keep: Callable[[Computed], None]
 
     def run(self, jobs: Iterable[Job]) -> Generator[int]:
@@ -111,7 +102,7 @@ class BackbonePass:
         for job in jobs:
             try:
                 views = self._views(job)
-            except Unusable as unusable:
+            except UnusableImage as unusable:
                 self.refuse(job, unusable)
             else:
                 rendered += [
@@ -121,20 +112,11 @@ class BackbonePass:
         return rendered
 
     def _views(self, job: Job) -> list[NDArray[np.uint8]]:
-        size = self.bottleneck.image_size
-        resize, interpolation = self.bottleneck.resize, self.bottleneck.interpolation
-        image = _decode(job)
+        sizing = self.bottleneck.sizing
+        image = decoding.read_checked(Path(job.path), job.sha256)
         if self.recipe is None:
-            return [decoding.resize(image, size, method=resize, interpolation=interpolation)]
-        return augmentation.views(
-            image,
-            job.sha256,
-            job.views,
-            self.recipe,
-            size,
-            resize=resize,
-            interpolation=interpolation,
-        )
+            return [decoding.resize(image, sizing)]
+        return augmentation.views(image, job.sha256, job.views, self.recipe, sizing)
 
     def _infer(self, batch: Sequence[_Pixels]) -> Computed:
         engine = self.engine
@@ -161,25 +143,6 @@ class BackbonePass:
             f"{tap.precision}; use extract.precision: float32, or check its weights "
             f"({self.bottleneck.weights.description})"
         )
-
-
-def _decode(job: Job) -> NDArray[np.uint8]:
-    try:
-        data = decoding.read(Path(job.path))
-        digest = hashlib.sha256(data).hexdigest()
-        if digest != job.sha256:
-            raise Unusable(
-                "changed while it was being read",
-                f"{job.path}: the file has changed: expected sha256 {job.sha256}, received "
-                f"{digest}; run `dvc repro prepare` to take it in anew",
-            )
-        return decoding.decode(data)
-    except decoding.UnreadableImage as unreadable:
-        raise Unusable(
-            unreadable.reason,
-            f"{job.path}: the image could be read before, but not now: {unreadable.reason}; "
-            "restore it, or run `dvc repro prepare` to leave it out",
-        ) from None
 
 
 def _batched(items: Iterable[_In], size: int) -> Iterator[list[_In]]:

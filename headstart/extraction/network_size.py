@@ -1,11 +1,11 @@
 """What one image's pass through a backbone takes, up to a cut: arithmetic and parameters."""
 
-import contextlib
-import json
 from dataclasses import asdict, dataclass
+from importlib.metadata import version
 
 from headstart import backbones
-from headstart.common.files import digest_of, write_json
+from headstart.common.cache import Keep
+from headstart.common.code import digest_of_code
 from headstart.extraction.store import FeatureStore
 from headstart.features.identity import FeatureIdentity
 
@@ -26,7 +26,7 @@ class NetworkSize:
 def network_size(identity: FeatureIdentity, store: FeatureStore | None = None) -> NetworkSize:
     """Return the size of the network that features come from.
 
-    Found from the network's graph, for which TensorFlow is imported, and then kept beside the
+    Counted in the network's graph, for which TensorFlow is imported, and then kept beside the
     feature store: later calls do without.
 
     Args:
@@ -36,16 +36,19 @@ def network_size(identity: FeatureIdentity, store: FeatureStore | None = None) -
     Raises:
         InputError: there is no such backbone, or it has no such cut.
     """
-    key = digest_of([identity.backbone, identity.image_size, identity.layer])
-    path = (store or FeatureStore()).root / "costs" / f"{key}.json"
-    try:
-        return NetworkSize(**json.loads(path.read_text(encoding="utf-8")))
-    except (FileNotFoundError, TypeError, ValueError):
-        size = _count(identity)
-        # A store that may only be read is fine.
-        with contextlib.suppress(OSError):
-            write_json(path, asdict(size))
-        return size
+    keep = Keep("costs", store.root if store else None)
+    key = {
+        "backbone": identity.backbone,
+        "image_size": list(identity.image_size),
+        "layer": identity.layer,
+        "keras": version("keras"),
+        "code": digest_of_code(["backbones"]),
+    }
+    size = keep.get(key)
+    if size is None:
+        size = asdict(_count(identity))
+        keep.put(key, size)
+    return NetworkSize(**size)
 
 
 def _count(identity: FeatureIdentity) -> NetworkSize:

@@ -1,4 +1,4 @@
-"""What can be told of the features: the section `extract`."""
+"""Options of the features: the section `extract`."""
 
 from typing import Annotated, Literal
 

@@ -86,7 +86,7 @@ class Shard:
             os.close(descriptor)
 
     def _fill(self, buffer: memoryview, rows: NDArray[np.integer[Any]], descriptor: int) -> None:
-        # Neighbouring rows come in one call.
+        # Neighboring rows come in one call.
         starts = np.flatnonzero(np.diff(rows, prepend=rows[0] - 2) != 1)
         stops = np.append(starts[1:], len(rows))
         offsets = self.offset + rows[starts] * self.row_bytes

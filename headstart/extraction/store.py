@@ -16,9 +16,9 @@ from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
-import platformdirs
 from numpy.typing import NDArray
 
+from headstart.common.cache import ENVIRONMENT_VARIABLE, cache_folder
 from headstart.common.errors import InputError
 from headstart.common.progress import notify
 from headstart.extraction.shard import (
@@ -31,7 +31,6 @@ from headstart.extraction.shard import (
 )
 from headstart.features.identity import FeatureIdentity
 
-ENVIRONMENT_VARIABLE = "HEADSTART_CACHE"
 DAMAGED_SUFFIX = ".damaged"
 
 # A shard is closed at the first of these, so that a kill loses little, whether the backbone makes
@@ -41,9 +40,6 @@ SHARD_BYTES = 32 * 2**20
 # In time, a share of what the run has taken so far, within these bounds in seconds.
 SHARD_SHARE = 0.05
 SHARD_SECONDS = (2.0, 30.0)
-
-# A temporary file is written in one go; one this old was left by a killed process.
-_ABANDONED_SECONDS = 3600.0
 
 
 def make_keys(sha256: Sequence[str], views: Sequence[str]) -> NDArray[np.uint8]:
@@ -73,23 +69,16 @@ class FeatureStore:
     """The store's folder.
 
     Attributes:
-        root: `$HEADSTART_CACHE`, or the user's cache folder, unless given.
+        root: The cache folder, unless another is given.
     """
 
     def __init__(self, root: Path | None = None) -> None:
-        named = os.environ.get(ENVIRONMENT_VARIABLE)
-        default = Path(named) if named else platformdirs.user_cache_path("headstart")
-        self.root = (root or default).absolute()
+        self.root = root.absolute() if root else cache_folder()
 
     @property
     def features(self) -> Path:
         """Folder of the collections, one sub-folder per fingerprint."""
         return self.root / "features"
-
-    @property
-    def models(self) -> Path:
-        """Folder of converted models, for the engines that need one."""
-        return self.root / "models"
 
     def collection(self, identity: FeatureIdentity) -> "Collection":
         """Open the vectors of one extractor."""
@@ -324,11 +313,6 @@ def set_aside(path: Path, damage: DamagedShard) -> None:
             f"warning: {path}: a part of the feature store is damaged: {damage}. It is set aside; "
             "what it held is computed again when it is needed."
         )
-
-
-def is_abandoned(entry: os.DirEntry[str]) -> bool:
-    """Tell whether a file of the store is a temporary one that a killed process left."""
-    return entry.name.startswith(".") and time.time() - entry.stat().st_mtime > _ABANDONED_SECONDS
 
 
 def _prefixes(keys: NDArray[np.uint8]) -> NDArray[np.uint64]:

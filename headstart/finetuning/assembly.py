@@ -95,7 +95,7 @@ class Assembly:
 
     @property
     def _training(self) -> bool | None:
-        """What the backbone's call is told; None leaves it to Keras' `fit`."""
+        """The `training` argument of the backbone's call; None leaves it to Keras' `fit`."""
         return None if self.learn_statistics else False
 
     def set_trainable(self, cut: str | None) -> None:

@@ -98,7 +98,7 @@ class Batches:
         self.dataset: tf.data.Dataset = counted.prefetch(1)
 
     @contextmanager
-    def told(self) -> Iterator[None]:
+    def unwrapped_errors(self) -> Iterator[None]:
         """Raise what a source raised while Keras was reading from it, not TensorFlow's wrapping."""
         try:
             yield

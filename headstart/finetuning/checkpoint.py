@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,6 @@ from headstart.common.files import atomic_write
 
 SCHEMA_VERSION = 1
 _FILE = "checkpoint.h5"
-_ABANDONED_SECONDS = 14 * 86400.0
 
 Arrays = list[NDArray[Any]]
 
@@ -29,7 +27,7 @@ class TrainingState:
         epoch: Epochs finished in it.
         current: Values of all variables that any phase may change, in the model's order; states
             of random generators included.
-        optimizer: Values of the optimiser's variables; empty at the start of a phase.
+        optimizer: Values of the optimizer's variables; empty at the start of a phase.
         best: As `current`, at the best epoch so far of the whole run.
         best_log_loss: Its validation log loss; None without validation images.
         best_epoch: How many epochs had been finished then, counted over all phases.
@@ -101,11 +99,3 @@ class Checkpoint:
     def remove(self) -> None:
         """Delete the folder."""
         shutil.rmtree(self.folder, ignore_errors=True)
-
-
-def forget_abandoned(folder: Path) -> None:
-    """Delete the folders of killed runs that nobody has gone on with for two weeks."""
-    for run in folder.glob("*"):
-        newest = max(entry.stat().st_mtime for entry in (run, *run.glob("*")))
-        if time.time() - newest > _ABANDONED_SECONDS:
-            shutil.rmtree(run, ignore_errors=True)

@@ -1,6 +1,7 @@
 """One fine-tuning run, from cached features and a trained head to a model and its probabilities."""
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -11,6 +12,8 @@ from numpy.typing import NDArray
 
 from headstart.backbones import building
 from headstart.backbones.weights import resolve
+from headstart.common.cache import claim, temporary_folder
+from headstart.common.code import digest_of_code
 from headstart.common.files import digest_of, sha256_of
 from headstart.common.progress import notify
 from headstart.common.tensorflow_runtime import keras, seed_everything
@@ -20,7 +23,7 @@ from headstart.extraction.store import FeatureStore
 from headstart.features.file import FeatureFile
 from headstart.finetuning.assembly import Assembly, cut_off
 from headstart.finetuning.batches import Source
-from headstart.finetuning.checkpoint import Checkpoint, TrainingState, forget_abandoned
+from headstart.finetuning.checkpoint import Checkpoint, TrainingState
 from headstart.finetuning.head_layers import head_layers
 from headstart.finetuning.live import LiveImages
 from headstart.finetuning.options import FinetuneOptions
@@ -54,7 +57,7 @@ class FinetuneRun:
         head: The head to start from.
         head_folder: Where it lies, models/heads/<its name>.
         options: The section `finetune`.
-        store: The feature store; checkpoints lie beside it.
+        store: The feature store; checkpoints and the files of cached activations lie beside it.
     """
 
     file: FeatureFile
@@ -97,7 +100,8 @@ class FinetuneResult:
 def finetune(run: FinetuneRun, folder: Path) -> FinetuneResult:
     """Fine-tune, and write model, card and probabilities into `folder`.
 
-    A run that was killed goes on from its last finished epoch.
+    A run that was killed goes on from its last finished epoch. While another process does the same
+    run, this one waits.
 
     Raises:
         InputError: head, cut or precision cannot be used, the features were made by another
@@ -109,26 +113,30 @@ def finetune(run: FinetuneRun, folder: Path) -> FinetuneResult:
     run.head.check_features(run.file.header, run.file.path)
     bottleneck = recover(run.file.header.identity)
     hardware = choose_hardware(options)
-    with hardware.scope():
-        assembly = _assemble(run, bottleneck, hardware)
-        steps = plan_steps(assembly.backbone, options)
-        trunk = "cached" if _fits(run, steps) else "live"
-        run_folder = run.store.root / "finetune" / _digest(run, trunk)
-        forget_abandoned(run_folder.parent)
-        sources = _sources(run, steps, bottleneck, trunk, run_folder)
-        parity = None
-        if not scratch:
-            precision = "bfloat16" if options.precision == "mixed" else bottleneck.taps[0].precision
-            parity = check_parity(assembly, steps[0].cut, sources[0], run.head, run.file, precision)
-        checkpoint = Checkpoint(run_folder)
-        state = _train(run, assembly, steps, sources, checkpoint, hardware)
-        rows = run.file.rows()
-        model = _model(assembly, steps[-1], sources[-1])
-        logits = predict(model, sources[-1], rows, options.batch_size)
-    remove(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    card = _write(run, assembly, steps, state, rows, logits, folder)
-    checkpoint.remove()
+    with ExitStack() as held:
+        with hardware.scope():
+            assembly = _assemble(run, bottleneck, hardware)
+            steps = plan_steps(assembly.backbone, options)
+            trunk = "cached" if _fits(run, steps) else "live"
+            run_folder = run.store.root / "finetune" / _digest(run, trunk)
+            held.enter_context(claim(run_folder))
+            sources = _sources(run, steps, bottleneck, trunk, held)
+            parity = None
+            if not scratch:
+                tap = bottleneck.taps[0]
+                precision = "bfloat16" if options.precision == "mixed" else tap.precision
+                parity = check_parity(
+                    assembly, steps[0].cut, sources[0], run.head, run.file, precision
+                )
+            checkpoint = Checkpoint(run_folder)
+            state = _train(run, assembly, steps, sources, checkpoint, hardware)
+            rows = run.file.rows()
+            model = _model(assembly, steps[-1], sources[-1])
+            logits = predict(model, sources[-1], rows, options.batch_size)
+        remove(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        card = _write(run, assembly, steps, state, rows, logits, folder)
+        checkpoint.remove()
     return FinetuneResult(
         card=card,
         logits=logits,
@@ -176,10 +184,11 @@ def _fits(run: FinetuneRun, steps: tuple[Step, ...]) -> bool:
 
 
 def _sources(
-    run: FinetuneRun, steps: tuple[Step, ...], bottleneck: Bottleneck, trunk: str, folder: Path
+    run: FinetuneRun, steps: tuple[Step, ...], bottleneck: Bottleneck, trunk: str, held: ExitStack
 ) -> list[Source]:
     cached: dict[str, Any] = {}
     if trunk == "cached":
+        folder = held.enter_context(temporary_folder(run.store.root / "finetune"))
         cached = dict(cache_trunk(steps, bottleneck, run.file, run.manifest, run.store, folder))
     live = LiveImages(run.file, run.manifest)
     return [live if step.cut is None else cached.get(step.cut, live) for step in steps]
@@ -299,6 +308,7 @@ def _digest(run: FinetuneRun, trunk: str) -> str:
             "class_weight": data.class_weight.tolist(),
             "head": sha256_of(run.head_folder / CARD_FILE),
             "trunk": trunk,
+            "code": digest_of_code(["backbones", "finetuning", "heads"]),
             "versions": {name: version(name) for name in ("keras", "tensorflow", "numpy")},
         }
     )

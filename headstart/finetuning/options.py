@@ -1,4 +1,4 @@
-"""What can be told of fine-tuning: the section `finetune`."""
+"""Options of fine-tuning: the section `finetune`."""
 
 from typing import Annotated, Literal
 

@@ -131,7 +131,7 @@ def predict(
         epoch=0,
         batch_size=batch_size,
     )
-    with batches.told():
+    with batches.unwrapped_errors():
         logits = model.predict(batches.dataset, verbose=0)
     return np.asarray(logits, np.float64)
 
@@ -177,7 +177,7 @@ def _run_phase(
                 epoch=done,
                 batch_size=options.batch_size,
             )
-            with batches.told():
+            with batches.unwrapped_errors():
                 log = phase.model.fit(
                     batches.dataset, shuffle=False, verbose=0, callbacks=[advance]
                 ).history
@@ -223,7 +223,7 @@ def _validate(
         epoch=0,
         batch_size=options.batch_size,
     )
-    with batches.told():
+    with batches.unwrapped_errors():
         scores = phase.model.evaluate(batches.dataset, verbose=0, return_dict=True)
     return float(scores["log_loss"]), float(scores["accuracy"])
 

@@ -20,7 +20,7 @@ def trunk_bytes(steps: Sequence[Step], n_rows: int) -> int:
     """Return the disk space that caching the activations takes.
 
     Twice their size: in the feature store, where other runs find them, and in files in the order
-    of the rows, which exist while the run does.
+    of the rows, which last as long as the run.
     """
     shapes = {step.cut: step.shape for step in steps if step.cut is not None}
     values = 0
@@ -50,15 +50,14 @@ def cache_trunk(
         file: The features; the activations have its rows.
         manifest: Its images.
         store: Where computed activations are kept.
-        folder: Where the files in the order of the rows go.
+        folder: Gets the files in the order of the rows.
 
     Raises:
         InputError: an image has changed, or the disk is full.
     """
     names = list(dict.fromkeys(step.cut for step in steps if step.cut is not None))
     paths = {name: folder / f"trunk-{index}.h5" for index, name in enumerate(names)}
-    if not all(path.is_file() for path in paths.values()):
-        _assemble(paths, bottleneck, file, manifest, store)
+    _assemble(paths, bottleneck, file, manifest, store)
     return {
         name: CachedActivations(FeatureFile.open(path).features) for name, path in paths.items()
     }

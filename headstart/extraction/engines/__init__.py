@@ -1,10 +1,9 @@
-"""Running a bottleneck: one fixed batch of images in, features out.
+"""Running a bottleneck: a batch of images of fixed size in, features out.
 
-The batch has a fixed shape because a feature's last bits may depend on it: padding the last batch
-makes a resumed or incremental run give the same bits as an undisturbed one.
+The batch has a fixed shape because a feature's last bits may depend on it. Thanks to padding, a
+resumed or incremental run gives the same bits as an undisturbed one.
 """
 
-import importlib
 import importlib.util
 import os
 import sys
@@ -20,7 +19,7 @@ from headstart.common.vocabulary import EngineName, Precision
 from headstart.extraction.bottleneck import Bottleneck
 from headstart.extraction.store import FeatureStore
 
-# Present when a driver is: NVIDIA's, Microsoft's under WSL 2, AMD's.
+# Present if there is a driver: NVIDIA's, Microsoft's under WSL 2, AMD's.
 _GPU_NODES = ("nvidia0", "dxg", "kfd")
 _OPENVINO_TYPES: dict[Precision, str] = {"float32": "FP32", "bfloat16": "BF16", "float16": "FP16"}
 
@@ -30,13 +29,13 @@ class Engine(Protocol):
 
     Attributes:
         batch_size: Images per call.
-        workers: How many threads may call at once to the machine's profit.
-        feature_shapes: Per tap, of one image's features.
+        workers: How many threads should call at once to keep the machine busy.
+        feature_shapes: Shape of one image's features, per tap.
         versions: Versions of the libraries that decide the numbers, by distribution name.
     """
 
     @property
-    def batch_size(self) -> int: ...  # noqa: D102 - told above
+    def batch_size(self) -> int: ...  # noqa: D102 - see the attributes
     @property
     def workers(self) -> int: ...  # noqa: D102
     @property
@@ -51,8 +50,8 @@ class Engine(Protocol):
             images: RGB in [0, 255], (batch_size, height, width, 3).
 
         Returns:
-            Per tap (batch_size, *feature_shape). An image's features do not depend on the others
-            of the batch, nor on its place among them, to the bit.
+            Per tap (batch_size, *feature_shape). To the bit, an image's features depend neither on
+            the other images of the batch nor on its place among them.
         """
         ...
 
@@ -60,10 +59,10 @@ class Engine(Protocol):
 def resolve(name: Literal["auto"] | EngineName, precision: Precision) -> EngineName:
     """Choose the engine, and check that it has the precision on this machine.
 
-    "auto" is TensorFlow where it sees a GPU, else OpenVINO, else TensorFlow on the CPU.
+    "auto" is TensorFlow if it sees a GPU, else OpenVINO, else TensorFlow on the CPU.
 
     Raises:
-        InputError: the hardware lacks the precision, or OpenVINO is not installed.
+        InputError: the hardware does not have the precision, or OpenVINO is not installed.
     """
     has_openvino = importlib.util.find_spec("openvino") is not None
     if name == "openvino" and not has_openvino:
@@ -94,17 +93,22 @@ def load(bottleneck: Bottleneck, store: FeatureStore) -> Engine:
         store: Where converted models are kept.
 
     Raises:
-        InputError: the weights do not fit, or a tap's layer is no cut of the backbone.
+        InputError: the weights do not fit, or a tap's layer is not a cut of the backbone.
     """
-    engine = bottleneck.taps[0].engine
-    # Resolved by name, so that an engine's libraries are imported only where it runs.
-    module = importlib.import_module(f"headstart.extraction.engines.{engine}_engine")
-    loaded: Engine = module.load(bottleneck, store)
-    return loaded
+    # An engine's libraries are imported only where it runs.
+    match bottleneck.taps[0].engine:
+        case "tensorflow":
+            from headstart.extraction.engines import tensorflow_engine
+
+            return tensorflow_engine.load(bottleneck)
+        case "openvino":
+            from headstart.extraction.engines import openvino_engine
+
+            return openvino_engine.load(bottleneck, store)
 
 
 def _has_gpu() -> bool:
-    """Ask TensorFlow, but only where asking may be worth the seconds of importing it."""
+    """Ask TensorFlow, but only where there may be one: importing it takes seconds."""
     if os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1"):
         return False
     if sys.platform == "darwin":
@@ -114,17 +118,19 @@ def _has_gpu() -> bool:
             return False
     elif not any(Path("/dev", node).exists() for node in _GPU_NODES):
         return False
-    runtime = importlib.import_module("headstart.common.tensorflow_runtime")
-    return bool(runtime.tf.config.list_physical_devices("GPU"))
+    from headstart.common.tensorflow_runtime import tf
+
+    return bool(tf.config.list_physical_devices("GPU"))
 
 
 def _cpu_precisions(engine: EngineName) -> tuple[Precision, ...]:
-    # OpenVINO knows the CPU; TensorFlow, which computes with the same oneDNN, does not tell.
-    openvino = importlib.import_module("headstart.common.openvino_runtime").openvino
+    # OpenVINO knows the CPU; TensorFlow, which computes with the same oneDNN, does not say.
+    from headstart.common.openvino_runtime import openvino
+
     capabilities = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     return tuple(
         precision
         for precision, kind in _OPENVINO_TYPES.items()
-        # TensorFlow's graph optimiser knows no float16 on CPUs.
+        # TensorFlow's graph optimizer has no float16 on CPUs.
         if kind in capabilities and (precision != "float16" or engine == "openvino")
     )

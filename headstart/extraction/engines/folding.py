@@ -11,7 +11,7 @@ from headstart.common.tensorflow_runtime import keras
 
 layers = keras.layers
 
-# Brings one factor per output channel into the shape that multiplies the layer's last kernel.
+# Reshapes one factor per output channel to multiply the layer's last kernel.
 _PLACE_FACTOR: dict[type, Callable[[NDArray[Any], tuple[int, ...]], NDArray[Any]]] = {
     layers.Conv2D: lambda factor, shape: factor,
     layers.Dense: lambda factor, shape: factor,
@@ -24,12 +24,12 @@ _PLACE_FACTOR: dict[type, Callable[[NDArray[Any], tuple[int, ...]], NDArray[Any]
 def fold_batch_normalization(model: keras.Model) -> keras.Model:
     """Return a model that computes the same in inference, with fewer operations.
 
-    In inference BatchNormalization multiplies each channel by a constant and adds another; where
-    it alone follows a linear layer, both go into that layer's kernel and bias. It is exact up to
-    rounding. Other BatchNormalizations stay.
+    In inference BatchNormalization multiplies each channel by a constant and adds another. Where
+    it alone follows a linear layer, both go into that layer's kernel and bias. The result is exact
+    up to rounding. Other BatchNormalizations stay.
 
     Args:
-        model: A functional model; it stays as it is, and layers that do not change are shared.
+        model: A functional model. It stays as it is; layers that do not change are shared.
 
     Source: Jacob et al. 2018, "Quantization and Training of Neural Networks for Efficient
         Integer-Arithmetic-Only Inference", section 3.2.

@@ -1,31 +1,32 @@
 """Converting a bottleneck's Keras model into OpenVINO's format."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from headstart.common.openvino_runtime import openvino
 from headstart.common.tensorflow_runtime import tf
 from headstart.extraction.bottleneck import Bottleneck
-from headstart.extraction.engines.openvino_models import output_name
 from headstart.extraction.model import assemble, outputs_of
 
 
-def convert(bottleneck: Bottleneck, batch_size: int, path: Path) -> None:
+def convert(
+    bottleneck: Bottleneck, output_names: Sequence[str], batch_size: int, path: Path
+) -> None:
     """Build the model with preprocessing and pooling, and write it with float32 weights.
 
     Args:
         bottleneck: What to compute.
+        output_names: One per tap.
         batch_size: Fixed number of images per call.
         path: The .xml file; the weights go to a .bin file beside it.
 
     Raises:
-        InputError: the weights do not fit, or a tap's layer is no cut of the backbone.
+        InputError: the weights do not fit, or a tap's layer is not a cut of the backbone.
     """
     model = assemble(bottleneck)
     signature = tf.TensorSpec((batch_size, *bottleneck.image_size, 3), tf.uint8)
     function = tf.function(
-        lambda images: {
-            output_name(index): features for index, features in enumerate(outputs_of(model, images))
-        },
+        lambda images: dict(zip(output_names, outputs_of(model, images), strict=True)),
         input_signature=[signature],
     )
     converted = openvino.convert_model(function.get_concrete_function())

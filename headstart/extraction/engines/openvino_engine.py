@@ -1,7 +1,7 @@
 """OpenVINO on the CPU: one image per call, one single-threaded stream per core.
 
-One image at a time on each core keeps its maps in that core's cache, which measured as fast as or
-faster than any larger batch, and makes a feature independent of all other images.
+One image at a time on each core keeps its maps in that core's cache. That measured as fast as any
+larger batch or faster, and makes a feature independent of all other images.
 """
 
 from queue import SimpleQueue
@@ -47,7 +47,7 @@ class _Stream:
     """An inference request with its own buffers.
 
     They are bound once, by the thread that loads the model: two threads that make OpenVINO's
-    tensors for the first time, as `infer(images)` does, can wait for each other for ever.
+    tensors for the first time, as `infer(images)` does, can deadlock.
     """
 
     def __init__(self, compiled: Any) -> None:
@@ -68,8 +68,8 @@ class _Stream:
 
 
 def load(bottleneck: Bottleneck, store: FeatureStore) -> OpenVINOEngine:
-    """Load the converted model, converting it first where it is not kept yet."""
-    converted = openvino_models.obtain(bottleneck, store.models)
+    """Load the converted model; convert it first if it is not kept yet."""
+    converted = openvino_models.obtain(bottleneck, store)
     workers = cpu_count(only_physical_cores=True)
     core = openvino.Core()
     compiled = core.compile_model(

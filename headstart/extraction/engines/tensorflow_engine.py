@@ -15,13 +15,12 @@ from headstart.common.vocabulary import Precision
 from headstart.extraction.bottleneck import Bottleneck
 from headstart.extraction.engines.folding import fold_batch_normalization
 from headstart.extraction.model import assemble, outputs_of
-from headstart.extraction.store import FeatureStore
 
 _CPU_BATCH_SIZE = 32
 _LARGEST_GPU_BATCH_SIZE = 512
-# Of a GPU's memory, for the maps of one batch; weights and the compiler's own room come on top.
+# Share of a GPU's memory for the maps of one batch; weights and the compiler need some, too.
 _SHARE_FOR_MAPS = 0.25
-# Without NVIDIA's tools to ask: a small GPU's memory, in bytes.
+# Memory of a small GPU in bytes, assumed without NVIDIA's tools.
 _ASSUMED_GPU_MEMORY = 4 * 2**30
 _GPU_POLICIES: dict[Precision, str] = {
     "float32": "float32",
@@ -37,7 +36,7 @@ class TensorFlowEngine:
     """See `headstart.extraction.engines.Engine`.
 
     Args:
-        replicas: Each computes a batch by itself; a call takes one that is idle.
+        replicas: Each computes a whole batch; a call uses an idle one.
         example: A batch of the right shape.
     """
 
@@ -60,9 +59,11 @@ class TensorFlowEngine:
             self._idle.put(run)
 
 
-def load(bottleneck: Bottleneck, store: FeatureStore) -> TensorFlowEngine:
-    """Build the model and compile it for all GPUs, or else for the CPU."""
-    del store  # Nothing of TensorFlow's is kept: importing it takes longer than building.
+def load(bottleneck: Bottleneck) -> TensorFlowEngine:
+    """Build the model and compile it for all GPUs, or else for the CPU.
+
+    Nothing is kept for the next time: importing TensorFlow takes longer than building the model.
+    """
     gpus = [device.name for device in tf.config.list_logical_devices("GPU")]
     return on_gpus(bottleneck, gpus) if gpus else on_cpu(bottleneck)
 
@@ -79,7 +80,7 @@ def on_cpu(bottleneck: Bottleneck) -> TensorFlowEngine:
     function = tf.function(lambda x: outputs_of(model, x), input_signature=[signature])
 
     def run(images: NDArray[np.uint8]) -> tuple[NDArray[np.float32], ...]:
-        # TensorFlow looks at its optimiser's options at every call.
+        # TensorFlow looks at its optimizer's options at every call.
         with _optimizer_option(_BFLOAT16_ON_CPU, bfloat16):
             return tuple(output.numpy() for output in function(tf.constant(images)))
 
@@ -87,22 +88,22 @@ def on_cpu(bottleneck: Bottleneck) -> TensorFlowEngine:
 
 
 def on_gpus(bottleneck: Bottleneck, devices: Sequence[str]) -> TensorFlowEngine:
-    """Compile with XLA, a replica of the model on each GPU, batches as large as memory bears.
+    """Compile with XLA, a replica of the model on each GPU, with batches as large as memory allows.
 
-    Replicas take batches as they become idle, so that unequal GPUs are all kept busy.
+    Replicas take batches as they become idle, so that unequal GPUs all stay busy.
 
     Args:
         bottleneck: What to compute.
         devices: TensorFlow's names of the GPUs.
     """
-    # TensorFloat-32, which GPUs use by themselves, keeps 10 bits of 23: that is not float32.
+    # TensorFloat-32, which GPUs use by default, keeps 10 bits of 23: that is not float32.
     float32 = bottleneck.taps[0].precision == "float32"
     tf.config.experimental.enable_tensor_float_32_execution(not float32)
     models = [_on_device(bottleneck, device) for device in devices]
     batch_size = _fitting_batch_size(models[0][1])
     while True:
         try:
-            # Two per GPU: the one's batch is copied there while the other's is computed.
+            # Two per GPU: one batch is copied there while another is computed.
             return TensorFlowEngine(
                 [run for model in models for run in [_compiled(*model)] * 2],
                 _example(bottleneck, batch_size),
@@ -163,7 +164,7 @@ def _fitting_batch_size(model: keras.Model) -> int:
         for operation in _flat_operations(model)
         for output in keras.tree.flatten(operation.output)
     )
-    # About three maps live at a time: a layer's input, its output and a shortcut; float32.
+    # About three maps are alive at a time (a layer's input, its output, a shortcut), in float32.
     fitting = int(_gpu_memory() * _SHARE_FOR_MAPS) // (3 * 4 * largest)
     return 1 << (max(1, min(fitting, _LARGEST_GPU_BATCH_SIZE)).bit_length() - 1)
 
@@ -177,7 +178,7 @@ def _flat_operations(model: keras.Model) -> Iterator[Any]:
 
 
 def _gpu_memory() -> int:
-    """Return the smallest GPU's memory in bytes: all of it, since what is free changes."""
+    """Return the smallest GPU's total memory in bytes; how much is free changes."""
     query = ["nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
     try:
         answer = subprocess.run(query, capture_output=True, text=True, check=True, timeout=30)

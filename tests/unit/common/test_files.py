@@ -13,9 +13,14 @@ def test_the_file_appears_when_the_block_succeeds(tmp_path):
     with atomic_write(path) as temporary:
         temporary.write_text("whole")
         assert not path.exists()
-        assert temporary.suffix == ".txt"
     assert path.read_text() == "whole"
     assert [file.name for file in path.parent.iterdir()] == ["a.txt"]
+
+
+def test_the_temporary_name_keeps_all_suffixes(tmp_path):
+    with atomic_write(tmp_path / "head.weights.h5") as temporary:
+        assert temporary.name.startswith(".")
+        assert temporary.name.endswith("-head.weights.h5")
 
 
 def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path):

@@ -16,6 +16,7 @@ import pytest
 from PIL import Image
 
 from headstart.common.errors import InputError
+from headstart.common.vocabulary import Sizing
 from headstart.extraction import engines
 from headstart.extraction import store as feature_store
 from headstart.extraction.bottleneck import Bottleneck, identify, recover
@@ -77,7 +78,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     store = FeatureStore(folder)
     engines.load(bottleneck(), store)
     engines.load(bottleneck().tapped([("auto", "avg"), ("s2", "none")]), store)
-    return store.models
+    return store.root / "models"
 
 
 @pytest.fixture
@@ -104,7 +105,9 @@ def test_features_are_those_of_each_image(store: FeatureStore, photos: Path) -> 
     features = extract(bottleneck(), requests, store=store).array()
     engine = engines.load(bottleneck(), store)
     for request, vector in zip(requests, features, strict=True):
-        image = decoding.resize(decoding.decode(Path(request.path).read_bytes()), (32, 32))
+        image = decoding.resize(
+            decoding.decode(Path(request.path).read_bytes()), Sizing((32, 32))
+        )
         assert np.array_equal(engine(image[np.newaxis])[0][0], vector)
     assert len(np.unique(features, axis=0)) == len(requests)
 
@@ -120,8 +123,8 @@ def test_computed_once(store: FeatureStore, photos: Path, tmp_path: Path) -> Non
     assert write(warm, requests, tmp_path / "second.h5") == first
 
     another = FeatureStore(tmp_path / "another")
-    (another.root / "models").parent.mkdir()
-    (another.root / "models").symlink_to(store.models)
+    another.root.mkdir()
+    (another.root / "models").symlink_to(store.root / "models")
     shuffled = random.Random(0).sample(requests, len(requests))
     assert extract(bottleneck(), shuffled, store=another).counts.computed == 40
     again = extract(bottleneck(), requests, store=another)
@@ -161,7 +164,9 @@ def test_views_are_those_of_the_recipe(store: FeatureStore, photos: Path) -> Non
     engine = engines.load(bottleneck(), store)
     for request, vector in zip(requests, features, strict=True):
         image = decoding.decode(Path(request.path).read_bytes())
-        (view,) = augmentation.views(image, request.sha256, [request.view], RECIPE, (32, 32))
+        (view,) = augmentation.views(
+            image, request.sha256, [request.view], RECIPE, Sizing((32, 32))
+        )
         assert np.array_equal(engine(view[np.newaxis])[0][0], vector)
 
 
@@ -339,7 +344,7 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _undisturbed(many: Path, models: Path, folder: Path) -> bytes:
     store = FeatureStore(folder / "undisturbed")
     store.root.mkdir()
-    store.models.symlink_to(models)
+    (store.root / "models").symlink_to(models)
     requests = requests_for(many)
     return write(extract(bottleneck(), requests, store=store), requests, folder / "expected.h5")
 

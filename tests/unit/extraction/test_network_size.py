@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -5,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from headstart.common.errors import InputError
+from headstart.extraction import network_size as module
 from headstart.extraction.network_size import NetworkSize, network_size
 from headstart.extraction.store import FeatureStore
 from tests.feature_files import make_identity
@@ -48,13 +50,35 @@ def test_the_second_call_needs_no_tensorflow(tmp_path: Path) -> None:
     assert told.splitlines() == [str(first), "False"]
 
 
-def test_a_damaged_note_is_written_anew(tmp_path: Path) -> None:
+def test_another_version_counts_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = network_size(make_identity(), FeatureStore(tmp_path))
-    (note,) = (tmp_path / "costs").iterdir()
+    wrong = NetworkSize(multiply_adds=1, parameters=1)
+    monkeypatch.setattr(module, "_count", lambda identity: wrong)
+    assert network_size(make_identity(), FeatureStore(tmp_path)) == first
+    for name in ("version", "digest_of_code"):
+        with monkeypatch.context() as patch:
+            patch.setattr(module, name, lambda _: "another")
+            assert network_size(make_identity(), FeatureStore(tmp_path)) == wrong
+    assert network_size(make_identity(), FeatureStore(tmp_path)) == first
+
+
+def test_a_damaged_note_is_written_anew(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    first = network_size(make_identity(), FeatureStore(tmp_path))
+    (note,) = (tmp_path / "costs").rglob("content.json")
     sound = note.read_bytes()
     note.write_text('{"multiply_adds": 1')
     assert network_size(make_identity(), FeatureStore(tmp_path)) == first
     assert note.read_bytes() == sound
+    assert "the checksum of content.json does not fit" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_cache_that_may_only_be_read(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    try:
+        network_size(make_identity(), FeatureStore(tmp_path))
+    finally:
+        tmp_path.chmod(0o700)
 
 
 def test_a_layer_that_is_no_cut(tmp_path: Path) -> None:

@@ -301,7 +301,7 @@ _WRITER = """
 import sys
 from pathlib import Path
 sys.path[:0] = {path!r}
-import test_feature_store as t
+import test_store as t
 from headstart.extraction import store as feature_store
 feature_store.SHARD_ROWS = 16
 collection = feature_store.FeatureStore(Path({root!r})).collection(t.IDENTITY)

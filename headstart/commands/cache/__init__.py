@@ -1,0 +1,1 @@
+"""`headstart cache`: look into the cache folder, check it, make room."""

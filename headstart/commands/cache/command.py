@@ -1,0 +1,207 @@
+"""`headstart cache`: look into the cache folder, check it, make room."""
+
+import argparse
+import json
+import re
+import sys
+import time
+from collections.abc import Iterable
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from headstart.commands.cache.upkeep import (
+    FEATURES,
+    KINDS,
+    RUNS,
+    CacheEntry,
+    State,
+    StoredFeatures,
+    entries,
+    prune,
+    summarize,
+    verify,
+)
+from headstart.common.cache import ENVIRONMENT_VARIABLE, cache_folder
+from headstart.common.progress import progress
+
+_WIDE = 200
+"""Characters per line where the output is no terminal, so that nothing is cut off."""
+
+_DAY = 86_400.0
+_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
+_BINARY_UNITS = {"ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    info = actions.add_parser("info", help="what is in the cache, per extractor and kind")
+    info.add_argument("--json", action="store_true", help="print the numbers as JSON")
+    actions.add_parser("verify", help="check all that is kept against its checksums")
+    pruning = actions.add_parser(
+        "prune",
+        help="delete what is damaged or abandoned, and what is old or too much",
+        description="Delete what is damaged or was left by a killed run; with the options also "
+        "what has not been used for long, and then what was used least recently. What a running "
+        "process holds stays; what is deleted is computed again when it is needed.",
+    )
+    pruning.add_argument(
+        "--older-than", type=_days, metavar="DAYS", help="delete what was not used for so long"
+    )
+    pruning.add_argument(
+        "--max-size", type=_bytes, metavar="SIZE", help="keep at most so much, such as 500MB or 2GB"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Do what was asked; the status is 1 when damage was found."""
+    cache = cache_folder()
+    if args.action == "info":
+        return _info(cache, as_json=args.json)
+    if args.action == "verify":
+        return _verify(cache)
+    deleted = prune(cache, older_than=args.older_than, max_size=args.max_size)
+    left = sum(entry.size for entry in entries(cache))
+    freed = sum(entry.size for entry in deleted)
+    print(f"{len(deleted):,} files or folders deleted, {_size(freed)} freed; {_size(left)} left")
+    return 0
+
+
+def _info(cache: Path, *, as_json: bool) -> int:
+    found = list(entries(cache))
+    kinds = {kind: [entry for entry in found if entry.kind == kind] for kind in KINDS}
+    stored = summarize([entry for entry in kinds[FEATURES] if entry.state == "kept"])
+    if as_json:
+        content = {
+            "folder": str(cache),
+            "bytes": _bytes_of(found),
+            "rubbish_bytes": _bytes_of(found, "rubbish"),
+            "kinds": {
+                kind: {"entries": len(inside), "bytes": _bytes_of(inside)}
+                for kind, inside in kinds.items()
+            },
+            "extractors": [_as_json(features) for features in stored],
+        }
+        print(json.dumps(content, indent=2, ensure_ascii=False))
+        return 0
+    console = Console(width=None if sys.stdout.isatty() else _WIDE)
+    if stored:
+        console.print(_extractors(stored))
+    if found:
+        console.print(_kinds(kinds))
+    print(
+        f"{cache} ({ENVIRONMENT_VARIABLE} names another): {_size(_bytes_of(found))}, of which "
+        f"{_size(_bytes_of(found, 'rubbish'))} to prune"
+    )
+    return 0
+
+
+def _bytes_of(found: Iterable[CacheEntry], *states: State) -> int:
+    return sum(entry.size for entry in found if entry.state in states or not states)
+
+
+def _as_json(features: StoredFeatures) -> dict[str, object]:
+    return {
+        **features.identity.as_dict(),
+        "vectors": features.vectors,
+        "shards": features.shards,
+        "bytes": features.size,
+        "last_used": datetime.fromtimestamp(features.used, UTC).isoformat(timespec="seconds"),
+    }
+
+
+def _extractors(stored: list[StoredFeatures]) -> Table:
+    table = Table(box=box.SIMPLE)
+    for title in ("backbone", "layer", "weights", "engine"):
+        table.add_column(title, no_wrap=True)
+    for title in ("vectors", "shards", "size", "last used"):
+        table.add_column(title, justify="right", no_wrap=True)
+    for features in stored:
+        identity = features.identity
+        table.add_row(
+            f"{identity.backbone} {identity.image_size[0]} x {identity.image_size[1]}",
+            f"{identity.layer} {identity.pooling}",
+            f"{identity.weights} {identity.weights_sha256[:8]}",
+            f"{identity.engine} {identity.precision}",
+            f"{features.vectors:,}",
+            f"{features.shards:,}",
+            _size(features.size),
+            _ago(time.time() - features.used),
+        )
+    return table
+
+
+def _kinds(kinds: dict[str, list[CacheEntry]]) -> Table:
+    table = Table(box=box.SIMPLE)
+    table.add_column("kind", no_wrap=True)
+    for title in ("number", "size", "in use", "to prune", "last used"):
+        table.add_column(title, justify="right", no_wrap=True)
+    for kind, found in kinds.items():
+        if found:
+            table.add_row(
+                KINDS[kind],
+                f"{len(found):,}",
+                _size(_bytes_of(found)),
+                _size(_bytes_of(found, "in use")),
+                _size(_bytes_of(found, "rubbish")),
+                _ago(time.time() - max(entry.used for entry in found)),
+            )
+    return table
+
+
+def _verify(cache: Path) -> int:
+    kept = [entry for entry in entries(cache) if entry.state == "kept" and entry.kind != RUNS]
+    vectors = others = damaged = 0
+    for entry in progress(kept, desc="Verifying", unit="file"):
+        # What another process has just deleted is not damaged.
+        with suppress(FileNotFoundError):
+            sound = verify(entry)
+            damaged += sound is None
+            if entry.kind == FEATURES:
+                vectors += sound or 0
+            else:
+                others += sound or 0
+    print(
+        f"{vectors:,} vectors and {others:,} other results are sound; {damaged:,} files or folders "
+        f"were damaged{' and are set aside or deleted' if damaged else ''}"
+    )
+    return 1 if damaged else 0
+
+
+def _days(text: str) -> float:
+    try:
+        days = float(text)
+    except ValueError:
+        days = -1.0
+    if days < 0:
+        raise argparse.ArgumentTypeError(f"expected a number of days, received {text!r}")
+    return days * _DAY
+
+
+def _bytes(text: str) -> int:
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgt]i?|)b?", text.strip().lower())
+    if match is None:
+        raise argparse.ArgumentTypeError(
+            f"expected a size such as 500MB, 2GB or 1.5GiB, received {text!r}"
+        )
+    number, unit = match.groups()
+    return int(float(number) * (_UNITS | _BINARY_UNITS)[unit])
+
+
+def _size(count: float) -> str:
+    for unit in ("B", "kB", "MB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} GB"
+
+
+def _ago(seconds: float) -> str:
+    if seconds < 2 * 3600:
+        return f"{seconds / 60:.0f} min ago"
+    return f"{seconds / 3600:.0f} h ago" if seconds < 2 * _DAY else f"{seconds / _DAY:.0f} days ago"
