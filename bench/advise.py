@@ -31,8 +31,8 @@ that training all of the backbone takes minutes and a frozen one leaves somethin
 WITHIN = 0.01
 
 
-def measure(name: str, data: str, scratch: Path) -> tuple[list[list[str]], list[str]]:
-    """Run every strategy on a data set; return rows of the table and lines on the advice."""
+def measure(name: str, data: str, scratch: Path) -> tuple[list[list[str]], str]:
+    """Run every strategy on a data set; return rows of the table and a line on the advice."""
     size = {"extract.image_size": IMAGE_SIZE[name]}
     base = Project(scratch / name / "base", data, size)
     params = base.params
@@ -57,8 +57,8 @@ def measure(name: str, data: str, scratch: Path) -> tuple[list[list[str]], list[
         learns = finetuning["unfreeze"] != "none"
         if learns:
             project.finetune(finetuning)
-        metrics = project.evaluate(finetuned=learns)
-        model = metrics["finetuned" if learns else "logistic"]
+        metrics = project.evaluate()
+        model = metrics["finetuned"] if learns else metrics["heads"]["logistic"]
         scores.append((changes, model["accuracy"], model.get("gain")))
         print(name, changes, f"{model['accuracy']:.4f}", flush=True)
     best = max(accuracy for _, accuracy, _ in scores)
@@ -76,13 +76,13 @@ def measure(name: str, data: str, scratch: Path) -> tuple[list[list[str]], list[
             ]
         )
     chosen = next(accuracy for changes, accuracy, _ in scores if changes == advice.changes)
-    told = (
+    line = (
         f"- {name} at {IMAGE_SIZE[name]} px: {advice.case}; "
         f"recommended {chosen:.4f}, best {best:.4f}, "
         f"{'within' if best - chosen <= WITHIN + 1e-9 else 'NOT within'} a point of it. "
         f"{'; '.join(advice.reasons)}."
     )
-    return rows, [told]
+    return rows, line
 
 
 def _interval(gain: dict[str, Any]) -> str:
@@ -105,9 +105,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for name in names:
             data = str(arguments.photos.absolute()) if name == "photos" else name
-            found, told = measure(name, data, Path(folder))
+            found, line = measure(name, data, Path(folder))
             rows += found
-            lines += told
+            lines.append(line)
     header = ["data", "strategy", "test accuracy", "gain over the frozen head (95 %)", ""]
     lines += ["", *table(header, rows)]
     print("\n".join(lines))

@@ -131,11 +131,8 @@ def decode_all(requests: list[Request], wanted: Bottleneck) -> list[np.ndarray]:
     """Read, decode and resize all images, on all cores."""
 
     def decode(request: Request) -> np.ndarray:
-        return decoding.resize(
-            decoding.decode(decoding.read(Path(request.path))),
-            wanted.image_size,
-            interpolation=wanted.interpolation,
-        )
+        image = decoding.decode(decoding.read(Path(request.path)))
+        return decoding.resize(image, wanted.sizing)
 
     with ThreadPoolExecutor(cpu_count()) as pool:
         return list(pool.map(decode, requests))
@@ -247,7 +244,7 @@ def store_figures(requests: list[Request], scratch: Path) -> list[str]:
     tenth = len(requests) // 10
     fresh = FeatureStore(scratch / "tenth")
     fresh.root.mkdir()
-    fresh.models.symlink_to(store.models)
+    (fresh.root / "models").symlink_to(store.root / "models")
     extract(wanted, requests[tenth:], store=fresh)
     counts = extract(wanted, requests, store=fresh).counts
     if counts.computed != tenth:
@@ -257,7 +254,8 @@ def store_figures(requests: list[Request], scratch: Path) -> list[str]:
         "import time; started = time.perf_counter();"
         f"import sys; sys.path.insert(0, {str(ROOT)!r});"
         "import numpy as np; from pathlib import Path; from headstart.extraction import engines;"
-        "from headstart.extraction.bottleneck import recover; from headstart.extraction.store import FeatureStore;"
+        "from headstart.extraction.bottleneck import recover;"
+        "from headstart.extraction.store import FeatureStore;"
         "from headstart.features.identity import FeatureIdentity;"
         f"wanted = recover(FeatureIdentity.from_dict({wanted.taps[0].as_dict()!r}));"
         f"engine = engines.load(wanted, FeatureStore(Path({str(store.root)!r})));"

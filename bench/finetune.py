@@ -23,10 +23,8 @@ sys.path.insert(0, str(ROOT))
 
 from bench.projects import Project
 from bench.results import machine, table, write_section
-from headstart.backbones import (
-    building,
-    cuts,
-)
+from headstart.backbones import building, cuts
+from headstart.common import places
 from headstart.common.tensorflow_runtime import keras, seed_everything
 from headstart.extraction.bottleneck import identify
 from headstart.extraction.store import FeatureStore
@@ -110,7 +108,7 @@ class Setting:
         seed_everything(self.project.params.finetune.seed)
         tap, spec = self.bottleneck.taps[0], self.bottleneck.spec
         backbone = building.build(spec, tap.image_size, self.bottleneck.weights)
-        head = head_layers(load(self.project.root / "models/logistic"))
+        head = head_layers(load(self.project.root / places.HEADS / "logistic"))
         return Assembly(cut_off(backbone, tap.layer), spec.preprocessing, tap.pooling, head)
 
     def cached(self, folder: Path) -> tuple[list[float], dict[str, np.ndarray]]:

@@ -1,15 +1,22 @@
 """A project in a folder of its own, whose stages run in this process."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
 
 from headstart.commands.params import Params, check_params
+from headstart.common import places
+from headstart.common.files import read_json
 from headstart.dataset.manifest import Manifest, read_manifest
+from headstart.dataset.preparation import prepare
+from headstart.evaluation.evaluate import evaluate
+from headstart.extraction.feature_rows import write_features
 from headstart.features.file import FeatureFile
-from pipeline import evaluate, extract, finetune, prepare, sample, train
+from headstart.finetuning.options import FinetuneOptions
+from headstart.finetuning.results import fine_tune
+from headstart.heads.training import train_heads
+from headstart.samples import SAMPLE_NAMES, write_sample
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -38,67 +45,66 @@ class Project:
             changes: Values of params.yaml by dotted key.
         """
         self.root = root
-        root.mkdir(parents=True, exist_ok=True)
         source = data
-        if data in ("faces", "digits"):
-            sample.run(data, root / "photos")
+        if data in SAMPLE_NAMES:
+            write_sample(data, root / "photos")
             source = str(root / "photos")
         heads = {"train.heads": {"logistic": {}}}
         self.params = changed_params({"prepare.source": source, **heads, **changes})
-        prepare.run(
+        prepare(
             self.params.prepare,
-            manifest=root / "manifest.csv",
-            quarantine=root / "quarantine.csv",
-            leaks=root / "leaks.csv",
-            metrics=root / "data.json",
+            manifest=root / places.MANIFEST,
+            quarantine=root / places.QUARANTINE,
+            leaks=root / places.LEAKS,
+            metrics=root / places.DATA_METRICS,
         )
-        self.manifest: Manifest = read_manifest(root / "manifest.csv")
-        outputs = extract.Outputs(
-            root / "bottleneck.h5", root / "views.png", root / "extract.json", root / "t.json"
+        self.manifest: Manifest = read_manifest(root / places.MANIFEST)
+        write_features(
+            self.manifest,
+            self.params.extract,
+            features=root / places.FEATURES,
+            views=root / places.VIEWS_PLOT,
+            metrics=root / places.EXTRACT_METRICS,
         )
-        extract.run(self.manifest, self.params.extract, outputs=outputs)
-        self.file = FeatureFile.open(root / "bottleneck.h5")
-        outputs = train.Outputs(
-            root / "models/logistic", root / "logistic.json", root / "t.json", root / "plots"
+        self.file = FeatureFile.open(root / places.FEATURES)
+        train_heads(
+            self.file,
+            self.params.train,
+            models=root / places.HEADS,
+            metrics=root / places.HEADS_METRICS,
+            plots=root / places.HEADS_PLOTS,
         )
-        train.run("logistic", self.file, self.params.train, outputs)
 
     def finetune(self, changes: dict[str, Any]) -> dict[str, Any]:
         """Run the stage with other values of its section; return its metrics."""
-        options = self.params.finetune.model_validate(
-            {**self.params.finetune.model_dump(), **changes}
-        )
-        root = self.root
-        outputs = finetune.Outputs(
-            root / "models/finetuned", root / "finetune.json", root / "t.json", root / "plots"
-        )
-        finetune.run(
+        options = FinetuneOptions.model_validate({**self.params.finetune.model_dump(), **changes})
+        fine_tune(
             self.file,
             self.manifest,
-            root / "models/logistic",
             options,
-            self.params.train,
-            self.params.extract,
-            outputs=outputs,
+            heads=self.root / places.HEADS,
+            model=self.root / places.FINETUNED,
+            metrics=self.root / places.FINETUNE_METRICS,
+            plots=self.root / places.FINETUNED_PLOTS,
         )
-        return dict(json.loads((root / "finetune.json").read_text()))
+        return dict(read_json(self.root / places.FINETUNE_METRICS))
 
-    def evaluate(self, *, finetuned: bool) -> dict[str, Any]:
+    def evaluate(self) -> dict[str, Any]:
         """Run the stage; return its metrics."""
         root = self.root
-        outputs = evaluate.Outputs(
-            root / "test.json",
-            root / "plots/test",
-            root / "plots/curves",
-            root / "predictions",
-            root / "feature_leaks.csv",
-        )
-        evaluate.run(
+        evaluate(
             self.file,
             self.manifest,
-            {"logistic": root / "models/logistic"},
             self.params.evaluate,
-            outputs,
-            finetuned=root / "models/finetuned" if finetuned else None,
+            heads=root / places.HEADS,
+            finetuned=root / places.FINETUNED,
+            known_leaks=root / places.LEAKS,
+            fits=root / places.HEADS_PLOTS,
+            finetuned_fit=root / places.FINETUNED_PLOTS,
+            metrics=root / places.TEST_METRICS,
+            plots=root / places.TEST_PLOTS,
+            curves=root / places.CURVES,
+            predictions=root / places.PREDICTIONS,
+            leaks=root / places.FEATURE_LEAKS,
         )
-        return dict(json.loads((root / "test.json").read_text()))
+        return dict(read_json(root / places.TEST_METRICS))

@@ -72,23 +72,23 @@ COMPARISON = {
 
 
 def spatial(path: Path) -> np.ndarray:
-    """Describe a photo by what colours it has where: (GRID, GRID, 6) float32."""
+    """Describe a photo by what colors it has where: (GRID, GRID, 6) float32."""
     image = Image.fromarray(decode(path.read_bytes())).resize((GRID, GRID), Image.Resampling.BOX)
-    colours = np.asarray(image, np.float32) / 255
-    return np.concatenate([colours, np.maximum(colours - 0.5, 0)], axis=2)
+    colors = np.asarray(image, np.float32) / 255
+    return np.concatenate([colors, np.maximum(colors - 0.5, 0)], axis=2)
 
 
 def write_photos(root: Path, names: Sequence[str], per_class: int, spread: float) -> Manifest:
-    """Write photos whose brightest corner has their class's colour, more or less."""
+    """Write photos whose brightest corner has their class's color, more or less."""
     rng = np.random.default_rng(7)
     rows = []
     for label, name in enumerate(names):
-        colour = 0.5 + 0.5 * np.cos(2 * np.pi * (label / len(names) + np.array([0, 1 / 3, 2 / 3])))
+        color = 0.5 + 0.5 * np.cos(2 * np.pi * (label / len(names) + np.array([0, 1 / 3, 2 / 3])))
         folder = root / "photos" / f"{label:03}"
         folder.mkdir(parents=True)
         for index in range(per_class):
             pixels = rng.uniform(0, 0.35, (6, 8, 3))
-            pixels[:3, :4] += 0.6 * np.clip(colour + rng.normal(0, spread, 3), 0, 1)
+            pixels[:3, :4] += 0.6 * np.clip(color + rng.normal(0, spread, 3), 0, 1)
             photo = Image.fromarray((255 * np.clip(pixels, 0, 1)).astype(np.uint8))
             path = folder / (f'{index:03} <b>"&.jpg' if index == 0 else f"{index:03}.jpg")
             photo.resize((160, 120), Image.Resampling.BICUBIC).save(path, quality=90)
@@ -155,6 +155,5 @@ def finish_run(
         write_json(Path("metrics/extract.json"), {"computed": 5, "reused": len(manifest) - 5})
         write_features(manifest, Path("features/bottleneck.h5"), pooling=pooling)
         write_params(heads)
-        for name in heads:
-            train.main([name])
-        evaluate.main([])
+        train.main()
+        evaluate.main()

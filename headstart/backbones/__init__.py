@@ -1,4 +1,4 @@
-"""The catalogue of backbones: one frozen record each, found by name. Needs no TensorFlow."""
+"""The catalog of backbones: one frozen record each, looked up by name. Needs no TensorFlow."""
 
 import difflib
 from functools import cache
@@ -12,7 +12,7 @@ __all__ = ["BackboneSpec", "get", "specs"]
 
 @cache
 def specs() -> tuple[BackboneSpec, ...]:
-    """Return all entries, by name."""
+    """Return all entries, sorted by name."""
     entries = (*lite.SPECS, *keras_applications.specs(), *classics.SPECS)
     return tuple(sorted(entries, key=lambda spec: spec.name.lower()))
 
@@ -24,16 +24,16 @@ def get(name: str) -> BackboneSpec:
         name: As `headstart backbones` lists it, for example "EfficientNetB0".
 
     Raises:
-        InputError: there is none; the message gives the nearest names.
+        InputError: there is none; the message suggests similar names.
     """
-    catalogue = {spec.name: spec for spec in specs()}
-    if name in catalogue:
-        return catalogue[name]
+    catalog = {spec.name: spec for spec in specs()}
+    if name in catalog:
+        return catalog[name]
     folded = {spec.name.lower(): spec.name for spec in specs()}
     plain = name.lower().replace("-", "").replace("_", "").replace(" ", "")
     near = [folded[match] for match in difflib.get_close_matches(plain, folded, n=3, cutoff=0.6)]
     hint = f"did you mean {' or '.join(near)}? " if near else ""
     raise InputError(
-        f"backbone: there is no {name!r} in the catalogue; {hint}`headstart backbones` lists all "
-        f"{len(catalogue)}"
+        f"backbone: there is no {name!r} in the catalog; {hint}`headstart backbones` lists all "
+        f"{len(catalog)}"
     )

@@ -1,8 +1,9 @@
 """AlexNet.
 
 Source: Krizhevsky, Sutskever and Hinton, "ImageNet Classification with Deep Convolutional Neural
-Networks" (2012), section 3. The two GPUs' halves are convolutions in two groups; weights start
-after He et al. 2015, since a Gaussian of 0.01 hardly learns without the paper's 90 epochs.
+Networks" (2012), section 3. The halves of the two GPUs are convolutions in two groups. Weights are
+initialized as in He et al. 2015, since a Gaussian of 0.01 hardly learns without the paper's 90
+epochs.
 """
 
 from typing import Any
@@ -13,9 +14,7 @@ from headstart.common.tensorflow_runtime import keras
 layers = keras.layers
 
 
-def build(
-    *, input_shape: tuple[int, int, int], include_top: bool, classes: int = 1000
-) -> keras.Model:
+def build(input_shape: tuple[int, int, int], include_top: bool, classes: int) -> keras.Model:
     """Build AlexNet.
 
     Args:

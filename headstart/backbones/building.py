@@ -1,12 +1,11 @@
-"""From a catalogue entry to a Keras model with its weights."""
+"""From a catalog entry to a Keras model with its weights."""
 
-import importlib
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from headstart.backbones import loading
+from headstart.backbones import alexnet, efficientnet_lite, googlenet, lenet, loading, unet
 from headstart.backbones.naming import rename_as_in_a_fresh_session
 from headstart.backbones.spec import BackboneSpec, Preprocessing
 from headstart.backbones.weights import WeightsIdentity
@@ -23,7 +22,7 @@ def build(
     """Build a backbone and give it its weights.
 
     Args:
-        spec: The catalogue entry.
+        spec: The catalog entry.
         image_size: (height, width) in pixels, as `spec.image_size` permits.
         weights: What `headstart.backbones.weights.resolve` found.
         include_top: Whether to end in the ImageNet classifier. Keras' downloads come without one.
@@ -31,7 +30,7 @@ def build(
     Returns:
         A functional model from preprocessed images (batch, height, width, spec.channels) float32
         to the last feature map (batch, h, w, spec.feature_dim), or to the probabilities
-        (batch, 1000). Nothing is pooled. Layer names are those of a fresh Keras session, whatever
+        (batch, 1000). Nothing is pooled. Layers are named as in a fresh Keras session, whatever
         was built before in this one.
 
     Raises:
@@ -56,24 +55,37 @@ def build_architecture(
     """Build a backbone with random weights.
 
     Args:
-        spec: The catalogue entry.
+        spec: The catalog entry.
         image_size: (height, width) in pixels.
-        seed: Of the weights; the same seed gives the same numbers in any process.
+        seed: Decides the weights; the same seed gives the same numbers in any process.
         include_top: Whether to end in a classifier.
-        classes: Its number of outputs.
+        classes: Number of outputs of that classifier.
     """
-    module, function = spec.builder.split(":")
-    builder = getattr(importlib.import_module(module), function)
-    height, width = spec.image_size(image_size)
+    input_shape = (*spec.image_size(image_size), spec.channels)
     with _initializers_seeded(seed):
-        model: keras.Model = builder(
-            input_shape=(height, width, spec.channels),
-            include_top=include_top,
-            classes=classes,
-            **dict(spec.builder_options),
-        )
+        model = _build_network(spec.name, input_shape, include_top, classes)
     rename_as_in_a_fresh_session(model)
     return model
+
+
+def _build_network(
+    name: str, input_shape: tuple[int, int, int], include_top: bool, classes: int
+) -> keras.Model:
+    match name:
+        case "AlexNet":
+            return alexnet.build(input_shape, include_top, classes)
+        case "GoogLeNet":
+            return googlenet.build(input_shape, include_top, classes)
+        case "LeNet5":
+            return lenet.build(input_shape, include_top, classes)
+        case "UNet":
+            return unet.build(input_shape, include_top, classes)
+        case "EfficientNetLite0" | "EfficientNetLite1" | "EfficientNetLite2":
+            scaling = efficientnet_lite.SCALINGS[name]
+            return efficientnet_lite.build(scaling, input_shape, include_top, classes)
+    # Keras' own; by default they would download weights.
+    builder = getattr(keras.applications, name)
+    return builder(weights=None, input_shape=input_shape, include_top=include_top, classes=classes)
 
 
 def preprocess(images: Any, rule: Preprocessing) -> Any:
@@ -81,7 +93,7 @@ def preprocess(images: Any, rule: Preprocessing) -> Any:
 
     Args:
         images: (batch, height, width, 3) float32 (symbolic) tensor, RGB in [0, 255].
-        rule: Of the backbone that follows.
+        rule: The preprocessing of the backbone that follows.
 
     Returns:
         (batch, height, width, rule.channels) float32.
@@ -97,8 +109,8 @@ def preprocess(images: Any, rule: Preprocessing) -> Any:
 
 @contextmanager
 def _initializers_seeded(seed: int) -> Iterator[None]:
-    # An initializer without a seed takes one from Python's generator when it is made; seeding
-    # that alone, and putting it back, decides all weights and touches nobody else's randomness.
+    # An initializer without a seed takes one from Python's generator when it is made. Seeding
+    # that generator alone, and restoring it, decides all weights and disturbs nobody else.
     state = random.getstate()
     random.seed(seed)
     try:

@@ -1,20 +1,19 @@
-"""Catalogue entries of the four that Keras does not ship; nobody publishes weights for them here.
+"""Catalog entries of four networks that Keras does not ship and that have no published weights.
 
-Accuracies are the papers' own; parameters and size are those of the models with top.
+Accuracies are those of the papers; parameters and size are those of the models with top.
 """
 
-from headstart.backbones.spec import GREY, TF, BackboneSpec
+from headstart.backbones.spec import GRAY, TF, BackboneSpec
 
 SPECS = (
     BackboneSpec(
         name="LeNet5",
         family="LeNet5",
-        builder="headstart.backbones.lenet:build",
         default_size=(32, 32),
         min_size=32,
         feature_layer="c5",
         feature_dim=120,
-        preprocessing=GREY,
+        preprocessing=GRAY,
         pretrained=None,
         parameters=61_706,
         depth=7,
@@ -26,7 +25,6 @@ SPECS = (
     BackboneSpec(
         name="AlexNet",
         family="AlexNet",
-        builder="headstart.backbones.alexnet:build",
         default_size=(227, 227),
         min_size=67,
         feature_layer="pool5",
@@ -43,7 +41,6 @@ SPECS = (
     BackboneSpec(
         name="GoogLeNet",
         family="GoogLeNet",
-        builder="headstart.backbones.googlenet:build",
         default_size=(224, 224),
         min_size=32,
         feature_layer="inception_5b",
@@ -60,7 +57,6 @@ SPECS = (
     BackboneSpec(
         name="UNet",
         family="UNet",
-        builder="headstart.backbones.unet:build",
         default_size=(256, 256),
         min_size=32,
         size_multiple=16,

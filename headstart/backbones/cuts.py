@@ -110,7 +110,7 @@ def tensor_at(model: keras.Model, name: str) -> Any:
 def multiply_adds(model: keras.Model) -> int:
     """Return the multiply-adds of one image's pass through convolutions and dense layers.
 
-    Normalisation, activations, pooling and element-wise arithmetic are not counted, as is usual.
+    Normalization, activations, pooling and element-wise arithmetic are not counted, as is common.
     """
     return sum(_multiply_adds(node) for node in _nodes(model))
 

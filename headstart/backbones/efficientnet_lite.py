@@ -16,6 +16,28 @@ _STEM, _HEAD = 32, 1280
 """Filters of the first and the last convolution, which Lite does not scale."""
 
 
+class Scaling(NamedTuple):
+    """What the sizes of the architecture differ in.
+
+    Attributes:
+        width: Factor on the number of filters.
+        depth: Factor on the repeats of all but the first and the last stage.
+        dropout: Share dropped before the classifier, while training.
+    """
+
+    width: float
+    depth: float
+    dropout: float
+
+
+# Source: efficientnet_lite_builder.py, `efficientnet_lite_params`.
+SCALINGS = {
+    "EfficientNetLite0": Scaling(1.0, 1.0, 0.2),
+    "EfficientNetLite1": Scaling(1.0, 1.1, 0.2),
+    "EfficientNetLite2": Scaling(1.1, 1.2, 0.3),
+}
+
+
 class _Stage(NamedTuple):
     repeats: int
     kernel: int
@@ -36,43 +58,35 @@ _STAGES = (
 
 
 def build(
-    *,
-    input_shape: tuple[int, int, int],
-    include_top: bool,
-    classes: int = 1000,
-    width: float,
-    depth: float,
-    dropout: float,
+    scaling: Scaling, input_shape: tuple[int, int, int], include_top: bool, classes: int
 ) -> keras.Model:
     """Build an EfficientNet-Lite.
 
     Args:
+        scaling: Which size.
         input_shape: (height, width, 3) of the preprocessed image.
         include_top: Whether to add pooling, dropout and the classifier.
         classes: Number of outputs of the classifier.
-        width: Factor on the number of filters.
-        depth: Factor on the repeats of all but the first and the last stage.
-        dropout: Share dropped before the classifier, while training.
 
     Returns:
         (batch, height / 32, width / 32, 1280), or class probabilities (batch, classes).
     """
     inputs = keras.Input(input_shape)
     x = _convolution(inputs, _STEM, 3, 2, "stem_")
-    for block in _blocks(width, depth):
+    for block in _blocks(scaling):
         x = _inverted_residual(x, **block)
     x = _convolution(x, _HEAD, 1, 1, "top_")
     if include_top:
         x = layers.GlobalAveragePooling2D(name="avg_pool")(x)
-        x = layers.Dropout(dropout, name="top_dropout")(x)
+        x = layers.Dropout(scaling.dropout, name="top_dropout")(x)
         x = layers.Dense(classes, activation="softmax", name="predictions")(x)
     return keras.Model(inputs, x, name="efficientnet_lite")
 
 
-def torch_prefixes(width: float, depth: float) -> dict[str, str]:
+def torch_prefixes(scaling: Scaling) -> dict[str, str]:
     """Return, for each layer that has weights, its name in the PyTorch package's state dict."""
     names = {"stem_conv": "_conv_stem", "stem_bn": "_bn0"}
-    for index, block in enumerate(_blocks(width, depth)):
+    for index, block in enumerate(_blocks(scaling)):
         name, prefix = block["name"], f"_blocks.{index}."
         if block["expansion"] > 1:
             names |= {
@@ -88,17 +102,17 @@ def torch_prefixes(width: float, depth: float) -> dict[str, str]:
     return names | {"top_conv": "_conv_head", "top_bn": "_bn1", "predictions": "_fc"}
 
 
-def _blocks(width: float, depth: float) -> Iterator[dict[str, Any]]:
+def _blocks(scaling: Scaling) -> Iterator[dict[str, Any]]:
     for number, stage in enumerate(_STAGES, start=1):
         fixed = number in (1, len(_STAGES))
-        repeats = stage.repeats if fixed else math.ceil(depth * stage.repeats)
+        repeats = stage.repeats if fixed else math.ceil(scaling.depth * stage.repeats)
         for repeat in range(repeats):
             yield {
                 "name": f"block{number}{chr(ord('a') + repeat)}_",
                 "kernel": stage.kernel,
                 "stride": stage.stride if repeat == 0 else 1,
                 "expansion": stage.expansion,
-                "filters": _round_filters(stage.filters * width),
+                "filters": _round_filters(stage.filters * scaling.width),
             }
 
 

@@ -1,7 +1,8 @@
 """GoogLeNet, the first Inception network.
 
 Source: Szegedy et al., "Going Deeper with Convolutions" (2015), table 1 and section 5. The two
-auxiliary classifiers, which only served training, are left out; weights start after He et al. 2015.
+auxiliary classifiers, which only served training, are left out; weights are initialized as in He et
+al. 2015.
 """
 
 from typing import Any, NamedTuple
@@ -43,9 +44,7 @@ _STAGES = (
 )
 
 
-def build(
-    *, input_shape: tuple[int, int, int], include_top: bool, classes: int = 1000
-) -> keras.Model:
+def build(input_shape: tuple[int, int, int], include_top: bool, classes: int) -> keras.Model:
     """Build GoogLeNet.
 
     Args:

@@ -1,4 +1,4 @@
-"""Catalogue entries of all of keras.applications, told without importing Keras."""
+"""Catalog entries of all of keras.applications, made without importing Keras."""
 
 import csv
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ from headstart.backbones.spec import (
 from headstart.common.vocabulary import Interpolation
 
 _TABLE = Path(__file__).with_suffix(".csv")
-"""One row per size. Accuracies in per cent on ImageNet, size in MB, depth: as documented.
+"""One row per size. Accuracies in percent on ImageNet, size in MB, depth: as documented.
 
 Source: https://keras.io/api/applications/ (accuracies, depth, size; MobileNetV3's from the table in
 keras/src/applications/mobilenet_v3.py, its size from its parameters); Keras 3.15's modules (image
@@ -57,7 +57,7 @@ _FAMILIES = {
 
 
 def specs() -> Iterator[BackboneSpec]:
-    """Give the entries in the table's order."""
+    """Yield the entries in the table's order."""
     with _TABLE.open(encoding="utf-8", newline="") as file:
         for row in csv.DictReader(file):
             yield _spec(row)
@@ -69,9 +69,6 @@ def _spec(row: dict[str, str]) -> BackboneSpec:
     return BackboneSpec(
         name=row["name"],
         family=row["family"],
-        builder=f"keras.applications:{row['name']}",
-        # Keras' builders would download weights by default.
-        builder_options=(("weights", None),),
         default_size=(side, side),
         min_size=family.min_size,
         feature_layer=row["feature_layer"],
@@ -89,5 +86,5 @@ def _spec(row: dict[str, str]) -> BackboneSpec:
     )
 
 
-def _share(per_cent: str) -> float | None:
-    return round(float(per_cent) / 100, 4) if per_cent else None
+def _share(percent: str) -> float | None:
+    return round(float(percent) / 100, 4) if percent else None

@@ -13,9 +13,7 @@ from headstart.common.tensorflow_runtime import keras
 layers = keras.layers
 
 
-def build(
-    *, input_shape: tuple[int, int, int], include_top: bool, classes: int = 10
-) -> keras.Model:
+def build(input_shape: tuple[int, int, int], include_top: bool, classes: int) -> keras.Model:
     """Build LeNet-5.
 
     Args:

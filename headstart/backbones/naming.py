@@ -15,7 +15,7 @@ def snake_case(name: str) -> str:
 
 
 def rename_as_in_a_fresh_session(model: Any) -> None:
-    """Renumber automatic names ("activation_187"), which count on over all models of a process.
+    """Renumber automatic names ("activation_187"), which count all models of a process.
 
     Args:
         model: A functional `keras.Model`; its operations are renamed in place.

@@ -1,6 +1,6 @@
-"""Local response normalisation, which Keras has no layer for, from its own operations.
+"""Local response normalization, for which Keras has no layer.
 
-Made of operations rather than as a layer of our own, so that a saved model loads anywhere.
+Made of Keras' operations instead of a layer of our own, so that a saved model loads anywhere.
 """
 
 from typing import Any
@@ -18,7 +18,7 @@ def normalize_responses(x: Any, name: str) -> Any:
 
     Args:
         x: Symbolic tensor (batch, height, width, channels).
-        name: Of the last operation, for those who cut there.
+        name: Of the last operation, so that one can cut there.
 
     Returns:
         The same shape.

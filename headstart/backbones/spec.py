@@ -1,4 +1,4 @@
-"""What one backbone is: the facts that must be right for its features to mean anything."""
+"""What a backbone is: the facts that must be right for its features to mean anything."""
 
 import math
 from dataclasses import asdict, dataclass
@@ -12,6 +12,7 @@ from headstart.common.errors import InputError
 from headstart.common.files import digest_of
 from headstart.common.vocabulary import Interpolation
 
+# A rule's digest, and with it the fingerprint of cached features, holds these as they are spelled.
 ChannelOrder = Literal["rgb", "bgr", "grey"]
 
 # Source: ITU-R Recommendation BT.601-7, section 2.5.1 (luma), which Pillow's mode "L" uses too.
@@ -28,10 +29,10 @@ class Preprocessing:
     """The affine rule from RGB in [0, 255] to what the network was trained on.
 
     `y = (mix(x) / divisor - mean) / std`, channel by channel, where `mix` orders the channels or
-    makes grey of them.
+    turns them into gray.
 
     Attributes:
-        name: What the field calls it.
+        name: Common name.
         channel_order: "rgb", "bgr", or "grey" (one channel, BT.601 luma).
         divisor: Applied before mean and std.
         mean: One value per channel of the result.
@@ -46,7 +47,7 @@ class Preprocessing:
 
     @cached_property
     def digest(self) -> str:
-        """Hexadecimal sha256 of the rule (its name is no part of it)."""
+        """Hexadecimal sha256 of the rule, without its name."""
         content = asdict(self)
         del content["name"]
         return digest_of(content)
@@ -95,9 +96,9 @@ TF = Preprocessing("tf", "rgb", 127.5, _ONE, _ONE)
 TORCH = Preprocessing("torch", "rgb", 255.0, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 CAFFE = Preprocessing("caffe", "bgr", 1.0, (103.939, 116.779, 123.68), _ONE)
 NONE = Preprocessing("none", "rgb", 1.0, _ZERO, _ONE)
-"""For the networks that rescale inside: EfficientNet, EfficientNetV2, MobileNetV3, ConvNeXt."""
+"""For networks that rescale inside: EfficientNet, EfficientNetV2, MobileNetV3, ConvNeXt."""
 
-GREY = Preprocessing("grey", "grey", 127.5, (1.0,), (1.0,))
+GRAY = Preprocessing("gray", "grey", 127.5, (1.0,), (1.0,))
 """One channel in [-1, 1]."""
 
 # Source: tpu/models/official/efficientnet/lite/efficientnet_lite_builder.py, MEAN_RGB, STDDEV_RGB.
@@ -126,7 +127,7 @@ class DownloadWeights:
     """Weights that Keras publishes (the file without top).
 
     Attributes:
-        url: Where the file lies.
+        url: Address of the file.
         file: Its name in Keras' cache.
         digest: md5 (32 digits) or sha256 (64 digits) that Keras states; None where it states none.
     """
@@ -138,22 +139,19 @@ class DownloadWeights:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BackboneSpec:
-    """One entry of the catalogue.
+    """One entry of the catalog.
 
     Attributes:
         name: As the user writes it; for Keras' own, Keras' name.
         family: The architecture it is a size of.
-        builder: "module:function"; called with `input_shape`, `include_top` and `classes`, it
-            returns a functional `keras.Model`.
-        builder_options: Further keyword arguments of the builder.
-        default_size: (height, width) in pixels the published weights were trained for.
+        default_size: (height, width) in pixels that the published weights were trained for.
         min_size: Smallest height and width in pixels.
         size_multiple: Height and width must be multiples of this.
         feature_layer: Name of the last feature layer, what `layer: auto` means.
         feature_dim: Number of channels there.
         preprocessing: The rule from RGB in [0, 255] to the network's input.
         interpolation: Antialiased filter for resizing images, as in the published evaluation.
-        pretrained: Where published weights come from; None where nobody publishes any.
+        pretrained: Where published weights come from; None where there are none.
         parameters: Number of parameters with the ImageNet top.
         depth: Topological depth as Keras documents it; None where it does not.
         top1: Published ImageNet top-1 accuracy, a share; None where there is none.
@@ -164,8 +162,6 @@ class BackboneSpec:
 
     name: str
     family: str
-    builder: str
-    builder_options: tuple[tuple[str, Any], ...] = ()
     default_size: tuple[int, int]
     min_size: int
     size_multiple: int = 1
@@ -183,7 +179,7 @@ class BackboneSpec:
 
     @property
     def channels(self) -> int:
-        """Number of channels the network takes: 3, or 1 for grey."""
+        """Number of channels the network takes: 3, or 1 for gray."""
         return self.preprocessing.channels
 
     def image_size(

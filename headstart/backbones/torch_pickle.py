@@ -57,7 +57,7 @@ class _Reader(pickle.Unpickler):
 
 
 def read_state_dict(path: Path) -> dict[str, NDArray[Any]]:
-    """Return the tensors of a legacy PyTorch file by name, in the file's order.
+    """Return the tensors of a legacy PyTorch file by name, in the order of the file.
 
     The file is five pickles in a row (magic number, protocol, system info, state dict, storage
     keys), then each storage as an int64 count and raw little-endian values.
@@ -69,7 +69,7 @@ def read_state_dict(path: Path) -> dict[str, NDArray[Any]]:
         Arrays of float32 or int64 in PyTorch's layout.
 
     Raises:
-        InputError: the file is no such file, is cut short, or names anything but tensors.
+        InputError: the file is of another kind, is cut short, or names anything but tensors.
     """
     try:
         with path.open("rb") as file:
@@ -92,7 +92,7 @@ def read_state_dict(path: Path) -> dict[str, NDArray[Any]]:
         TypeError,
         AttributeError,
     ) as error:
-        # What a pickle of another kind or a damaged one raises here is any of these.
+        # A pickle of another kind, or a damaged one, may raise any of these.
         raise InputError(
             f"{path}: expected PyTorch weights in the legacy format, received something else "
             f"({error}); install the weights package again"
@@ -107,8 +107,8 @@ def _read_storage(file: IO[bytes], dtype: str) -> NDArray[Any]:
 
 def _view(tensor: _Tensor, storages: dict[str, NDArray[Any]]) -> NDArray[Any]:
     values = storages[tensor.storage.key]
-    # PyTorch keeps transposed tensors as strides over the same storage; a stride that left the
-    # storage would read foreign memory.
+    # PyTorch keeps transposed tensors as strides over the same storage. A stride that left the
+    # storage would read memory that belongs to something else.
     last = tensor.offset + sum(
         (side - 1) * stride for side, stride in zip(tensor.shape, tensor.strides, strict=True)
     )

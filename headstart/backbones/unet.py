@@ -2,7 +2,7 @@
 
 Source: Ronneberger, Fischer and Brox, "U-Net: Convolutional Networks for Biomedical Image
 Segmentation" (2015), figure 1 and section 3. Convolutions are padded, so that the output has the
-input's size; weights start as the paper says, after He et al. 2015.
+input's size; weights are initialized as the paper says, after He et al. 2015.
 """
 
 from typing import Any
@@ -14,7 +14,7 @@ layers = keras.layers
 _FILTERS = (64, 128, 256, 512, 1024)
 
 
-def build(*, input_shape: tuple[int, int, int], include_top: bool, classes: int = 2) -> keras.Model:
+def build(input_shape: tuple[int, int, int], include_top: bool, classes: int) -> keras.Model:
     """Build U-Net's contracting path, or the whole network.
 
     Args:
@@ -49,8 +49,8 @@ def expand(encoder: keras.Model) -> Any:
     Returns:
         Symbolic tensor (batch, height, width, 64) on `encoder.input`.
     """
-    # The paper drops out at the end of the contracting path; it concerns training only, so it
-    # stands here, where no features are taken.
+    # The paper applies dropout at the end of the contracting path. Since it matters in training
+    # only, it stands here, where no features are taken.
     x = layers.Dropout(0.5, name="dropout")(encoder.output)
     for level, filters in reversed(list(enumerate(_FILTERS[:-1], start=1))):
         x = layers.Conv2DTranspose(

@@ -1,27 +1,24 @@
-"""Which weights the user means, where they lie, and the digest that names their content."""
+"""Which weights the user means, where they are, and the digest of their content."""
 
 import errno
 import hashlib
 import importlib.util
 import os
-import urllib.request
+import sys
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
-from urllib.error import HTTPError
 
 from headstart.backbones import specs
 from headstart.backbones.spec import BackboneSpec, DownloadWeights, PackageWeights
 from headstart.common.errors import InputError
 from headstart.common.files import atomic_write, digest_of, sha256_of
-from headstart.common.progress import progress
 from headstart.common.vocabulary import NUMERICS
 
 FILE_SUFFIXES = (".weights.h5", ".h5", ".hdf5", ".keras")
 _PIECE = 1 << 20
-_TIMEOUT = 30.0
-"""Seconds without an answer after which a download is given up."""
+"""Bytes that are received and written at a time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,11 +26,11 @@ class WeightsIdentity:
     """Weights as resolved: where they are and which they are.
 
     Attributes:
-        kind: "pretrained" (published), "random" (seeded) or "file" (named by the user).
+        kind: "pretrained" (published), "random" (seeded) or "file" (chosen by the user).
         path: The file; None for random weights.
         sha256: Digest of the file, or of the recipe of random weights.
         seed: Seed of random weights; None for the others.
-        description: One line for people: what they are and where they came from.
+        description: One line for people: what they are and where they come from.
     """
 
     kind: Literal["pretrained", "random", "file"]
@@ -44,21 +41,21 @@ class WeightsIdentity:
 
 
 def resolve(spec: BackboneSpec, weights: str, seed: int) -> WeightsIdentity:
-    """Find the weights that `extract.weights` names; download Keras' own when missing.
+    """Find the weights that `extract.weights` names; download Keras' own if they are missing.
 
     Needs no TensorFlow; `headstart.backbones.building` loads what this finds.
 
     Args:
         spec: The backbone.
-        weights: "pretrained" (or its synonym "imagenet"), "random", or the path of a
-            `.weights.h5`, legacy Keras `.h5` or `.keras` file.
+        weights: "pretrained", "random", or the path of a `.weights.h5`, legacy Keras `.h5` or
+            `.keras` file.
         seed: Seed of random weights; unused for the others.
 
     Raises:
         InputError: there are no such weights, the download fails, or a file's digest is not the
             published one.
     """
-    if weights in ("pretrained", "imagenet"):
+    if weights == "pretrained":
         return _pretrained(spec)
     if weights == "random":
         # Keras may draw other numbers in another version.
@@ -187,32 +184,22 @@ def _checked_digest(spec: BackboneSpec, source: DownloadWeights, path: Path) -> 
 
 
 def _download(spec: BackboneSpec, source: DownloadWeights, path: Path) -> None:
-    # keras.utils.get_file would import TensorFlow and leaves half a file when it is killed.
+    # Here, because most runs download nothing.
+    import pooch
+
+    fetch = pooch.HTTPDownloader(progressbar=sys.stderr.isatty(), chunk_size=_PIECE)
     try:
-        with (
-            urllib.request.urlopen(source.url, timeout=_TIMEOUT) as answer,
-            atomic_write(path) as temporary,
-        ):
-            total = int(answer.headers.get("Content-Length") or 0)
-            with (
-                temporary.open("wb") as file,
-                progress(total=total or None, desc=f"{spec.name} weights", unit="B") as bar,
-            ):
-                received = 0
-                while piece := answer.read(_PIECE):
-                    file.write(piece)
-                    received += len(piece)
-                    bar.update(len(piece))
-            if total and received != total:
-                raise ConnectionError(f"the connection ended after {received} of {total} bytes")
+        with atomic_write(path) as temporary:
+            fetch(source.url, temporary, None)
             _checked_digest(spec, source, temporary)
+    # The errors of the network are of this type, too.
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT):
             reason = f"cannot write {path}: {error.strerror}"
         else:
-            # A URLError says little; the error it wraps says why.
-            wrapped = None if isinstance(error, HTTPError) else getattr(error, "reason", None)
-            reason = str(wrapped or error) or type(error).__name__
+            # A failed connection says little; the error inside says why.
+            inner = getattr(error.args[0], "reason", None) if error.args else None
+            reason = str(inner or error) or type(error).__name__
         raise InputError(
             f"weights: the download of {spec.name} failed ({source.url}: {reason}); usable "
             f"without a network: {', '.join(_usable_offline())}, or weights: random or a path"
@@ -220,4 +207,4 @@ def _download(spec: BackboneSpec, source: DownloadWeights, path: Path) -> None:
 
 
 def _usable_offline() -> list[str]:
-    return [f"{spec.name}" for spec in specs() if available_offline(spec)] or ["no backbone"]
+    return [spec.name for spec in specs() if available_offline(spec)] or ["no backbone"]

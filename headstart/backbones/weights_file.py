@@ -1,10 +1,9 @@
 """Reading weights files as data: Keras 3 `.weights.h5`, legacy Keras `.h5`, and `.keras`.
 
-Nothing is deserialised: arrays are read from HDF5, and of a `.keras` archive its configuration is
-only looked at, to refuse custom code.
+Arrays are read from HDF5 and matched by names and shapes. Nothing else in a file is looked at: the
+layers that a `.keras` archive describes are never built, so no code of theirs can run.
 """
 
-import json
 import re
 import shutil
 import tempfile
@@ -20,13 +19,16 @@ import h5py
 
 from headstart.common.errors import InputError
 
+_WEIGHTS_MEMBER = "model.weights.h5"
+"""Where a `.keras` archive keeps what `save_weights` would write."""
+
 # Names of the groups that hold a model's layers: Keras 3, and TensorFlow 2.13 to 2.15.
 _CONTAINERS = ("layers", "_layer_checkpoint_dependencies")
 
 
 @dataclass(frozen=True, slots=True)
 class LayerKey:
-    """How a layer that has weights can be found in a file.
+    """How to find a layer's weights in a file.
 
     Attributes:
         name: The layer's name.
@@ -41,7 +43,7 @@ class LayerKey:
 
     @property
     def is_automatic(self) -> bool:
-        """Whether the name was given by Keras and may be numbered otherwise in a file."""
+        """Whether Keras chose the name, so that its number may be another one in a file."""
         return _is_numbered(self.kind, self.name)
 
 
@@ -54,23 +56,24 @@ def open_weights(path: Path, layers: Sequence[LayerKey]) -> Iterator[list[Arrays
     """Find the weights of `layers` in a file.
 
     Args:
-        path: A `.weights.h5`, legacy `.h5` or `.keras` file; its content decides, not its name.
+        path: A `.weights.h5`, legacy `.h5` or `.keras` file, recognized by its content.
         layers: The layers to look for.
 
     Yields:
-        For each layer its arrays in Keras' order, or None when the file lacks it. They can be
-        read until the block ends.
+        For each layer its arrays in Keras' order, or None if the file does not have it. They can
+        be read until the block ends.
 
     Raises:
-        InputError: the file is of another kind, damaged, or holds custom code.
+        InputError: the file is of another kind or damaged.
     """
     try:
         with _hdf5(path) as file:
             yield _find_all(path, file, layers)
     except (OSError, zipfile.BadZipFile, EOFError) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
         raise InputError(
             f"{path}: expected Keras weights (.weights.h5, legacy .h5 or .keras), received a file "
-            f"that cannot be read as such ({str(error).splitlines()[0]}); write it again"
+            f"that cannot be read as such ({reason}); write it again"
         ) from None
 
 
@@ -80,52 +83,17 @@ def _hdf5(path: Path) -> Iterator[h5py.File]:
         with h5py.File(path, "r") as file:
             yield file
         return
-    with zipfile.ZipFile(path) as archive:
-        names = archive.namelist()
-        if "config.json" not in names or "model.weights.h5" not in names:
+    with zipfile.ZipFile(path) as archive, tempfile.TemporaryFile() as copy:
+        if _WEIGHTS_MEMBER not in archive.namelist():
             raise InputError(
-                f"{path}: expected a .keras file (config.json and model.weights.h5 in a zip), "
-                f"received a zip with {', '.join(names[:3]) or 'nothing'}"
+                f"{path}: expected a .keras file (a zip with {_WEIGHTS_MEMBER}), received a zip "
+                f"with {', '.join(archive.namelist()[:3]) or 'nothing'}"
             )
-        _refuse_custom_code(path, archive.read("config.json"))
         # To disk, not to memory: a backbone's weights may take more than a gigabyte.
-        with tempfile.TemporaryFile() as copy:
-            with archive.open("model.weights.h5") as member:
-                shutil.copyfileobj(member, copy)
-            with h5py.File(copy, "r") as file:
-                yield file
-
-
-def _refuse_custom_code(path: Path, config: bytes) -> None:
-    try:
-        content = json.loads(config)
-    except ValueError:
-        raise InputError(f"{path}: its config.json is damaged; save the model again") from None
-    if isinstance(content, dict):
-        # Loss and optimizer are no part of a backbone.
-        content.pop("compile_config", None)
-    for entry in _dictionaries(content):
-        name, module = entry.get("class_name"), entry.get("module")
-        if not isinstance(name, str):
-            continue
-        registered = entry.get("registered_name")
-        foreign = isinstance(module, str) and module.split(".")[0] not in ("keras", "builtins")
-        custom = isinstance(registered, str) and ">" in registered
-        if foreign or custom or name in ("Lambda", "__lambda__"):
-            raise InputError(
-                f"{path}: expected layers of Keras only, received custom code ({name}"
-                f"{f' of {module}' if module else ''}), which is never run; save the backbone's "
-                f"weights alone (model.save_weights('name.weights.h5')) and name that file"
-            )
-
-
-def _dictionaries(content: Any) -> Iterator[dict[str, Any]]:
-    if isinstance(content, dict):
-        yield content
-        content = list(content.values())
-    if isinstance(content, list):
-        for item in content:
-            yield from _dictionaries(item)
+        with archive.open(_WEIGHTS_MEMBER) as member:
+            shutil.copyfileobj(member, copy)
+        with h5py.File(copy, "r") as file:
+            yield file
 
 
 def _find_all(path: Path, file: h5py.File, layers: Sequence[LayerKey]) -> list[Arrays | None]:
@@ -190,7 +158,7 @@ def _fit(found: Sequence[Arrays | None]) -> int:
 
 
 def _legacy_units(group: h5py.Group) -> list[tuple[str, Arrays]]:
-    """Return (name, arrays) per layer in the file's order; nested models are taken apart."""
+    """Return (name, arrays) per layer in the file's order, also of the layers of nested models."""
     units: dict[str, Arrays] = {}
     for layer in _texts(group.attrs["layer_names"]):
         members = _inside(group, layer)

@@ -9,11 +9,13 @@ from headstart import backbones
 from headstart.commands.params import load_params
 from headstart.common.errors import InputError
 from headstart.common.files import atomic_write
+from headstart.common.vocabulary import Sizing
 from headstart.images import decoding
-from headstart.images.contact_sheet import Sample, contact_sheet
+from headstart.images.contact_sheet import SheetImage, contact_sheet
 
 _DEFAULT_VIEWS = 8
-_FROM_A_FOLDER = 6  # so many of a folder's images
+_FROM_A_FOLDER = 6
+"""Number of images that are shown of a folder."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -65,12 +67,10 @@ def run(args: argparse.Namespace) -> int:
         )
     paths = [image for path in args.paths for image in _images_of(path)]
     sheet = contact_sheet(
-        (_sample(path) for path in paths),
+        (_sheet_image(path) for path in paths),
         extract.augment,
         n_views,
-        image_size,
-        resize=extract.resize,
-        interpolation=spec.interpolation,
+        Sizing(image_size, extract.resize, spec.interpolation),
     )
     with atomic_write(args.output) as temporary:
         sheet.save(temporary)
@@ -90,14 +90,14 @@ def _images_of(path: Path) -> list[Path]:
     return found[:_FROM_A_FOLDER]
 
 
-def _sample(path: Path) -> Sample:
+def _sheet_image(path: Path) -> SheetImage:
     try:
         data = decoding.read(path)
         pixels = decoding.decode(data)
     except decoding.UnreadableImage as error:
         raise InputError(f"{path}: {error.reason}") from None
     label = "/".join(path.parts[-2:])
-    return Sample(label, pixels, hashlib.sha256(data).hexdigest())
+    return SheetImage(label, pixels, hashlib.sha256(data).hexdigest())
 
 
 def _view_count(text: str) -> int:

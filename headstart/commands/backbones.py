@@ -1,4 +1,4 @@
-"""`headstart backbones`: the catalogue as a table, or the cuts of one backbone."""
+"""`headstart backbones`: the catalog as a table, or the cuts of one backbone."""
 
 import argparse
 import json
@@ -10,8 +10,9 @@ from rich.console import Console
 from rich.table import Table
 
 from headstart import backbones
+from headstart.backbones.facts import FACTS
 from headstart.backbones.spec import BackboneSpec
-from headstart.backbones.weights import available_offline, describe_source
+from headstart.backbones.weights import available_offline
 from headstart.common.errors import InputError
 
 _WIDE = 200
@@ -24,12 +25,14 @@ _DISPENSABLE = ("min_size", "preprocessing", "depth", "weights", "feature_dim")
 class _Column(NamedTuple):
     key: str
     title: str
-    value: Callable[[BackboneSpec], Any]
     text: Callable[[Any], str] = str
     justify: Any = "right"
 
+    def value(self, spec: BackboneSpec) -> Any:
+        return FACTS[self.key](spec)
 
-def _per_cent(share: float) -> str:
+
+def _percent(share: float) -> str:
     return f"{share:.1%}"
 
 
@@ -42,21 +45,20 @@ def _size(size: tuple[int, int]) -> str:
 
 
 _COLUMNS = (
-    _Column("name", "backbone", lambda spec: spec.name, justify="left"),
-    _Column("size_mb", "size (MB)", lambda spec: spec.size_mb, lambda size: f"{size:g}"),
-    _Column("top1", "top-1", lambda spec: spec.top1, _per_cent),
-    _Column("top5", "top-5", lambda spec: spec.top5, _per_cent),
-    _Column("parameters", "parameters", lambda spec: spec.parameters, _millions),
-    _Column("depth", "depth", lambda spec: spec.depth),
-    _Column("image_size", "image size", lambda spec: spec.default_size, _size),
-    _Column("min_size", "smallest", lambda spec: spec.min_size),
-    _Column("feature_dim", "features", lambda spec: spec.feature_dim),
-    _Column("preprocessing", "preprocessing", lambda spec: spec.preprocessing.name, justify="left"),
-    _Column("weights", "pretrained weights", describe_source, justify="left"),
+    _Column("name", "backbone", justify="left"),
+    _Column("size_mb", "size (MB)", lambda size: f"{size:g}"),
+    _Column("top1", "top-1", _percent),
+    _Column("top5", "top-5", _percent),
+    _Column("parameters", "parameters", _millions),
+    _Column("depth", "depth"),
+    _Column("image_size", "image size", _size),
+    _Column("min_size", "smallest"),
+    _Column("feature_dim", "features"),
+    _Column("preprocessing", "preprocessing", justify="left"),
+    _Column("weights", "pretrained weights", justify="left"),
     _Column(
         "offline",
         "offline",
-        available_offline,
         lambda usable: "yes" if usable else "",
         justify="center",
     ),
@@ -95,7 +97,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the catalogue or one backbone's cuts.
+    """Print the catalog or one backbone's cuts.
 
     Raises:
         InputError: no backbone has such a name, or the image size is not permitted.
@@ -109,38 +111,38 @@ def run(args: argparse.Namespace) -> int:
         return 0
     if args.image_size:
         raise InputError("--image-size belongs to --cuts; the table is the same for all sizes")
-    _print_catalogue(_chosen(args), as_json=args.json)
+    _print_catalog(_chosen(args), as_json=args.json)
     return 0
 
 
 def _chosen(args: argparse.Namespace) -> list[BackboneSpec]:
     found = [spec for spec in backbones.specs() if (args.name or "").lower() in spec.name.lower()]
     if not found:
-        # Its error tells the nearest names.
+        # This raises an error that suggests similar names.
         backbones.get(args.name)
     if args.offline:
         found = [spec for spec in found if available_offline(spec)]
-    value = next(column.value for column in _COLUMNS if column.key == args.sort)
+    value = FACTS[args.sort]
     known = [spec for spec in found if value(spec) is not None]
     unknown = [spec for spec in found if value(spec) is None]
     return sorted(known, key=value, reverse=args.descending) + unknown
 
 
-def _print_catalogue(specs: Sequence[BackboneSpec], *, as_json: bool) -> None:
+def _print_catalog(specs: Sequence[BackboneSpec], *, as_json: bool) -> None:
     if as_json:
         _print_json([{column.key: column.value(spec) for column in _COLUMNS} for spec in specs])
         return
     console = _console()
     columns = list(_COLUMNS)
     for key in (*_DISPENSABLE, None):
-        table = _catalogue(specs, columns)
+        table = _catalog(specs, columns)
         if key is None or Console(width=_WIDE).measure(table).maximum <= console.width:
             break
         columns = [column for column in columns if column.key != key]
     console.print(table)
 
 
-def _catalogue(specs: Sequence[BackboneSpec], columns: Sequence[_Column]) -> Table:
+def _catalog(specs: Sequence[BackboneSpec], columns: Sequence[_Column]) -> Table:
     table = Table(
         caption="offline: pretrained weights are on this machine. Every backbone also runs with "
         "weights: random or a path. Figures: ImageNet, as published.",
@@ -165,7 +167,7 @@ def _print_cuts(spec: BackboneSpec, image_size: list[int] | None, *, as_json: bo
             f"--image-size: expected one side, or height and width, received {image_size}"
         )
     size = spec.image_size("auto" if image_size is None else (image_size * 2)[:2])
-    # Only here is TensorFlow needed, which takes seconds to import.
+    # Here, because importing TensorFlow takes seconds.
     from headstart.backbones.building import build_architecture
     from headstart.backbones.cuts import find_cuts
 
@@ -188,10 +190,10 @@ def _print_cuts(spec: BackboneSpec, image_size: list[int] | None, *, as_json: bo
         table.add_row(
             cut.name,
             " x ".join(map(str, cut.shape)),
-            _per_cent(cut.parameters_below / parameters),
-            _per_cent(cut.parameters_above / parameters),
-            _per_cent(cut.multiply_adds_below / multiply_adds),
-            _per_cent(cut.multiply_adds_above / multiply_adds),
+            _percent(cut.parameters_below / parameters),
+            _percent(cut.parameters_above / parameters),
+            _percent(cut.multiply_adds_below / multiply_adds),
+            _percent(cut.multiply_adds_above / multiply_adds),
         )
     _console().print(table)
 

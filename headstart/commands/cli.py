@@ -1,33 +1,114 @@
-"""The `headstart` command: one sub-command per module of `headstart.commands`.
+"""The `headstart` command: one sub-command per module or package of `headstart.commands`.
 
 Only the chosen sub-command's module is imported, so that `headstart --help` and the ones that need
 no TensorFlow answer at once.
 """
 
 import argparse
-import importlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from importlib.metadata import version
+from typing import Literal, Protocol
 
 from headstart.common.errors import InputError
 
-COMMANDS = {
-    "advise": "recommend a strategy, a cut and a regularisation for these data",
+CommandName = Literal[
+    "init",
+    "upgrade",
+    "backbones",
+    "augment",
+    "advise",
+    "compare",
+    "scores",
+    "report",
+    "predict",
+    "export",
+    "cache",
+    "completion",
+]
+
+COMMANDS: dict[CommandName, str] = {
+    "init": "make a project in any folder, on your photos",
+    "upgrade": "bring a project to the installed version, and tell what runs again",
+    "backbones": "list the catalog of backbones, or the cuts of one",
     "augment": "draw an image's augmented views on a contact sheet",
-    "backbones": "list the catalogue of backbones, or the cuts of one",
-    "cache": "look into the feature store, check it, make room",
+    "advise": "recommend a strategy, a cut and a regularization for these data",
     "compare": "run several backbones or settings and show quality against cost",
-    "completion": "print the shell completion script",
-    "export": "write the selected model as Keras, SavedModel, ONNX, OpenVINO or LiteRT",
-    "predict": "classify photos with the selected model",
-    "report": "write report/index.html, one page with everything to look at",
     "scores": "print every head's validation and test scores",
+    "report": "write report/index.html, one page with everything to look at",
+    "predict": "classify photos with the selected model",
+    "export": "write the selected model as Keras, SavedModel, ONNX, OpenVINO or LiteRT",
+    "cache": "look into the feature store, check it, make room",
+    "completion": "print the shell completion script",
 }
+"""In the order in which one meets them."""
 
 
-def build_parser(commands: Sequence[str]) -> argparse.ArgumentParser:
+class Command(Protocol):
+    """What the module of a sub-command gives."""
+
+    def configure(self, parser: argparse.ArgumentParser, /) -> None:
+        """Add the arguments."""
+
+    def run(self, args: argparse.Namespace, /) -> int:
+        """Do the work and return the exit status."""
+
+
+def load_command(name: CommandName) -> Command:
+    """Import the module of one sub-command."""
+    match name:
+        case "init":
+            from headstart.commands.project import init
+
+            return init
+        case "upgrade":
+            from headstart.commands.project import upgrade
+
+            return upgrade
+        case "backbones":
+            from headstart.commands import backbones
+
+            return backbones
+        case "augment":
+            from headstart.commands import augment
+
+            return augment
+        case "advise":
+            from headstart.commands.advise import command as advise
+
+            return advise
+        case "compare":
+            from headstart.commands.compare import command as compare
+
+            return compare
+        case "scores":
+            from headstart.commands import scores
+
+            return scores
+        case "report":
+            from headstart.commands import report
+
+            return report
+        case "predict":
+            from headstart.commands.predict import command as predict
+
+            return predict
+        case "export":
+            from headstart.commands.export import command as export
+
+            return export
+        case "cache":
+            from headstart.commands.cache import command as cache
+
+            return cache
+        case "completion":
+            from headstart.commands import completion
+
+            return completion
+
+
+def build_parser(commands: Collection[str]) -> argparse.ArgumentParser:
     """Return the parser, with the arguments of the named sub-commands filled in.
 
     Args:
@@ -36,7 +117,7 @@ def build_parser(commands: Sequence[str]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="headstart",
         description="Image transfer learning from cached bottleneck features. The pipeline itself "
-        "runs by `dvc repro`; these commands look at it and use it.",
+        "runs by `dvc repro`; these commands start it, look at it and use it.",
     )
     parser.add_argument("--version", action="version", version=version("headstart"))
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
@@ -44,7 +125,7 @@ def build_parser(commands: Sequence[str]) -> argparse.ArgumentParser:
         description = text[0].upper() + text[1:] + "."
         subparser = subparsers.add_parser(name, help=text, description=description)
         if name in commands:
-            importlib.import_module(f"headstart.commands.{name}").configure(subparser)
+            load_command(name).configure(subparser)
     return parser
 
 
@@ -55,15 +136,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: Arguments after the program's name; those of the process when None.
 
     Returns:
-        The exit status: 0, 1 for a told error, 2 for wrong arguments, 130 when interrupted.
+        The exit status: 0, 1 for an error that the user can mend, 2 for wrong arguments, 130 when
+        interrupted.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     chosen = next((word for word in arguments if not word.startswith("-")), "")
-    commands = [chosen] if chosen in COMMANDS else []
-    parsed = build_parser(commands).parse_args(arguments)
-    command = importlib.import_module(f"headstart.commands.{parsed.command}")
+    parsed = build_parser({chosen}).parse_args(arguments)
     try:
-        return int(command.run(parsed))
+        return load_command(parsed.command).run(parsed)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -18,5 +18,5 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the script, for `eval` or for a file in the shell's completion folder."""
-    print(shtab.complete(cli.build_parser(list(cli.COMMANDS)), shell=args.shell))
+    print(shtab.complete(cli.build_parser(cli.COMMANDS), shell=args.shell))
     return 0

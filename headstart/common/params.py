@@ -5,11 +5,12 @@ section alone.
 """
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Protocol, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic_core import ErrorDetails
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError
 
@@ -131,23 +132,55 @@ def check(content: Any, kind: type[T], source: Path | str, section: str = "") ->
 def _explain(error: ValidationError, content: Any, source: Path | str, section: str) -> str:
     problems: defaultdict[str, list[str]] = defaultdict(list)
     received: dict[str, str] = {}
-    for problem in error.errors(include_url=False):
-        missing = problem["type"] == "missing"
-        keys = _keys(problem["loc"], content, missing)
+    for keys, problem in _worth_telling(error.errors(include_url=False), content):
         key = ".".join([*([section] if section else []), *keys]) or "the file"
-        message = problem["msg"].removeprefix("Value error, ")
-        if problem["type"] == "extra_forbidden":
-            message = "unknown key; remove it or correct its spelling"
+        message, value = problem["msg"].removeprefix("Value error, "), problem["input"]
+        match problem["type"]:
+            case "extra_forbidden":
+                message = "unknown key; remove it or correct its spelling"
+            case "model_type" | "model_attributes_type":
+                message = "Input should be keys with values"
+            case "union_tag_invalid":
+                message = f"Input should be one of {problem['ctx']['expected_tags']}"
+                value = value["kind"]
         # Each branch of "this or that" complains for itself.
         if problems[key]:
             message = message.removeprefix("Input should be ")
         if message not in problems[key]:
             problems[key].append(message)
-        received[key] = "" if missing else f", received {problem['input']!r}"
+        # A rule about several values names them itself, rather than the whole section.
+        is_rule = problem["type"] == "value_error" and isinstance(value, Mapping)
+        is_bare = is_rule or problem["type"] == "missing"
+        received[key] = "" if is_bare else f", received {value!r}"
     return "\n".join(
         f"{source}: {key}: {' or '.join(messages)}{received[key]}"
         for key, messages in problems.items()
     )
+
+
+def _worth_telling(
+    errors: Sequence[ErrorDetails], content: Any
+) -> Iterator[tuple[list[str], ErrorDetails]]:
+    """Give the keys of each problem; leave out what follows from another one.
+
+    Of "this or that" the branch that got furthest tells what is wrong; where a name is wrong,
+    what it stands for does not matter.
+    """
+    found = []
+    for problem in errors:
+        keys = _keys(problem["loc"], content, problem["type"] == "missing")
+        if problem["type"] == "union_tag_invalid":
+            keys.append("kind")
+        found.append((keys, problem))
+    names = [keys for keys, problem in found if _is_name(problem)]
+    for keys, problem in found:
+        further = any(len(other) > len(keys) and other[: len(keys)] == keys for other, _ in found)
+        if _is_name(problem) or not (further or any(keys[: len(name)] == name for name in names)):
+            yield keys, problem
+
+
+def _is_name(problem: ErrorDetails) -> bool:
+    return bool(problem["loc"]) and problem["loc"][-1] == "[key]"
 
 
 def _keys(location: tuple[Any, ...], content: Any, missing: bool) -> list[str]:

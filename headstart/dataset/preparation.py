@@ -64,7 +64,7 @@ def prepare(
     # Before anything may stop the run: it is the list of what to mend.
     _write_quarantine(quarantine, rejects)
     unreadable = [reject for reject in rejects if reject.image_like]
-    _check_readable(unreadable, len(photos), options.max_unreadable, quarantine)
+    _check_readable(unreadable, len(photos), options, quarantine)
 
     pairs = _audit(photos)
     counts = {
@@ -154,9 +154,9 @@ def _write_quarantine(path: Path, rejects: Iterable[_Reject]) -> None:
 
 
 def _check_readable(
-    unreadable: Sequence[_Reject], n_photos: int, most: float, quarantine: Path
+    unreadable: Sequence[_Reject], n_photos: int, options: PrepareOptions, quarantine: Path
 ) -> None:
-    n_images = n_photos + len(unreadable)
+    n_images, most = n_photos + len(unreadable), options.max_unreadable
     if n_images == 0:
         raise InputError(
             f"prepare.source: no image among its files; {quarantine} says what they are. "
@@ -169,6 +169,11 @@ def _check_readable(
             f"prepare.max_unreadable: {len(unreadable)} of {n_images} images cannot be read "
             f"({len(unreadable) / n_images:.1%}), expected at most {most:.1%}. Mend or remove "
             f"them, or raise the limit in params.yaml:{named}{more}"
+        )
+    if n_photos == 0:
+        raise InputError(
+            f"prepare.source: none of the {n_images} images of {options.source} can be read; "
+            f"{quarantine} says why. Mend them, or name another source."
         )
 
 

@@ -25,7 +25,7 @@ def select(
     """Name the model with most held-out images right, of equals the one with lower log loss.
 
     Models are compared on the images that every one of them has held out. A lead over the second
-    that the paired bootstrap cannot tell from nothing is called a tie.
+    that the paired bootstrap cannot distinguish from zero is called a tie.
 
     Args:
         held_out: What each model said of images that it was not fitted to.

@@ -1,4 +1,4 @@
-"""What can be told of the scores: the sections `novelty` and `evaluate`."""
+"""Options of the scores: the sections `novelty` and `evaluate`."""
 
 from typing import Annotated
 
@@ -15,7 +15,7 @@ class NoveltyOptions(Section):
 
 
 class EvaluateOptions(Section):
-    """How the test scores are told."""
+    """How the test scores are computed."""
 
     seed: Seed
     bootstrap: Annotated[int, Field(ge=0, le=100_000)]

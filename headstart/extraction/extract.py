@@ -1,5 +1,6 @@
 """Features of many images: looked up in the store, and computed only where they are missing."""
 
+import hashlib
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing
@@ -15,10 +16,10 @@ from headstart.common.errors import InputError
 from headstart.common.progress import progress
 from headstart.extraction import engines
 from headstart.extraction.bottleneck import Bottleneck
-from headstart.extraction.forward_pass import BackbonePass, Computed, Job
+from headstart.extraction.forward_pass import BackbonePass, Computed, ImageTask
 from headstart.extraction.store import Collection, FeatureStore, make_keys, unique_keys
 from headstart.features.file import Columns, Header, create_feature_file
-from headstart.images import augmentation
+from headstart.images import augmentation, decoding
 from headstart.images.decoding import UnusableImage
 from headstart.images.options import AugmentOptions
 
@@ -32,14 +33,34 @@ class Request(NamedTuple):
     """One wanted feature vector.
 
     Attributes:
-        path: The image file.
+        path: The image file; of an image in memory, what to call it in messages.
         sha256: Hexadecimal digest that its bytes must have.
         view: 0 for the image itself, k for its k-th augmented copy.
+        pixels: RGB in [0, 255], (height, width, 3) uint8, of an image in memory.
     """
 
     path: str
     sha256: str
     view: int = 0
+    pixels: NDArray[np.uint8] | None = None
+
+
+def request_for(image: Path | NDArray[np.uint8], name: str = "") -> Request:
+    """Return the request for an image's own features, under the key that every stage uses.
+
+    Args:
+        image: A file, or RGB pixels in [0, 255], (height, width, 3) uint8, which are known by
+            their values: a file with the same pixels has another key.
+        name: What to call pixels in messages.
+
+    Raises:
+        UnreadableImage: the file cannot be read.
+    """
+    if isinstance(image, Path):
+        return Request(str(image), hashlib.sha256(decoding.read(image)).hexdigest())
+    digest = hashlib.sha256(f"headstart pixels {image.shape} ".encode())
+    digest.update(np.ascontiguousarray(image).data)
+    return Request(name, digest.hexdigest(), pixels=image)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +94,7 @@ class Extraction:
         load: Load,
         previous: "Extraction | None",
         unreadable: dict[str, str] | None,
+        quiet: bool,
     ) -> None:
         self._bottleneck = bottleneck
         self._requests = requests
@@ -80,13 +102,17 @@ class Extraction:
         self._store = store
         self._load = load
         self._unreadable = unreadable
+        self._quiet = quiet
         self._skipped = np.zeros(len(requests), dtype=bool)
         # Indexing a store of a million vectors takes a second, loading an engine up to ten.
-        self._collections: list[Collection] = (
-            previous._collections
-            if previous
-            else [store.collection(tap) for tap in bottleneck.taps]
-        )
+        self._collections: list[Collection]
+        if previous is None:
+            self._collections = [store.collection(tap) for tap in bottleneck.taps]
+        else:
+            self._collections = previous._collections
+            # Other processes may have computed something since.
+            for collection in self._collections:
+                collection.reload()
         tokens = {view: _token(view, recipe) for view in {request.view for request in requests}}
         self._keys = make_keys(
             [request.sha256 for request in requests],
@@ -99,9 +125,19 @@ class Extraction:
     def feature_shape(self, tap: int = 0) -> tuple[int, ...]:
         """Return the shape of one vector of a tap."""
         shape = self._collections[tap].feature_shape
+        if shape is None and self.engine is not None:
+            # Nothing is stored, since no image could be read.
+            return self.engine.feature_shapes[tap]
         if shape is None:
             raise ValueError("no feature was requested")
         return shape
+
+    def release(self) -> None:
+        """Let go of the requests, and so of images in memory; keep engine and index.
+
+        What remains can only be the `previous` of another extraction.
+        """
+        self._requests = ()
 
     def read(self, tap: int = 0) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
         """Read all vectors of a tap, in the store's order, a few megabytes at a time.
@@ -184,7 +220,7 @@ class Extraction:
                 )
             ]
             bar = stack.enter_context(
-                progress(total=len(missing), desc="Extracting", quiet=self._unreadable is not None)
+                progress(total=len(missing), desc="Extracting", quiet=self._quiet)
             )
             bar.set_postfix_str(f"{1 - len(missing) / len(rows):.0%} reused")
 
@@ -220,16 +256,17 @@ class Extraction:
                 self._skipped[row] = True
                 self._unreadable[request.path] = reasons[request.sha256]
 
-    def _jobs(self, rows: NDArray[np.int64]) -> Iterator[Job]:
+    def _jobs(self, rows: NDArray[np.int64]) -> Iterator[ImageTask]:
         """Gather neighbouring rows of one image, so that it is decoded once for all its views."""
         for sha256, group in itertools.groupby(
             rows.tolist(), key=lambda row: self._requests[row].sha256
         ):
             members = tuple(group)
             views = tuple(self._requests[row].view for row in members)
-            yield Job(self._requests[members[0]].path, sha256, views, members)
+            first = self._requests[members[0]]
+            yield ImageTask(first.path, sha256, views, members, first.pixels)
 
-    def _refuse(self, job: Job, unusable: UnusableImage) -> None:
+    def _refuse(self, job: ImageTask, unusable: UnusableImage) -> None:
         if self._unreadable is None:
             raise unusable
         self._unreadable[job.path] = unusable.reason
@@ -245,6 +282,7 @@ def extract(
     load: Load = engines.load,
     previous: Extraction | None = None,
     unreadable: dict[str, str] | None = None,
+    quiet: bool = False,
 ) -> Extraction:
     """Make sure that all requested features are in the store, computing those that are not.
 
@@ -261,7 +299,8 @@ def extract(
         previous: An extraction of the same bottleneck from the same store, whose engine and index
             are taken over.
         unreadable: Takes the reason, by path, of images that cannot be read; they have no vector.
-            Without it they are an error. With it no bar is drawn: the caller counts for itself.
+            Without it they are an error.
+        quiet: Draw no bar: the caller counts for itself.
 
     Returns:
         The features, readable.
@@ -278,6 +317,7 @@ def extract(
         load=load,
         previous=previous,
         unreadable=unreadable,
+        quiet=quiet,
     )
 
 

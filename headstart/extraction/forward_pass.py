@@ -36,13 +36,17 @@ Computed = tuple[list[int], list[NDArray[np.float32]]]
 """Rows, and per tap their features, (n_rows, *feature_shape)."""
 
 
-class Job(NamedTuple):
-    """An image file, the views of it that are wanted, and the row that each is for."""
+class ImageTask(NamedTuple):
+    """An image, the views of it that are wanted, and the row that each is for.
+
+    Its pixels are those of the file, unless they are given.
+    """
 
     path: str
     sha256: str
     views: tuple[int, ...]
     rows: tuple[int, ...]
+    pixels: NDArray[np.uint8] | None = None
 
 
 class _Pixels(NamedTuple):
@@ -68,10 +72,10 @@ class BackbonePass:
     bottleneck: Bottleneck
     engine: Engine
     recipe: AugmentOptions | None
-    refuse: Callable[[Job, UnusableImage], None]
+    refuse: Callable[[ImageTask, UnusableImage], None]
     keep: Callable[[Computed], None]
 
-    def run(self, jobs: Iterable[Job]) -> Generator[int]:
+    def run(self, jobs: Iterable[ImageTask]) -> Generator[int]:
         """Yield, after each part of the jobs is kept, how many views that was.
 
         Raises:
@@ -97,7 +101,7 @@ class BackbonePass:
         self.keep(computed)
         return len(computed[0])
 
-    def _render(self, jobs: Sequence[Job]) -> list[_Pixels]:
+    def _render(self, jobs: Sequence[ImageTask]) -> list[_Pixels]:
         rendered = []
         for job in jobs:
             try:
@@ -111,9 +115,11 @@ class BackbonePass:
                 ]
         return rendered
 
-    def _views(self, job: Job) -> list[NDArray[np.uint8]]:
+    def _views(self, job: ImageTask) -> list[NDArray[np.uint8]]:
         sizing = self.bottleneck.sizing
-        image = decoding.read_checked(Path(job.path), job.sha256)
+        image = job.pixels
+        if image is None:
+            image = decoding.read_checked(Path(job.path), job.sha256)
         if self.recipe is None:
             return [decoding.resize(image, sizing)]
         return augmentation.views(image, job.sha256, job.views, self.recipe, sizing)

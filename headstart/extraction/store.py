@@ -110,6 +110,9 @@ class Collection:
                     for entry in entries
                     if entry.name.endswith(SUFFIX) and not entry.name.startswith(".")
                 }
+        # A shard never changes.
+        if names and names == self.shards.keys():
+            return
         shards = {}
         for name in sorted(names):
             shard = self.shards.get(name) or self._open(self.folder / name)

@@ -24,7 +24,7 @@ class FeatureIdentity:
     """Everything besides the image and its view that can change a bottleneck feature.
 
     Attributes:
-        backbone: Name in the catalogue.
+        backbone: Name in the catalog.
         weights: What the user named: "pretrained", "random" or a path.
         weights_sha256: Digest of the weights' content (of the recipe, when random).
         layer: Name of the cut, resolved; never "auto".

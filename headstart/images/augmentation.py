@@ -1,8 +1,8 @@
 """Deterministic augmented views of an image, the same on any machine and in any order.
 
-Only integer or exactly representable arithmetic decides a pixel, so that two processors (or a
-cached and a fresh run) cannot differ in a bit: OpenCV's `warpAffine` does (its float kernels round
-differently with and without fused multiply-add), its fixed-point `remap` does not.
+Every pixel is computed in integers or in exactly representable numbers, so that two processors (or
+a cached and a fresh run) cannot differ in a bit. OpenCV's `warpAffine` would (its float kernels
+round differently with and without fused multiply-add); its fixed-point `remap` does not.
 """
 
 import hashlib
@@ -16,15 +16,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headstart.common.files import digest_of
-from headstart.common.vocabulary import Interpolation, Resize
+from headstart.common.vocabulary import Sizing
 from headstart.images import decoding
 from headstart.images.options import AugmentOptions
 
 RECIPE_VERSION = 1
-"""Raised whenever this code changes a pixel of any view."""
+"""Incremented whenever this code changes a pixel of any view."""
 
-# One draw each, whatever is switched on: a step's draw never depends on the other steps. New ones
-# go to the end.
+# Each has a draw of its own even if it is off, so that no step changes another one's draw. New ones
+# go at the end.
 _DRAWS = (
     *("crop_area", "crop_aspect", "crop_y", "crop_x", "horizontal_flip", "vertical_flip"),
     *("rotation", "zoom", "shift_y", "shift_x", "shear"),
@@ -40,9 +40,9 @@ _LARGEST_ASPECT = 4 / 3
 _LUMA = np.array([0.213, 0.715, 0.072])
 _HUE_SINE = np.array([[-0.213, -0.715, 0.928], [0.143, 0.140, -0.283], [-0.787, 0.715, 0.072]])
 
-# The erased square is the colour that most preprocessing maps near 0. Source: DeVries and Taylor
+# The erased square is the color that most preprocessing maps near 0. Source: DeVries and Taylor
 # 2017, "Improved Regularization of Convolutional Neural Networks with Cutout", section 3.2.
-_CUTOUT_COLOUR = 127
+_CUTOUT_COLOR = 127
 
 _MATRIX_BITS = 16
 _SUBPIXEL_BITS = cv2.INTER_BITS  # what remap's fixed-point maps hold
@@ -57,7 +57,7 @@ def view_token(k: int, recipe: AugmentOptions) -> str:
 
     Returns:
         "0" for the image itself; else `k` and a digest of everything besides image and size that
-        decides its pixels. The number of views is not among it: raising it keeps earlier views.
+        decides its pixels. That excludes the number of views: raising it keeps earlier views.
     """
     if k == 0:
         return "0"
@@ -70,10 +70,7 @@ def views(
     sha256: str,
     ks: Sequence[int],
     recipe: AugmentOptions,
-    image_size: tuple[int, int],
-    *,
-    resize: Resize = "stretch",
-    interpolation: Interpolation = "bilinear",
+    sizing: Sizing,
 ) -> list[NDArray[np.uint8]]:
     """Render views of one decoded image.
 
@@ -85,20 +82,14 @@ def views(
         sha256: Hexadecimal sha256 of the image file's bytes.
         ks: Which views; 0 is the image itself, resized.
         recipe: Which steps are on, and their ranges.
-        image_size: (height, width) of the views in pixels.
-        resize: How an image of other proportions gets there; a random crop is resized as though
-            it were the whole image.
-        interpolation: Filter of the resizing.
+        sizing: Size of the views, and how an image gets there; a random crop is resized as
+            though it were the whole image.
 
     Returns:
         One (height, width, 3) uint8 array per entry of `ks`, in that order. Some may share
         memory with each other or with `image`: do not write to them.
     """
-
-    def resized(source: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        return decoding.resize(source, image_size, method=resize, interpolation=interpolation)
-
-    whole = resized(image) if recipe.crop == 1 or 0 in ks else None
+    whole = decoding.resize(image, sizing) if recipe.crop == 1 or 0 in ks else None
     rendered = []
     for k in ks:
         if k == 0 and whole is not None:
@@ -106,7 +97,7 @@ def views(
             continue
         draws, noise_key = _draw(sha256, k, recipe.seed)
         if whole is None or recipe.crop < 1:
-            source = resized(_crop(image, recipe.crop, draws))
+            source = decoding.resize(_crop(image, recipe.crop, draws), sizing)
         else:
             source = whole
         rendered.append(_render(source, draws, noise_key, recipe))
@@ -116,8 +107,8 @@ def views(
 def _draw(sha256: str, k: int, seed: int) -> tuple[dict[str, float], int]:
     """Return one number in [0, 1) per name of `_DRAWS`, and the key of the noise's stream."""
     digest = hashlib.sha256(f"headstart view {sha256} {k} {seed}".encode()).digest()
-    # numpy promises never to change the raw stream of a bit generator (NEP 19), which it does not
-    # for the distributions drawn from it; the key takes 128 bits.
+    # numpy promises never to change the raw stream of a bit generator (NEP 19), but makes no such
+    # promise for distributions. The key has 128 bits.
     raw = np.random.Philox(key=int.from_bytes(digest[:16], "little")).random_raw(len(_DRAWS))
     uniform = (raw >> np.uint64(11)).astype(np.float64) * 2.0**-53
     return dict(zip(_DRAWS, uniform.tolist(), strict=True)), int.from_bytes(digest[16:], "little")
@@ -130,12 +121,12 @@ def _between(draw: float, extent: float) -> float:
 def _crop(
     image: NDArray[np.uint8], smallest_area: float, draws: dict[str, float]
 ) -> NDArray[np.uint8]:
-    """Cut out a rectangle of random area, proportions (relative to the image's) and place."""
+    """Cut out a rectangle of random area, place and proportions (relative to the image's)."""
     if smallest_area == 1:
         return image
     area = smallest_area + draws["crop_area"] * (1 - smallest_area)
     stretch = math.sqrt(_LARGEST_ASPECT ** _between(draws["crop_aspect"], 1))
-    # A side longer than the image's is cut to it and the other made up, so the area stays.
+    # A side longer than the image's is cut to it, and the other lengthened to keep the area.
     share_y = min(1.0, max(math.sqrt(area) / stretch, area))
     share_x = area / share_y
     height, width = image.shape[:2]
@@ -150,11 +141,11 @@ def _render(
 ) -> NDArray[np.uint8]:
     """Apply everything but the crop to an image of the final size."""
     image = _warp(image, draws, recipe)
-    image = _recolour(image, draws, recipe)
+    image = _recolor(image, draws, recipe)
     if recipe.cutout:
         image = _erase(image, draws, recipe.cutout)
     if recipe.noise:
-        # A stream of its own: its length differs with the image's size.
+        # A stream of its own, since its length depends on the image's size.
         raw = np.random.Philox(key=noise_key).random_raw(-(-image.size // 4))
         indices = raw.astype("<u8").view("<u2")[: image.size].reshape(image.shape)
         image = cv2.add(image, _noise_levels(recipe.noise)[indices], dtype=cv2.CV_8U)
@@ -178,12 +169,12 @@ def _warp(
     cosine, sine = math.cos(angle) * zoom, math.sin(angle) * zoom
     forward = np.array([[cosine, -sine], [sine, cosine]]) @ np.array([[1, shear], [0, 1]])
     forward = forward * [-1 if flip_x else 1, -1 if flip_y else 1]
-    centre = np.array([(width - 1) / 2, (height - 1) / 2])
+    center = np.array([(width - 1) / 2, (height - 1) / 2])
     shift_x = _between(draws["shift_x"], recipe.shift) * width
     shift_y = _between(draws["shift_y"], recipe.shift) * height
-    moved = centre + np.array([shift_x, shift_y])
+    moved = center + np.array([shift_x, shift_y])
     backward = np.linalg.inv(forward)
-    return _resample(image, backward, centre - backward @ moved)
+    return _resample(image, backward, center - backward @ moved)
 
 
 def _resample(
@@ -191,8 +182,8 @@ def _resample(
 ) -> NDArray[np.uint8]:
     """Take each pixel (x, y) from `matrix @ (x, y) + offset`, bilinearly.
 
-    In whole numbers from the rounded matrix on. Sides up to 4096 and the ranges of
-    `AugmentOptions` keep coordinates below 2**15, what the maps of `remap` can hold.
+    The matrix is rounded; from there on all numbers are whole. Sides up to 4096 and the ranges of
+    `AugmentOptions` keep coordinates below 2**15, the limit of the maps of `remap`.
     """
     height, width = image.shape[:2]
     (xx, xy), (yx, yy) = np.rint(matrix * 2**_MATRIX_BITS).astype(np.int32)
@@ -213,21 +204,21 @@ def _resample(
     return moved
 
 
-def _recolour(
+def _recolor(
     image: NDArray[np.uint8], draws: dict[str, float], recipe: AugmentOptions
 ) -> NDArray[np.uint8]:
-    """Change brightness, contrast (about the mean luminance), saturation and hue in one go."""
+    """Change brightness, contrast (around the mean luminance), saturation and hue at once."""
     if not (recipe.brightness or recipe.contrast or recipe.saturation or recipe.hue):
         return image
     brightness = 1 + _between(draws["brightness"], recipe.brightness)
     contrast = 1 + _between(draws["contrast"], recipe.contrast)
     saturation = 1 + _between(draws["saturation"], recipe.saturation)
     hue = math.radians(_between(draws["hue"], recipe.hue))
-    grey = np.tile(_LUMA, (3, 1))
-    colour = np.eye(3) - grey
-    rotated = grey + math.cos(hue) * colour + math.sin(hue) * _HUE_SINE
-    matrix = brightness * contrast * rotated @ (grey + saturation * colour)
-    # Hue and saturation keep greys, so contrast's constant passes through them unchanged.
+    gray = np.tile(_LUMA, (3, 1))
+    color = np.eye(3) - gray
+    rotated = gray + math.cos(hue) * color + math.sin(hue) * _HUE_SINE
+    matrix = brightness * contrast * rotated @ (gray + saturation * color)
+    # Hue and saturation keep grays, so contrast's constant passes through them unchanged.
     offset = (1 - contrast) * brightness * float(_LUMA @ cv2.mean(image)[:3])
     # OpenCV computes in fixed point with 10 fractional bits, or in float32: with coefficients of 9
     # bits both are exact, and with a constant of an odd number of 2**-10 no value lies half way
@@ -235,18 +226,18 @@ def _recolour(
     rounded = np.empty((3, 4))
     rounded[:, :3] = np.rint(matrix * 2**9) / 2**9
     rounded[:, 3] = (2 * math.floor(offset * 2**9) + 1) / 2**10
-    recoloured: NDArray[np.uint8] = cv2.transform(image, rounded)
-    return recoloured
+    recolored: NDArray[np.uint8] = cv2.transform(image, rounded)
+    return recolored
 
 
 def _erase(image: NDArray[np.uint8], draws: dict[str, float], share: float) -> NDArray[np.uint8]:
-    """Overwrite a square, centred anywhere, the part inside the image."""
+    """Overwrite the part inside the image of a square that is centered anywhere in it."""
     height, width = image.shape[:2]
     side = round(share * min(height, width))
     top = int(draws["cutout_y"] * height) - side // 2
     left = int(draws["cutout_x"] * width) - side // 2
     image = image.copy()
-    image[max(top, 0) : max(top + side, 0), max(left, 0) : max(left + side, 0)] = _CUTOUT_COLOUR
+    image[max(top, 0) : max(top + side, 0), max(left, 0) : max(left + side, 0)] = _CUTOUT_COLOR
     return image
 
 
@@ -254,8 +245,8 @@ def _erase(image: NDArray[np.uint8], draws: dict[str, float], share: float) -> N
 def _noise_levels(deviation: float) -> NDArray[np.int16]:
     """Return a normal distribution's 2**16 evenly spaced quantiles, in whole levels.
 
-    Indexed with random 16-bit numbers it gives noise fifteen times faster than drawing from
-    `numpy.random.Generator.normal`, from a stream that no numpy release may change.
+    Indexed with random 16-bit numbers they give noise fifteen times faster than
+    `numpy.random.Generator.normal`, and from a stream that no release of numpy may change.
     """
     normal = NormalDist(0, deviation)
     quantiles = [normal.inv_cdf((index + 0.5) / 2**16) for index in range(2**16)]

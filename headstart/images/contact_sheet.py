@@ -1,4 +1,4 @@
-"""A picture of images and their augmented views, to judge a recipe by eye."""
+"""A picture of images and their augmented views, for judging a recipe by eye."""
 
 import unicodedata
 from collections.abc import Iterable
@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from headstart.common.vocabulary import Interpolation, Resize
-from headstart.images.augmentation import views as render_views
+from headstart.common.vocabulary import Sizing
+from headstart.images.augmentation import views
 from headstart.images.options import AugmentOptions
 
 _TILE = 160  # longer side of a picture on the sheet, in pixels
@@ -20,11 +20,11 @@ _GAP = 8
 _GAP_BETWEEN = 14  # above the next image's label
 _LINE = 22  # height of a line of text
 _TEXT = 14  # size of the text
-_INK, _GREY = (30, 30, 30), (110, 110, 110)
+_INK, _GRAY = (30, 30, 30), (110, 110, 110)
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
+class SheetImage:
     """One image to show.
 
     Attributes:
@@ -39,29 +39,24 @@ class Sample:
 
 
 def contact_sheet(
-    samples: Iterable[Sample],
+    images: Iterable[SheetImage],
     recipe: AugmentOptions,
     n_views: int,
-    image_size: tuple[int, int],
-    *,
-    resize: Resize = "stretch",
-    interpolation: Interpolation = "bilinear",
+    sizing: Sizing,
 ) -> Image.Image:
     """Draw each image, as the backbone sees it, and its first views beside it.
 
     Args:
-        samples: Taken one by one; only their small pictures are kept.
-        recipe: What the views are made with; its number of views does not count here.
+        images: Taken one by one; only their small pictures are kept.
+        recipe: What the views are made with; its number of views is ignored.
         n_views: Views of each image, at least 0.
-        image_size: (height, width) in pixels at which the views are made. The sheet shows them
-            with a longer side of 160 pixels.
-        resize: How an image of other proportions gets there.
-        interpolation: Filter of the resizing.
+        sizing: At which size the views are made, and how. The sheet shows them with a longer side
+            of 160 pixels.
 
     Returns:
         An RGB picture, at most 1544 pixels wide.
     """
-    height, width = image_size
+    height, width = sizing.image_size
     scale = _TILE / max(height, width)
     tile = (max(1, round(height * scale)), max(1, round(width * scale)))
     columns = min(1 + n_views, _COLUMNS)
@@ -69,18 +64,10 @@ def contact_sheet(
     inner = max(columns * (tile[1] + _GAP) - _GAP, 4 * _TILE)
     title = f"{n_views} view{'' if n_views == 1 else 's'} at {height} × {width} pixels"
     strips = [_text(title, inner, _INK), *_wrapped(_describe(recipe), inner)]
-    for sample in samples:
-        pictures = render_views(
-            sample.pixels,
-            sample.sha256,
-            range(1 + n_views),
-            recipe,
-            image_size,
-            resize=resize,
-            interpolation=interpolation,
-        )
+    for image in images:
+        pictures = views(image.pixels, image.sha256, range(1 + n_views), recipe, sizing)
         strips.append(_blank(_GAP_BETWEEN, inner))
-        strips.append(_text(_fitted(_printable(sample.label), inner), inner, _INK))
+        strips.append(_text(_fitted(_printable(image.label), inner), inner, _INK))
         for start in range(0, len(pictures), columns):
             line = [_shown(picture, tile) for picture in pictures[start : start + columns]]
             strips.extend(_line_of_tiles(line, start, inner))
@@ -98,7 +85,7 @@ def _describe(recipe: AugmentOptions) -> list[str]:
 
 
 def _shown(picture: NDArray[np.uint8], tile: tuple[int, int]) -> NDArray[np.uint8]:
-    # Small pictures are enlarged without smoothing: one sees the pixels that the backbone sees.
+    # Small pictures are enlarged without smoothing, to show the pixels that the backbone sees.
     grown = picture.shape[0] < tile[0]
     method = Image.Resampling.NEAREST if grown else Image.Resampling.LANCZOS
     return np.array(Image.fromarray(picture).resize((tile[1], tile[0]), method))
@@ -113,7 +100,7 @@ def _line_of_tiles(
         left = column * (tile_width + _GAP)
         row[:, left : left + tile_width] = picture
         number = first + column
-        _write(captions, f"view {number}" if number else "image", left, _GREY)
+        _write(captions, f"view {number}" if number else "image", left, _GRAY)
     return [row, captions]
 
 
@@ -121,19 +108,18 @@ def _blank(height: int, width: int) -> NDArray[np.uint8]:
     return np.full((height, width, 3), 255, np.uint8)
 
 
-def _text(text: str, width: int, colour: tuple[int, int, int]) -> NDArray[np.uint8]:
+def _text(text: str, width: int, color: tuple[int, int, int]) -> NDArray[np.uint8]:
     strip = _blank(_LINE, width)
-    _write(strip, text, 0, colour)
+    _write(strip, text, 0, color)
     return strip
 
 
-def _write(strip: NDArray[np.uint8], text: str, left: int, colour: tuple[int, int, int]) -> None:
-    cv2.putText(strip, text, (left, _LINE - 7), colour, _font(), _TEXT)
+def _write(strip: NDArray[np.uint8], text: str, left: int, color: tuple[int, int, int]) -> None:
+    cv2.putText(strip, text, (left, _LINE - 7), color, _font(), _TEXT)
 
 
 def _font() -> cv2.FontFace:
-    # The font inside OpenCV that also has Hangul, Chinese characters and kana; a machine without
-    # any font installed shows them too.
+    # OpenCV's own font that has Hangul, Chinese characters and kana; it needs none installed.
     return cv2.FontFace("uni")
 
 
@@ -150,7 +136,7 @@ def _wrapped(words: list[str], width: int) -> list[NDArray[np.uint8]]:
             lines[-1] = longer
         else:
             lines.append(word)
-    return [_text(line, width, _GREY) for line in lines]
+    return [_text(line, width, _GRAY) for line in lines]
 
 
 def _printable(text: str) -> str:
@@ -160,7 +146,7 @@ def _printable(text: str) -> str:
 
 
 def _fitted(text: str, width: int) -> str:
-    """Leave out the middle: a path's end tells more than what lies before it."""
+    """Leave out the middle: the end of a path says the most."""
     if _width_of(text) <= width:
         return text
     for kept in range(len(text) - 1, 2, -1):

@@ -1,5 +1,6 @@
 """Reading images: from a file's bytes to RGB pixels of a wanted size."""
 
+import hashlib
 import io
 import os
 import stat
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from headstart.common.errors import InputError
-from headstart.common.vocabulary import Interpolation, Resize
+from headstart.common.vocabulary import Interpolation, Sizing
 
 MAX_PIXELS = 200_000_000
 """Largest image that is decoded (width x height): phones stop at 200 megapixels."""
@@ -23,10 +24,10 @@ MAX_BYTES = 2**30
 """Largest file that is read."""
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "PPM")
-"""Pillow formats that are read; leaving out those that start other programs, such as EPS.
+"""Pillow formats that are read; those that start other programs, such as EPS, are left out.
 
-MPO, which cameras write, is opened as JPEG; Pillow knows no reader of that name. TGA has no mark
-by which to tell it from any other file.
+MPO, which cameras write, is opened as JPEG; Pillow has no reader of that name. TGA has no signature
+that tells it from any other file.
 """
 
 SUFFIXES = frozenset(
@@ -43,15 +44,15 @@ _IMAGE_LIKE = SUFFIXES | _CAMERA_RAW | {".heic", ".heif", ".hif", ".svg", ".svgz
 # The size is checked against MAX_PIXELS as soon as the header is read, before any pixel; Pillow's
 # own limit would warn on standard error at a number of its own.
 Image.MAX_IMAGE_PIXELS = None
-# What Pillow can read all the same (damaged EXIF, odd palettes) would be warned of without a name.
+# Pillow warns, without naming the file, of flaws that it can handle (damaged EXIF, odd palettes).
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 
 _FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 _HEIF_BRANDS = frozenset({b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1"})
 
 
-class UnreadableImage(InputError):  # noqa: N818 - it is a thing in the data, not a fault in code
-    """An image file that gives no pixels.
+class UnreadableImage(InputError):  # noqa: N818 - it is in the data, not a fault in code
+    """An image file that cannot be decoded.
 
     Attributes:
         reason: One line, without the file's name, for the quarantine list.
@@ -62,14 +63,26 @@ class UnreadableImage(InputError):  # noqa: N818 - it is a thing in the data, no
         self.reason = reason
 
 
+class UnusableImage(InputError):  # noqa: N818 - as above
+    """A listed image whose file is gone, damaged or changed.
+
+    Attributes:
+        reason: One line, without the file's name.
+    """
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
 class Inspection(NamedTuple):
     """What a full, strict reading of an image's data found.
 
     Attributes:
         width: Width in pixels, orientation applied.
         height: Height in pixels, orientation applied.
-        thumbnail: The image in grey, (h, w) uint8 in [0, 255], orientation applied; each side
-            at least that asked for, or the image's own.
+        thumbnail: The image in gray, (h, w) uint8 in [0, 255], orientation applied; each side
+            at least as long as requested, or as long as the image's own.
     """
 
     width: int
@@ -78,7 +91,7 @@ class Inspection(NamedTuple):
 
 
 def is_image_like(path: Path) -> bool:
-    """Tell whether a file is an image by its name, or, under another name, by its first bytes."""
+    """Return whether a file's name or its first bytes are those of an image."""
     if path.suffix.lower() in _IMAGE_LIKE:
         return True
     try:
@@ -86,13 +99,13 @@ def is_image_like(path: Path) -> bool:
             return False
         with Image.open(path, formats=FORMATS):
             return True
-    # As in `_open`: what else is there may look like anything.
+    # As in `_open`.
     except Exception:
         return False
 
 
 def read(path: Path) -> bytes:
-    """Read a file that is said to be an image.
+    """Read a file that is supposed to be an image.
 
     Args:
         path: The file.
@@ -101,14 +114,14 @@ def read(path: Path) -> bytes:
         Its bytes.
 
     Raises:
-        UnreadableImage: it is missing, a broken link, no ordinary file, larger than `MAX_BYTES`,
-            may not be read, or is a camera's raw file.
+        UnreadableImage: it is missing, a broken link, not an ordinary file, larger than
+            `MAX_BYTES`, without permission to read, or a camera's raw file.
     """
     # Most are TIFF inside, and would be taken for the small preview that they begin with.
     if path.suffix.lower() in _CAMERA_RAW:
         raise UnreadableImage(f"camera raw ({path.suffix}) is not supported; convert it to JPEG")
     try:
-        # A named pipe among the photos would block an ordinary open() for ever.
+        # A named pipe among the photos would block an ordinary open() forever.
         with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
             status = os.fstat(file.fileno())
             if not stat.S_ISREG(status.st_mode):
@@ -130,18 +143,18 @@ def decode(data: bytes, *, at_least: int | None = None) -> NDArray[np.uint8]:
     """Decode an image file's bytes.
 
     EXIF orientation is applied, transparency composited on white, 16 bits scaled to 8, CMYK and
-    grey turned into RGB; of an animation the first frame is taken. Colour profiles are ignored.
+    gray converted to RGB; the first frame stands for an animation. Color profiles are ignored.
 
     Args:
         data: The whole file.
-        at_least: For a thumbnail: a JPEG may come at a half, a quarter or an eighth of its size
-            as long as both sides keep so many pixels, which is several times faster.
+        at_least: For thumbnails: a JPEG may be decoded at a half, a quarter or an eighth of its
+            size, which is several times faster, as long as both sides keep this many pixels.
 
     Returns:
         RGB in [0, 255], (height, width, 3) uint8, C-contiguous.
 
     Raises:
-        UnreadableImage: the data are no complete image of a known format, or hold more than
+        UnreadableImage: the data are not a complete image of a known format, or have more than
             `MAX_PIXELS`.
     """
     image = _open(data)
@@ -157,11 +170,54 @@ def decode(data: bytes, *, at_least: int | None = None) -> NDArray[np.uint8]:
     return np.array(_to_rgb(_load(image)))
 
 
+def to_pixels(image: Image.Image) -> NDArray[np.uint8]:
+    """Return the pixels of an image that Pillow holds, by the rules of `decode`.
+
+    Returns:
+        RGB in [0, 255], (height, width, 3) uint8.
+
+    Raises:
+        UnreadableImage: it cannot be loaded, or its pixels have no stated range.
+    """
+    return np.array(_to_rgb(_load(image)))
+
+
+def read_checked(path: Path, sha256: str) -> NDArray[np.uint8]:
+    """Read and decode an image file whose content is known.
+
+    Args:
+        path: The file.
+        sha256: Hexadecimal digest that its bytes must have.
+
+    Returns:
+        RGB in [0, 255], (height, width, 3) uint8.
+
+    Raises:
+        UnusableImage: it can no longer be read, or its content has changed.
+    """
+    try:
+        data = read(path)
+        received = hashlib.sha256(data).hexdigest()
+        if received != sha256:
+            raise UnusableImage(
+                "the file has changed",
+                f"{path}: the file has changed: expected sha256 {sha256}, received {received}; run "
+                "`dvc repro prepare` to include it as it is now",
+            )
+        return decode(data)
+    except UnreadableImage as error:
+        raise UnusableImage(
+            error.reason,
+            f"{path}: the image could be read before, but not now: {error.reason}; restore it, or "
+            "run `dvc repro prepare` to leave it out",
+        ) from None
+
+
 def inspect(data: bytes, side: int) -> Inspection:
     """Check that an image can be decoded to its last row, and shrink it on the way.
 
-    A JPEG is decoded at a fraction of its size (its whole data are read all the same), which
-    takes a fifth of the time.
+    A JPEG is decoded at a fraction of its size, which takes a fifth of the time; all of its data
+    are read nevertheless.
 
     Args:
         data: The whole file.
@@ -178,31 +234,21 @@ def inspect(data: bytes, side: int) -> Inspection:
         height, width = image.height, image.width
         orientation = _orientation(image)
         image.draft("L", (side, side))
-        grey = _orient(_shrunk(_load(image), side), orientation)
+        gray = _orient(_shrunk(_load(image), side), orientation)
         if orientation >= 5:
             height, width = width, height
-        return Inspection(width, height, grey)
-    # In colour first, so that transparency and depth are treated as `decode` does.
+        return Inspection(width, height, gray)
+    # In color first, so that transparency and depth are handled as in `decode`.
     image = _to_rgb(_load(image))
     return Inspection(image.width, image.height, _shrunk(image, side))
 
 
-def resize(
-    image: NDArray[np.uint8],
-    image_size: tuple[int, int],
-    *,
-    method: Resize = "stretch",
-    interpolation: Interpolation = "bilinear",
-) -> NDArray[np.uint8]:
+def resize(image: NDArray[np.uint8], sizing: Sizing) -> NDArray[np.uint8]:
     """Bring an image to a size, antialiased.
 
     Args:
         image: RGB in [0, 255], (H, W, 3) uint8.
-        image_size: Wanted (height, width) in pixels.
-        method: "stretch" takes the whole image and changes its proportions; "crop" keeps them
-            and takes the largest centred part; "pad" keeps them and the whole image, with black
-            on two sides.
-        interpolation: Pillow's filter, its support widened when shrinking.
+        sizing: To which size and how; Pillow's filter, its support widened when shrinking.
 
     Returns:
         (height, width, 3) uint8.
@@ -211,27 +257,27 @@ def resize(
         What is cropped and padded, and black: Keras 3, `keras.utils.image_dataset_from_directory`
         (crop_to_aspect_ratio, pad_to_aspect_ratio).
     """
-    height, width = image_size
+    height, width = sizing.image_size
     own_height, own_width = image.shape[:2]
     if (own_height, own_width) == (height, width):
         return image
-    # Whole pixels, computed in whole numbers: an exported model must come to the same ones.
-    if method == "crop":
+    # In whole numbers, so that an exported model arrives at the same pixels.
+    if sizing.resize == "crop":
         kept_height = max(1, min(own_height, own_width * height // width))
         kept_width = max(1, min(own_width, own_height * width // height))
         top, left = (own_height - kept_height) // 2, (own_width - kept_width) // 2
         kept = image[top : top + kept_height, left : left + kept_width]
-        return _stretch(np.ascontiguousarray(kept), height, width, interpolation)
-    if method == "pad":
+        return _stretch(np.ascontiguousarray(kept), height, width, sizing.interpolation)
+    if sizing.resize == "pad":
         inner_height = max(1, min(height, (2 * own_height * width + own_width) // (2 * own_width)))
         inner_width = max(1, min(width, (2 * own_width * height + own_height) // (2 * own_height)))
         top, left = (height - inner_height) // 2, (width - inner_width) // 2
         padded = np.zeros((height, width, 3), np.uint8)
         padded[top : top + inner_height, left : left + inner_width] = _stretch(
-            image, inner_height, inner_width, interpolation
+            image, inner_height, inner_width, sizing.interpolation
         )
         return padded
-    return _stretch(image, height, width, interpolation)
+    return _stretch(image, height, width, sizing.interpolation)
 
 
 def _stretch(
@@ -250,12 +296,12 @@ def _stretch(
 
 
 def _open(data: bytes) -> Image.Image:
-    """Read the header, refusing what is known to fail and what would fill the memory."""
+    """Read the header; refuse what is known to fail and what would fill the memory."""
     if not data:
         raise UnreadableImage("empty file (0 bytes)")
     try:
         image = Image.open(io.BytesIO(data), formats=FORMATS)
-    # Pillow's plugins raise whatever their parsing of damaged data runs into.
+    # Pillow's plugins may raise anything when they parse damaged data.
     except Exception as error:
         raise UnreadableImage(_why_unidentified(data, error)) from None
     width, height = image.size
@@ -271,7 +317,7 @@ def _load(image: Image.Image) -> Image.Image:
     kind = image.format
     try:
         image.load()
-    # As in `_open`: damaged data raise OSError, SyntaxError, ValueError, struct.error, EOFError...
+    # As in `_open`: OSError, SyntaxError, ValueError, struct.error, EOFError...
     except Exception as error:
         raise UnreadableImage(f"damaged {kind}: {error}") from None
     return image
@@ -297,21 +343,21 @@ def _shrunk(image: Image.Image, side: int) -> NDArray[np.uint8]:
 
 
 def _opencv_gives_the_same(image: Image.Image, data: bytes) -> bool:
-    """Tell whether OpenCV's faster decoding gives Pillow's bytes for this file.
+    """Return whether OpenCV's faster decoding gives Pillow's bytes for this file.
 
-    Both call libjpeg-turbo with the same settings, on one or three components. OpenCV fills up
-    what is missing without a word, hence the end marker; other files are left to Pillow.
+    Both call libjpeg-turbo with the same settings, on one or three components. OpenCV silently
+    fills in what is missing, so only files with an end marker are left to it.
     """
     return image.format == "JPEG" and image.mode in ("L", "RGB") and data.endswith(b"\xff\xd9")
 
 
 def _orientation(image: Image.Image) -> int:
-    """Return the EXIF orientation, 1 to 8; 1 where none is told."""
+    """Return the EXIF orientation, 1 to 8; 1 if there is none."""
     if image.format == "JPEG" and "exif" not in image.info:
         return 1
     try:
         value = image.getexif().get(ExifTags.Base.Orientation, 1)
-    # A damaged EXIF block says nothing about the pixels.
+    # A damaged EXIF block does not mean damaged pixels.
     except (SyntaxError, ValueError, KeyError, IndexError, TypeError, OSError, struct.error):
         return 1
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
@@ -347,7 +393,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 
 def _to_8_bits(image: Image.Image) -> Image.Image:
-    # Of 32-bit modes only PPM states its range: Pillow scales it to 16 bits.
+    # Among 32-bit images only PPM has a known range: Pillow scales it to 16 bits.
     if not image.mode.startswith("I;16") and image.format != "PPM":
         raise UnreadableImage(
             f"pixels of 32 bits (mode {image.mode}) without a stated range; "

@@ -1,4 +1,4 @@
-"""What can be told of augmented views."""
+"""Options of augmented views."""
 
 from typing import Annotated
 

@@ -1,7 +1,7 @@
 """From files to predictions, chunk by chunk, through the feature store."""
 
-import hashlib
 import itertools
+import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,18 +12,38 @@ import numpy as np
 from joblib import cpu_count
 from numpy.typing import NDArray
 
-from headstart.commands.predict.inputs import NothingFound
-from headstart.commands.predict.writing import Prediction, printable
 from headstart.evaluation.novelty import Novelty
-from headstart.extraction.extract import Request
-from headstart.images import decoding
+from headstart.extraction.extract import Request, request_for
 from headstart.images.decoding import UnreadableImage
-from headstart.inference.model import Model
+from headstart.inference.inputs import NothingFound
+from headstart.inference.model import TrainedModel
 
 # The first answers come soon; later chunks are as large as give an answer every few seconds.
 _FIRST_CHUNK = 16
 _LARGEST_CHUNK = 1024
 _SECONDS = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What a model makes of one image.
+
+    Attributes:
+        path: The file.
+        probabilities: (n_classes,) calibrated.
+        novelty: How unlike training it is, 1 being the usual limit; None where that is unknown.
+        abstained: Whether it is so novel that its class is not to be believed.
+    """
+
+    path: str
+    probabilities: NDArray[np.float64]
+    novelty: float | None
+    abstained: bool
+
+    def top(self, class_names: Sequence[str], n: int) -> list[tuple[str, float]]:
+        """Return the n likeliest classes and their probabilities, the likeliest first."""
+        order = np.argsort(-self.probabilities, kind="stable")[:n]
+        return [(class_names[index], float(self.probabilities[index])) for index in order]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +60,12 @@ class Failure:
 
 
 def classify(
-    model: Model,
+    model: TrainedModel,
     found: Iterable[Path | NothingFound],
     *,
-    views: int,
+    views: int = 0,
     novelty: Novelty | None,
-    limit: float,
+    limit: float = 1.0,
 ) -> Iterator[list[Prediction | Failure]]:
     """Classify files in their order; memory does not grow with their number.
 
@@ -73,14 +93,13 @@ def _identify(item: Path | NothingFound) -> Request | Failure:
     if isinstance(item, NothingFound):
         return Failure(item.name, item.reason)
     try:
-        data = decoding.read(item)
+        return request_for(item)
     except UnreadableImage as error:
         return Failure(printable(item), error.reason)
-    return Request(str(item), hashlib.sha256(data).hexdigest())
 
 
 def _classify(
-    model: Model,
+    model: TrainedModel,
     items: Sequence[Request | Failure],
     views: int,
     novelty: Novelty | None,
@@ -110,3 +129,8 @@ def _classify(
             )
             row += 1
     return done
+
+
+def printable(path: str | os.PathLike[str]) -> str:
+    """Return a path as text that any stream takes, whatever bytes are in its name."""
+    return os.fsencode(path).decode("utf-8", errors="backslashreplace")

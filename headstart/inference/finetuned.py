@@ -4,7 +4,6 @@ So they are kept in the feature store like any features, and a second prediction
 network nor TensorFlow.
 """
 
-import importlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from headstart.common.files import sha256_of
 from headstart.extraction.bottleneck import Bottleneck
 from headstart.extraction.engines import Engine
 from headstart.extraction.store import FeatureStore
-from headstart.finetuning.card import WEIGHTS_FILE, FinetunedCard
+from headstart.heads.finetuned_card import WEIGHTS_FILE, FinetunedCard
 
 LOGITS = "logits"
 """Layer of their identity; no backbone's layer is called so."""
@@ -48,6 +47,6 @@ def load_engine(bottleneck: Bottleneck, store: FeatureStore) -> Engine:
     del store  # nothing is converted
     if bottleneck.weights.path is None:
         raise ValueError("a fine-tuned model has a weights file")
-    module = importlib.import_module("headstart.inference.finetuned_engine")
-    engine: Engine = module.FinetunedEngine(bottleneck.weights.path.parent)
-    return engine
+    from headstart.inference.finetuned_engine import FinetunedEngine
+
+    return FinetunedEngine(bottleneck.weights.path.parent)

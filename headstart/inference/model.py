@@ -3,7 +3,6 @@
 What decides that is the model's own card: params.yaml may have been edited since.
 """
 
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,24 +11,25 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from headstart.common import places
 from headstart.common.errors import InputError
+from headstart.common.files import read_json
+from headstart.evaluation.novelty import Novelty
 from headstart.extraction import engines
 from headstart.extraction.bottleneck import Bottleneck, recover
 from headstart.extraction.extract import Extraction, Request, extract
 from headstart.extraction.store import FeatureStore
-from headstart.finetuning.card import KIND as FINETUNED
-from headstart.finetuning.card import read_finetuned_card
 from headstart.heads import load as load_head
 from headstart.heads.base import Head, HeadCard, read_card
+from headstart.heads.finetuned_card import KIND as FINETUNED
+from headstart.heads.finetuned_card import NAME as FINETUNED_NAME
+from headstart.heads.finetuned_card import read_finetuned_card
 from headstart.images.options import AugmentOptions
 from headstart.inference import finetuned
 from headstart.scoring.calibration import softmax
 
-MODELS = Path("models")
-METRICS = Path("metrics/test.json")
 
-
-class Outcome(NamedTuple):
+class ModelOutput(NamedTuple):
     """What a model says of some images.
 
     Attributes:
@@ -43,7 +43,7 @@ class Outcome(NamedTuple):
     unreadable: dict[str, str]
 
 
-class Model(ABC):
+class TrainedModel(ABC):
     """A trained model.
 
     Attributes:
@@ -53,7 +53,7 @@ class Model(ABC):
     card: HeadCard
 
     @abstractmethod
-    def predict(self, requests: Sequence[Request], views: int, *, features: bool) -> Outcome:
+    def predict(self, requests: Sequence[Request], views: int, *, features: bool) -> ModelOutput:
         """Classify images.
 
         Args:
@@ -63,11 +63,11 @@ class Model(ABC):
         """
 
 
-def load_model(folder: Path, store: FeatureStore, recipe: AugmentOptions | None) -> Model:
+def load_model(folder: Path, store: FeatureStore, recipe: AugmentOptions | None) -> TrainedModel:
     """Load a head or a fine-tuned model.
 
     Args:
-        folder: Such as models/logistic.
+        folder: Such as models/heads/logistic.
         store: Where features are kept.
         recipe: What makes the views; needed if there will be any.
 
@@ -79,30 +79,57 @@ def load_model(folder: Path, store: FeatureStore, recipe: AugmentOptions | None)
     return _HeadModel(load_head(folder), store, recipe)
 
 
-def model_folder(head: str | None, folder: Path | None) -> Path:
-    """Return the folder of the model that a command was told to use.
+def model_folder(head: str | None, folder: Path | None, project: Path = Path()) -> Path:
+    """Return the folder of the model to use.
 
     Args:
-        head: Name below models/; None for the one that `evaluate` selected.
+        head: Name of a head; None for the model that `evaluate` selected. "finetuned" means the
+            fine-tuned model where no head has that name.
         folder: Of a model anywhere; goes before `head`.
+        project: The project's folder.
 
     Raises:
         InputError: nothing is named, and no run has selected a model.
     """
     if folder is not None:
         return folder
+    finetuned_folder = project / places.FINETUNED
     if head is not None:
-        return MODELS / head
+        named = project / places.HEADS / head
+        return finetuned_folder if head == "finetuned" and not named.is_dir() else named
+    metrics = project / places.TEST_METRICS
     try:
-        return MODELS / str(json.loads(METRICS.read_text(encoding="utf-8"))["selected"]["head"])
+        selected = str(read_json(metrics)["selected"]["head"])
     except (FileNotFoundError, KeyError, TypeError, ValueError):
         raise InputError(
-            f"{METRICS}: expected the scores of a finished run, which name the selected head; run "
+            f"{metrics}: expected the scores of a finished run, which name the selected head; run "
             "`dvc repro` first, or name a model with --head or --model"
         ) from None
+    return finetuned_folder if selected == FINETUNED_NAME else project / places.HEADS / selected
 
 
-class _Source:
+def find_novelty(folder: Path, model: TrainedModel) -> tuple[Novelty | None, str]:
+    """Return what tells whether an image is novel, for a model of a project.
+
+    Args:
+        folder: The model's, such as models/heads/logistic.
+        model: It must have been made for the same features.
+
+    Returns:
+        The novelty and an empty text, or None and why there is none.
+    """
+    name = places.NOVELTY.name
+    above = folder.absolute().parents
+    path = next((place / name for place in above[:2] if (place / name).is_file()), None)
+    if path is None:
+        return None, f"{above[0] / name}: no such file"
+    novelty = Novelty.load(path)
+    if novelty.feature_digest != model.card.identity.feature_digest:
+        return None, f"{path}: made for other features than this model"
+    return novelty, ""
+
+
+class _FeatureSource:
     """Features of images, chunk after chunk; the engine and the store's index are kept."""
 
     def __init__(
@@ -110,11 +137,13 @@ class _Source:
         bottleneck: Bottleneck,
         store: FeatureStore,
         recipe: AugmentOptions | None,
+        shape: tuple[int, ...],
         load: Callable[[Bottleneck, FeatureStore], engines.Engine] = engines.load,
     ) -> None:
         self._bottleneck = bottleneck
         self._store = store
         self._recipe = recipe
+        self._shape = shape
         self._load = load
         self._previous: Extraction | None = None
 
@@ -122,6 +151,8 @@ class _Source:
         self, requests: Sequence[Request], unreadable: dict[str, str]
     ) -> NDArray[np.float32]:
         """Return features of the requests that can be read; note the others."""
+        if not requests:
+            return np.empty((0, *self._shape), np.float32)
         self._previous = extract(
             self._bottleneck,
             requests,
@@ -131,44 +162,54 @@ class _Source:
             previous=self._previous,
             unreadable=unreadable,
         )
+        if len(unreadable.keys() & {request.path for request in requests}) == len(requests):
+            return np.empty((0, *self._shape), np.float32)
         return self._previous.array()
 
 
-class _HeadModel(Model):
+class _HeadModel(TrainedModel):
     def __init__(self, head: Head, store: FeatureStore, recipe: AugmentOptions | None) -> None:
         self.card = head.card
         self._head = head
-        self._source = _Source(recover(head.card.identity), store, recipe)
+        self._source = _FeatureSource(
+            recover(head.card.identity), store, recipe, head.card.feature_shape
+        )
 
-    def predict(self, requests: Sequence[Request], views: int, *, features: bool) -> Outcome:
+    def predict(self, requests: Sequence[Request], views: int, *, features: bool) -> ModelOutput:
         unreadable: dict[str, str] = {}
         vectors = self._source.vectors(_with_views(requests, views), unreadable)
         probabilities = _averaged(self._head.predict_proba(vectors), views)
-        return Outcome(probabilities, vectors[:: views + 1] if features else None, unreadable)
+        return ModelOutput(probabilities, vectors[:: views + 1] if features else None, unreadable)
 
 
-class _FinetunedModel(Model):
-    """Logits of the fine-tuned network; its novelty is told on the features it started from."""
+class _FinetunedModel(TrainedModel):
+    """Logits of the fine-tuned network; its novelty is judged on the features it started from."""
 
     def __init__(self, folder: Path, store: FeatureStore, recipe: AugmentOptions | None) -> None:
         card = read_finetuned_card(folder)
         self.card = card.head
-        self._logits = _Source(
-            finetuned.as_bottleneck(folder, card), store, recipe, finetuned.load_engine
+        self._logits = _FeatureSource(
+            finetuned.as_bottleneck(folder, card),
+            store,
+            recipe,
+            (len(card.head.class_names),),
+            finetuned.load_engine,
         )
-        self._features = _Source(recover(card.head.identity), store, None)
+        self._features = _FeatureSource(
+            recover(card.head.identity), store, None, card.head.feature_shape
+        )
 
-    def predict(self, requests: Sequence[Request], views: int, *, features: bool) -> Outcome:
+    def predict(self, requests: Sequence[Request], views: int, *, features: bool) -> ModelOutput:
         unreadable: dict[str, str] = {}
         logits = self._logits.vectors(_with_views(requests, views), unreadable)
         probabilities = _averaged(softmax(logits, self.card.temperature), views)
         if not features:
-            return Outcome(probabilities, None, unreadable)
+            return ModelOutput(probabilities, None, unreadable)
         readable = [request for request in requests if request.path not in unreadable]
         gone: dict[str, str] = {}
         vectors = self._features.vectors(readable, gone)
         kept = np.array([request.path not in gone for request in readable], dtype=bool)
-        return Outcome(probabilities[kept], vectors, unreadable | gone)
+        return ModelOutput(probabilities[kept], vectors, unreadable | gone)
 
 
 def _with_views(requests: Sequence[Request], views: int) -> list[Request]:

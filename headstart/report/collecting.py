@@ -184,8 +184,8 @@ def _n_leaked(results: Results) -> int:
 def _clean_accuracy(results: Results) -> float | None:
     if not _n_leaked(results) or results.selected is None:
         return None
-    accuracy: float | None = results.test[results.selected].get("without_leaks", {}).get("accuracy")
-    return accuracy
+    clean: dict[str, float] = results.test["selected"].get("without_leaks", {})
+    return clean.get("accuracy")
 
 
 def _ties(results: Results) -> tuple[str, ...]:

@@ -54,7 +54,7 @@ class DataPart:
         n_quarantine: How many there are in all.
         leaks: The first of them; None when no audit was written.
         n_leaks: How many there are in all.
-        duplicates: Exact duplicates found; None when not told.
+        duplicates: Exact duplicates found; None when not counted.
         clean: The selected head's test accuracy without test images that have a copy in another
             split; None when there is no such image.
         n_leaked: How many test images that leaves out.
@@ -310,7 +310,7 @@ class Report:
         steps: The stages, in order.
         heads: As in params.yaml.
         selected: Name of the head chosen on validation; None without heads.
-        ties: Heads that the validation images cannot tell from it.
+        ties: Heads that the validation images cannot distinguish from it.
         map: None when there are fewer than three images.
         neighbors: For some test images.
         heat: None when the cut has no map, or no image could be read.

@@ -29,7 +29,7 @@ STREAMING_ABOVE = 2**30
 """Bytes of training features above which they are searched in the file."""
 
 MOST_QUERIES = 200
-"""Test images whose neighbors are told."""
+"""Test images whose neighbors are shown."""
 
 _SEEN_SIDE = 168
 _FEWEST_POINTS = 3

@@ -1,4 +1,4 @@
-"""What can be told of the page: the section `report`."""
+"""Options of the page: the section `report`."""
 
 from typing import Annotated, Literal
 

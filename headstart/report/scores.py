@@ -12,7 +12,7 @@ from headstart.scoring.metrics import confusion_matrix
 from headstart.scoring.predictions import Predictions
 
 MOST_CLASSES = 5
-"""Classes whose probability is told of one image."""
+"""Classes whose probability is shown for one image."""
 
 # Settings that are tried over decades; others are counted.
 _ON_A_LOG_SCALE = ("c", "l2")
@@ -31,14 +31,14 @@ def head_part(
         album: The images that have a picture.
     """
     confusion = None
-    told: tuple[ShownPrediction, ...] = ()
+    shown: tuple[ShownPrediction, ...] = ()
     if head.predictions is not None and len(head.predictions.image):
         truth = labels[head.predictions.image]
         counts = confusion_matrix(truth, called(head.predictions), n_classes)
         confusion = tuple(
             (int(true), int(guess), int(counts[true, guess])) for true, guess in np.argwhere(counts)
         )
-        told = _predictions(head.predictions, labels, album)
+        shown = _predictions(head.predictions, labels, album)
     return HeadPart(
         name=head.name,
         kind=str(head.card.get("kind", "")),
@@ -51,7 +51,7 @@ def head_part(
             *_test_charts(head.test_curves),
         ),
         confusion=confusion,
-        predictions=told,
+        predictions=shown,
     )
 
 
@@ -68,7 +68,7 @@ def _scores(content: dict[str, Any]) -> dict[str, ShownScore]:
 def _predictions(
     predictions: Predictions, labels: npt.NDArray[np.int64], album: Album
 ) -> tuple[ShownPrediction, ...]:
-    told = []
+    shown = []
     for image, probabilities in zip(predictions.image, predictions.probabilities, strict=True):
         number = album.number(image)
         if number is None:
@@ -76,14 +76,14 @@ def _predictions(
         classes = [int(index) for index in np.argsort(-probabilities, kind="stable")[:MOST_CLASSES]]
         if labels[image] not in classes:
             classes.append(int(labels[image]))
-        told.append(
+        shown.append(
             ShownPrediction(
                 picture=number,
                 classes=tuple(classes),
                 probabilities=tuple(round(float(probabilities[index]), 4) for index in classes),
             )
         )
-    return tuple(told)
+    return tuple(shown)
 
 
 def _history_charts(history: list[dict[str, float]]) -> list[Chart]:

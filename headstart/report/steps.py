@@ -1,7 +1,6 @@
 """The stages of the pipeline as they ran, for the page."""
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
@@ -57,12 +56,11 @@ def _extract(results: Results) -> StageStep | None:
             text="fact.engine", values={"engine": identity.engine, "precision": identity.precision}
         )
     )
-    told: dict[str, Any] = results.extract
     return StageStep(
         stage="extract",
         facts=tuple(facts),
-        computed=told.get("computed"),
-        reused=told.get("reused"),
+        computed=results.extract.get("computed"),
+        reused=results.extract.get("reused"),
     )
 
 

@@ -58,7 +58,7 @@ def score_intervals(
     """
     n_classes = probabilities.shape[1]
     predicted = probabilities.argmax(axis=1)
-    surprise = negative_log_likelihood(labels, probabilities)
+    losses = negative_log_likelihood(labels, probabilities)
     unit = units(groups)
     n_units = int(unit.max()) + 1
     rows = []
@@ -70,7 +70,7 @@ def score_intervals(
                 tally.accuracy,
                 tally.balanced_accuracy,
                 tally.macro(tally.f1),
-                float(weights @ surprise / weights.sum()),
+                float(weights @ losses / weights.sum()),
             )
         )
     names = ("accuracy", "balanced_accuracy", "macro_f1", "log_loss")

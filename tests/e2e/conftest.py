@@ -14,6 +14,11 @@ from ruamel.yaml import YAML
 ROOT = Path(__file__).parents[2]
 
 
+def stages_in(output: str) -> list[str]:
+    """Return the stages that ran, from what `dvc repro` printed."""
+    return [line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage")]
+
+
 @dataclass
 class Project:
     """A checkout under a temporary folder, and how to use it as a user would."""
@@ -33,10 +38,7 @@ class Project:
 
     def repro(self, *arguments: str) -> list[str]:
         """Run `dvc repro` and return the stages that ran (not those skipped or restored)."""
-        output = self.run("dvc", "repro", *arguments).stdout
-        return [
-            line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage")
-        ]
+        return stages_in(self.run("dvc", "repro", *arguments).stdout)
 
     def edit(self, **values: object) -> None:
         """Set values of params.yaml; `a__b` names the key a.b."""

@@ -103,7 +103,7 @@ def _reference(project: Project, name: str) -> str:
         (["--over", "extract.layer=a,b", "-o", "plot.txt"], "expected a name that ends in .png"),
     ],
 )
-def test_what_cannot_be_compared_is_told_before_anything_runs(
+def test_what_cannot_be_compared_is_refused_before_anything_runs(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
@@ -118,7 +118,7 @@ def test_what_cannot_be_compared_is_told_before_anything_runs(
     assert [path.name for path in tmp_path.iterdir()] == ["params.yaml"]
 
 
-def test_outside_a_repository_one_message_tells_what_to_do(
+def test_outside_a_repository_one_message_says_what_to_do(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root = Path(__file__).parents[2]

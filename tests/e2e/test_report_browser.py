@@ -21,7 +21,7 @@ from selenium.webdriver.support.ui import Select, WebDriverWait
 from headstart.report.collecting import collect
 from headstart.report.options import ReportOptions
 from headstart.report.rendering import render
-from headstart.report.results import Places, read_results
+from headstart.report.results import RunPlaces, read_results
 from tests.report_run import HEADS, finish_run, spatial
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
@@ -41,8 +41,8 @@ FLAGS = (
 NAMES = ("<img src=x onerror=alert(1)>", "고양이", "</script><script>alert(2)</script>", "dog")
 WIDE, NARROW = 1280, 390
 
-# Contrast of every text on the page against the colour behind it. Source: WCAG 2.2, relative
-# luminance and contrast ratio. Colours are painted to be read, since they come in many notations.
+# Contrast of every text on the page against the color behind it. Source: WCAG 2.2, relative
+# luminance and contrast ratio. Colors are painted to be read, since they come in many notations.
 CONTRASTS = """
 const context = Object.assign(document.createElement("canvas"), {width: 1, height: 1})
   .getContext("2d", {willReadFrequently: true});
@@ -51,7 +51,7 @@ const rgba = (...layers) => {
   for (const layer of layers) { context.fillStyle = layer; context.fillRect(0, 0, 1, 1); }
   return [...context.getImageData(0, 0, 1, 1).data];
 };
-const luminance = (colour) => colour.slice(0, 3).map((value) => value / 255)
+const luminance = (color) => color.slice(0, 3).map((value) => value / 255)
   .map((value) => value <= 0.04045 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4)
   .reduce((sum, value, index) => sum + value * [0.2126, 0.7152, 0.0722][index], 0);
 const found = [];
@@ -75,15 +75,15 @@ return found;
 def write_page(root: Path, names: Sequence[str], **more: Any) -> Path:
     finish_run(root, names, **more)
     with chdir(root):
-        places = Places(comparison=Path("plots/comparison.json"))
-        results = read_results(places, list(HEADS))
+        where = RunPlaces(comparison=Path("plots/comparison.json"))
+        results = read_results(where)
 
         def maps(images: Sequence[int]) -> np.ndarray:
             return np.stack([spatial(Path(results.manifest.rows[image].path)) for image in images])
 
         options = ReportOptions(seed=0, pictures=600, heat_maps=6, projections=["pca", "tsne"])
         page = root / "index.html"
-        page.write_text(render(collect(places, results, options, maps)), encoding="utf-8")
+        page.write_text(render(collect(where, results, options, maps)), encoding="utf-8")
     return page
 
 
@@ -167,7 +167,7 @@ def test_draws_everything_and_asks_nothing_of_the_network(browser: WebDriver, pa
         ]
         assert sections == [
             "overview", "data", "pipeline", "scores", "curves",
-            "confusion", "map", "neighbours", "heat", "comparison", "about",
+            "confusion", "map", "neighbors", "heat", "comparison", "about",
         ]  # fmt: skip
         broken = (
             "return [...document.images].filter((one) => one.complete && !one.naturalWidth).length"
@@ -247,18 +247,18 @@ def test_a_point_of_the_map_shows_its_image(browser: WebDriver, page: Path) -> N
         press(browser, Keys.ESCAPE)
         find(browser, "#projection input[value=tsne]").click()
         wait(browser, lambda: "t-SNE" in find(browser, "#map-note").text)
-        Select(find(browser, "#colour")).select_by_value("verdict")
+        Select(find(browser, "#color")).select_by_value("verdict")
         wait(browser, lambda: "test, wrong" in place.text)
 
 
-def test_another_test_image_has_other_neighbours(browser: WebDriver, page: Path) -> None:
+def test_another_test_image_has_other_neighbors(browser: WebDriver, page: Path) -> None:
     with opened(browser, page):
-        before = find(browser, "#neighbours-shown").text
-        second = browser.find_elements(By.CSS_SELECTOR, "#neighbours-choose .card")[1]
+        before = find(browser, "#neighbors-shown").text
+        second = browser.find_elements(By.CSS_SELECTOR, "#neighbors-choose .card")[1]
         click(browser, second)
         assert second.get_attribute("aria-pressed") == "true"
-        assert find(browser, "#neighbours-shown").text != before
-        assert len(browser.find_elements(By.CSS_SELECTOR, "#neighbours-shown .card")) == 6
+        assert find(browser, "#neighbors-shown").text != before
+        assert len(browser.find_elements(By.CSS_SELECTOR, "#neighbors-shown .card")) == 6
 
 
 def test_heat_maps_lie_on_the_image_as_strongly_as_wished(browser: WebDriver, page: Path) -> None:

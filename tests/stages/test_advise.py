@@ -11,7 +11,7 @@ import pytest
 from headstart.commands import cli
 from headstart.commands.params import load_params
 from headstart.features.file import FeatureFile
-from tests.stages.test_finetune import make_project
+from pipeline import extract, prepare, sample
 
 ROOT = Path(__file__).parents[2]
 
@@ -20,16 +20,14 @@ ROOT = Path(__file__).parents[2]
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project folder after extract, with params.yaml that says so."""
     root = tmp_path_factory.mktemp("advice")
-    extracting = {"backbone": "EfficientNetLite0", "weights": "pretrained", "image_size": 64}
-    made = make_project(root / "made", extracting, {"ridge": {}})
-    (root / "features").mkdir()
-    (root / "data").mkdir()
-    (root / "made/bottleneck.h5").rename(root / "features/bottleneck.h5")
-    (root / "made/manifest.csv").rename(root / "data/manifest.csv")
     text = (ROOT / "params.yaml").read_text()
     text = text.replace("  image_size: auto ", "  image_size: 64   ")
-    text = text.replace("  source: data/samples/faces", f"  source: {made.params.prepare.source}")
     (root / "params.yaml").write_text(text)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(root)
+        sample.run("faces", Path("data/samples/faces"))
+        prepare.main()
+        extract.main()
     return root
 
 
@@ -77,12 +75,12 @@ def test_advice_is_applied(project: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_the_second_time_needs_no_tensorflow(project: Path) -> None:
     code = (
-        "import sys; from pipeline import cli; status = cli.main(['advise']); "
+        "import sys; from headstart.commands import cli; status = cli.main(['advise']); "
         "assert 'tensorflow' not in sys.modules; sys.exit(status)"
     )
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     subprocess.run(
-        [sys.executable, "-c", "from pipeline import cli; cli.main(['advise'])"],
+        [sys.executable, "-c", "from headstart.commands import cli; cli.main(['advise'])"],
         cwd=project,
         env=environment,
         check=True,

@@ -1,27 +1,35 @@
+"""Test scores, the model that validation chose, leaks, and what it takes to tell them."""
+
 import csv
 import json
+import os
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from ruamel.yaml import YAML
 
 from headstart import heads
-from headstart.commands.params import load_params
 from headstart.common.errors import InputError
+from headstart.common.params import load_section
 from headstart.dataset.duplicates import Leak, write_leaks
 from headstart.dataset.manifest import Manifest, read_manifest
+from headstart.evaluation.evaluate import evaluate
 from headstart.evaluation.options import EvaluateOptions
 from headstart.features.file import FeatureFile
 from headstart.heads.options import TrainOptions
+from headstart.heads.training import train_heads
 from headstart.scoring.metrics import scores
 from headstart.scoring.predictions import Predictions
-from pipeline import evaluate, train
 from tests.feature_files import blobs, write_project
 
 ROOT = Path(__file__).parents[2]
-NAMES = ("logistic", "prototype", "knn")
+# Of these, no name means anything but a head.
+NAMES = {"logistic": {}, "finetuned": {"kind": "prototype"}, "selected": {"kind": "knn"}}
 
 
 @dataclass
@@ -30,43 +38,55 @@ class Project:
     file: FeatureFile
     manifest: Manifest
 
-    @property
-    def models(self) -> dict[str, Path]:
-        return {name: self.root / "models" / name for name in NAMES}
+    @classmethod
+    def make(cls, root: Path, features: np.ndarray, labels: np.ndarray, **more: Any) -> "Project":
+        """Write features, and data/leaks.csv without a leak."""
+        file = write_project(root, features, labels, **more)
+        write_leaks(root / "data/leaks.csv", [])
+        return cls(root, file, read_manifest(root / "data/manifest.csv"))
 
-    def outputs(self, folder: str = ".") -> evaluate.Outputs:
+    def train(self, chosen: dict[str, dict[str, Any]]) -> None:
+        given = load_section("train", TrainOptions, ROOT / "params.yaml").model_dump()
+        train_heads(
+            self.file,
+            TrainOptions.model_validate({**given, "heads": chosen}),
+            models=self.root / "models/heads",
+            metrics=self.root / "metrics/heads.json",
+            plots=self.root / "plots/heads",
+        )
+
+    def run(
+        self, folder: str = ".", *, known_leaks: Path | None = None, bootstrap: int = 200
+    ) -> dict[str, Any]:
+        """Evaluate; outputs lie in a folder under the root."""
         root = self.root / folder
-        return evaluate.Outputs(
+        evaluate(
+            self.file,
+            self.manifest,
+            EvaluateOptions(seed=0, bootstrap=bootstrap),
+            heads=self.root / "models/heads",
+            finetuned=self.root / "models/finetuned",
+            known_leaks=known_leaks or self.root / "data/leaks.csv",
+            fits=self.root / "plots/heads",
+            finetuned_fit=self.root / "plots/finetuned",
             metrics=root / "test.json",
-            plots=root / "plots",
+            plots=root / "plots/test",
+            curves=root / "plots/curves",
             predictions=root / "predictions",
             leaks=root / "feature_leaks.csv",
         )
-
-    def run(self, folder: str = ".", **changes: Any) -> dict[str, Any]:
-        options = EvaluateOptions(seed=0, bootstrap=200, views=0)
-        evaluate.run(
-            self.file, self.manifest, self.models, options, self.outputs(folder), **changes
-        )
-        content: dict[str, Any] = json.loads(self.outputs(folder).metrics.read_text())
+        content: dict[str, Any] = json.loads((root / "test.json").read_text())
         return content
 
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """Three heads trained on images in groups of two."""
-    root = tmp_path_factory.mktemp("project")
     features, labels = blobs(100, 3, 12)
     group = np.where(np.arange(300) % 10 < 5, np.arange(300) % 5 + 5 * (np.arange(300) // 20), -1)
-    file = write_project(root, features, labels, group=group)
-    given = load_params(ROOT / "params.yaml").train.model_dump()
-    options = TrainOptions.model_validate({**given, "heads": {name: {} for name in NAMES}})
-    for name in NAMES:
-        places = train.Outputs(
-            root / "models" / name, root / f"{name}.json", root / "t.json", root / "curves" / name
-        )
-        train.run(name, file, options, places)
-    return Project(root, file, read_manifest(root / "data" / "manifest.csv"))
+    project = Project.make(tmp_path_factory.mktemp("project"), features, labels, group=group)
+    project.train(NAMES)
+    return project
 
 
 @pytest.fixture(scope="module")
@@ -76,42 +96,38 @@ def content(project: Project) -> dict[str, Any]:
 
 def test_scores_are_those_of_the_loaded_heads(project: Project, content: dict[str, Any]) -> None:
     rows = project.file.rows("test")
-    assert set(content) == {*NAMES, "selected", "leaks", "cost"}
-    for name, folder in project.models.items():
-        probabilities = heads.load(folder).predict_proba(project.file.features, rows)
+    assert set(content) == {"selected", "heads", "leaks"}
+    assert set(content["heads"]) == set(NAMES)
+    for name in NAMES:
+        head = heads.load(project.root / "models/heads" / name)
+        probabilities = head.predict_proba(project.file.features, rows)
         expected = scores(project.file.label[rows], probabilities, project.file.header.class_names)
         for key, value in expected.items():
-            assert content[name][key] == value
-        told = Predictions.read(project.root / "predictions" / f"{name}.h5")
+            assert content["heads"][name][key] == value
+        told = Predictions.read(project.root / "predictions/heads" / f"{name}.h5")
         np.testing.assert_array_equal(told.probabilities, probabilities)
         np.testing.assert_array_equal(told.image, project.file.image[rows])
 
 
-def test_cost_stands_beside_quality(content: dict[str, Any]) -> None:
-    """LeNet-5 up to c5 at 32 x 32; by hand in tests/unit/test_network_size.py."""
-    assert content["cost"] == {
-        "feature_dim": 12,
-        "multiply_adds": 405_600,
-        "parameters": 50_692,
-    }
+def test_size_stands_beside_quality(content: dict[str, Any]) -> None:
+    assert {one["feature_dim"] for one in content["heads"].values()} == {12}
+    assert content["heads"]["logistic"]["parameters"] == 3 * 13
 
 
 def test_headline_scores_have_intervals(content: dict[str, Any]) -> None:
     for name in NAMES:
         for score in ("accuracy", "balanced_accuracy", "macro_f1", "log_loss"):
-            low, high = content[name]["intervals"][score]
-            assert low < content[name][score] < high
+            low, high = content["heads"][name]["intervals"][score]
+            assert low < content["heads"][name][score] < high
 
 
 def test_the_winner_is_the_best_on_validation(project: Project, content: dict[str, Any]) -> None:
     selected = content["selected"]
-    accuracies = {
-        name: json.loads((project.root / f"{name}.json").read_text())["validation"]["accuracy"]
-        for name in NAMES
-    }
+    trained = json.loads((project.root / "metrics/heads.json").read_text())
+    accuracies = {name: trained[name]["validation"]["accuracy"] for name in NAMES}
     assert accuracies[selected["head"]] == max(accuracies.values())
     assert isinstance(selected["tie"], bool)
-    for key, value in content[selected["head"]].items():
+    for key, value in content["heads"][selected["head"]].items():
         assert selected[key] == value
 
 
@@ -128,11 +144,11 @@ def test_known_leaks_are_left_out_the_second_time(
 ) -> None:
     assert content["leaks"] == {"test_images": 0, "by_hash": 0, "by_features": 0}
     for name in NAMES:
-        assert content[name]["without_leaks"]["accuracy"] == content[name]["accuracy"]
+        own = content["heads"][name]
+        assert own["without_leaks"]["accuracy"] == own["accuracy"]
     rows = project.file.rows("test")
-    probabilities = heads.load(project.models["logistic"]).predict_proba(
-        project.file.features, rows
-    )
+    head = heads.load(project.root / "models/heads/logistic")
+    probabilities = head.predict_proba(project.file.features, rows)
     right = probabilities.argmax(axis=1) == project.file.label[rows]
     leaking = np.flatnonzero(right)[:10]
     paths = [project.manifest.rows[project.file.image[rows[i]]].path for i in leaking]
@@ -140,8 +156,8 @@ def test_known_leaks_are_left_out_the_second_time(
     write_leaks(known, [Leak("a.png", "train", "x", p, "test", "x", "near", "0.99") for p in paths])
     found = project.run("leaks", known_leaks=known)
     assert found["leaks"] == {"test_images": 10, "by_hash": 10, "by_features": 0}
-    assert found["logistic"]["accuracy"] == content["logistic"]["accuracy"]
-    without = found["logistic"]["without_leaks"]
+    assert found["heads"]["logistic"]["accuracy"] == content["heads"]["logistic"]["accuracy"]
+    without = found["heads"]["logistic"]["without_leaks"]
     assert without["images"] == len(rows) - 10
     assert without["accuracy"] == pytest.approx((right.sum() - 10) / (len(rows) - 10))
 
@@ -149,25 +165,11 @@ def test_known_leaks_are_left_out_the_second_time(
 def test_copies_that_features_show_are_listed(tmp_path: Path) -> None:
     features, labels = blobs(100, 3, 40)
     features[4] = features[0]
-    file = write_project(tmp_path, features, labels)
-    given = load_params(ROOT / "params.yaml").train.model_dump()
-    options = TrainOptions.model_validate({**given, "heads": {"logistic": {}}})
-    model = tmp_path / "models" / "logistic"
-    train.run(
-        "logistic", file, options,
-        train.Outputs(model, tmp_path / "m.json", tmp_path / "t.json", tmp_path / "plots"),
-    )  # fmt: skip
-    project = Project(tmp_path, file, read_manifest(tmp_path / "data" / "manifest.csv"))
-    evaluate.run(
-        file,
-        project.manifest,
-        {"logistic": model},
-        EvaluateOptions(seed=0, bootstrap=0, views=0),
-        project.outputs(),
-    )
-    content = json.loads((tmp_path / "test.json").read_text())
+    project = Project.make(tmp_path, features, labels)
+    project.train({"logistic": {}})
+    content = project.run(bootstrap=0)
     assert content["leaks"] == {"test_images": 1, "by_hash": 0, "by_features": 1}
-    assert "intervals" not in content["logistic"]
+    assert "intervals" not in content["heads"]["logistic"]
     with (tmp_path / "feature_leaks.csv").open(newline="") as table:
         (line,) = csv.DictReader(table)
     assert (line["path"], line["other_path"], line["kind"]) == (
@@ -177,17 +179,53 @@ def test_copies_that_features_show_are_listed(tmp_path: Path) -> None:
     )
 
 
-def test_a_head_of_other_features_is_refused(project: Project, tmp_path: Path) -> None:
-    features, labels = blobs(20, 3, 9)
-    file = write_project(tmp_path, features, labels)
-    other = Project(project.root, file, read_manifest(tmp_path / "data" / "manifest.csv"))
+def test_a_head_of_other_features_is_refused(tmp_path: Path) -> None:
+    Project.make(tmp_path, *blobs(20, 3, 12)).train({"ridge": {}})
+    other = Project.make(tmp_path, *blobs(20, 3, 9))
     with pytest.raises(InputError, match=r"feature_shape: expected \(12,\), received \(9,\)"):
-        other.run("refused")
+        other.run()
 
 
-def test_no_test_image_is_refused(project: Project, tmp_path: Path) -> None:
+def test_no_test_image_is_refused(tmp_path: Path) -> None:
     features, labels = blobs(20, 3, 12)
-    file = write_project(tmp_path, features, labels, split=np.full(60, "train"))
-    other = Project(project.root, file, read_manifest(tmp_path / "data" / "manifest.csv"))
+    project = Project.make(tmp_path, features, labels, split=np.full(60, "train"))
     with pytest.raises(InputError, match="expected test images, received none: raise prepare.test"):
-        other.run("refused")
+        project.run()
+
+
+def test_no_head_is_refused(tmp_path: Path) -> None:
+    project = Project.make(tmp_path, *blobs(20, 3, 12))
+    with pytest.raises(InputError, match="models/heads: expected trained heads, received none"):
+        project.run()
+
+
+def test_all_fits_are_drawn_together(project: Project, content: dict[str, Any]) -> None:
+    with (project.root / "plots/curves/path.csv").open(newline="") as table:
+        drawn = {(row["head"], row["setting"]) for row in csv.DictReader(table)}
+    assert drawn == {("logistic", "l2"), ("selected", "neighbors")}
+
+
+def test_the_stage_needs_neither_tensorflow_nor_a_backbone(tmp_path: Path) -> None:
+    project = Project.make(tmp_path, *blobs(40, 2, 8))
+    project.train({"logistic": {}, "ridge": {}})
+    yaml = YAML()
+    yaml.dump(yaml.load(ROOT / "params.yaml"), tmp_path / "params.yaml")
+    code = (
+        "import sys\n"
+        "from pipeline import evaluate\n"
+        "evaluate.main()\n"
+        "needless = ('tensorflow', 'keras', 'openvino', 'headstart.backbones',\n"
+        "            'headstart.extraction', 'headstart.images')\n"
+        "print([name for name in needless if name in sys.modules])\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert done.stdout == "[]\n"
+    test = json.loads((tmp_path / "metrics/test.json").read_text())
+    assert set(test["heads"]) == {"logistic", "ridge"}
+    assert sorted(path.name for path in (tmp_path / "predictions/heads").iterdir()) == [
+        "logistic.h5",
+        "ridge.h5",
+    ]

@@ -11,8 +11,9 @@ from ruamel.yaml import YAML
 
 from headstart.commands.cli import main
 from headstart.commands.export.checking import Reference
-from headstart.commands.export.export import Job, export
+from headstart.commands.export.export import ExportJob, export
 from headstart.commands.export.formats import FORMATS
+from headstart.commands.export.writers import writer_of
 from headstart.common.errors import InputError
 from headstart.dataset.manifest import read_manifest
 from headstart.features.file import FeatureFile
@@ -41,12 +42,8 @@ def _run(params):
     """Run the real stages in the current folder."""
     with Path("params.yaml").open("w", encoding="utf-8") as file:
         YAML(typ="safe").dump(params, file)
-    prepare.main([])
-    extract.main([])
-    for name in params["train"]["heads"]:
-        train.main([name])
-    finetune.main([])
-    evaluate.main([])
+    for stage in (prepare, extract, train, finetune, evaluate):
+        stage.main()
 
 
 @pytest.fixture(scope="module")
@@ -86,27 +83,27 @@ def test_the_file_says_what_the_head_says(project, head, capsys):
     assert main(["export", "--format", "openvino", "--head", head]) == 0
     out = capsys.readouterr().out
     assert out.startswith("exports/openvino/model.xml: ")
-    predict = FORMATS["openvino"].writer().load(Path("exports/openvino"))
+    predict = writer_of(FORMATS["openvino"]).load(Path("exports/openvino"))
     file = FeatureFile.open(Path("features/bottleneck.h5"))
     rows = file.rows("validation")
-    expected = load(Path("models") / head).predict_proba(file.features, rows)
+    expected = load(Path("models/heads") / head).predict_proba(file.features, rows)
     paths = [Path(read_manifest(Path("data/manifest.csv")).rows[i].path) for i in file.image[rows]]
     said = np.concatenate([predict(decode(path.read_bytes())[np.newaxis]) for path in paths])
     np.testing.assert_allclose(said, expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("model", ["gap", "finetuned"])
+@pytest.mark.parametrize("model", ["models/heads/gap", "models/finetuned"])
 def test_heads_on_maps_and_fine_tuned_models_say_the_same_outside(
     finished_on_maps, monkeypatch, tmp_path, model, capsys
 ):
     monkeypatch.chdir(finished_on_maps)
     manifest = read_manifest(Path("data/manifest.csv"))
     paths = [row.path for row in manifest if row.split == "test"]
-    assert main(["export", "--format", "openvino", "--head", model, "-o", str(tmp_path)]) == 0
-    predict = FORMATS["openvino"].writer().load(tmp_path)
+    assert main(["export", "--format", "openvino", "--model", model, "-o", str(tmp_path)]) == 0
+    predict = writer_of(FORMATS["openvino"]).load(tmp_path)
     said = np.concatenate([predict(decode(Path(path).read_bytes())[np.newaxis]) for path in paths])
     capsys.readouterr()
-    assert main(["predict", *paths, "--head", model, "--format", "json", "--no-abstain"]) == 0
+    assert main(["predict", *paths, "--model", model, "--format", "json", "--no-abstain"]) == 0
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [line["path"] for line in lines] == paths
     answers = [
@@ -128,7 +125,7 @@ def test_a_lower_precision_of_the_features_is_told_and_not_mistaken_for_an_error
     assert main(["export", "--format", "openvino"]) == 0
     out = capsys.readouterr().out
     assert "from the pipeline in float32 on" in out
-    assert "; what the bfloat16 of the cached features changes: " in out
+    assert "; difference due to cached features in bfloat16: " in out
     agreement = json.loads(Path("exports/openvino/export.json").read_text())["agreement"]
     assert agreement["largest_difference"] <= 1e-4
     assert 0 < agreement["precision_difference"] < 0.1
@@ -149,8 +146,8 @@ def test_the_card_tells_what_was_measured(project):
     selected = test["selected"]["head"]
     (result,) = metadata["model-index"][0]["results"]
     measured = {entry["type"]: entry["value"] for entry in result["metrics"]}
-    assert measured["accuracy"] == pytest.approx(test[selected]["accuracy"], abs=1e-4)
-    assert f"| Accuracy | {test[selected]['accuracy']:.3f} |" in body
+    assert measured["accuracy"] == pytest.approx(test["heads"][selected]["accuracy"], abs=1e-4)
+    assert f"| Accuracy | {test['heads'][selected]['accuracy']:.3f} |" in body
     assert str(project) not in body
 
 
@@ -160,28 +157,28 @@ def test_another_export_is_replaced_whole(project):
     assert main(["export", "--format", "openvino", "--head", "prototype", "-o", "out"]) == 0
     assert not Path("out/left.txt").exists()
     assert json.loads(Path("out/export.json").read_text())["head"] == "prototype"
-    assert not [path for path in Path().iterdir() if path.name.startswith(".out")]
+    assert not [path for path in Path().iterdir() if path.name.endswith("-out")]
 
 
 def test_a_model_that_differs_is_not_kept(project):
-    from headstart.commands.export.assembling import assemble_parts
+    from headstart.commands.export.assembling import whole_model
 
     manifest = read_manifest(Path("data/manifest.csv"))
-    head = load(Path("models/logistic"))
+    head = load(Path("models/heads/logistic"))
     rows = list(manifest)[:2]
     wrong = Reference("test", rows, manifest.labels[:2], np.full((2, 2), 0.5))
-    job = Job(
+    job = ExportJob(
         format=FORMATS["openvino"],
-        parts=assemble_parts(Path("models/logistic")),
+        model=whole_model(Path("models/heads/logistic")),
         card=head.card,
         reference=wrong,
     )
     with pytest.raises(InputError, match=r"openvino: the exported model differs from the pipeline"):
         export(job, Path("out"), lambda exported: "")
     assert not Path("out").exists()
-    assert not [path for path in Path().iterdir() if path.name.startswith(".out")]
+    assert not [path for path in Path().iterdir() if path.name.endswith("-out")]
     changed = rows[0]._replace(sha256="0" * 64)
-    with pytest.raises(InputError, match=r"the file has changed since `prepare`"):
+    with pytest.raises(InputError, match=r"the file has changed: .*dvc repro prepare"):
         export(
             replace(job, reference=replace(wrong, rows=[changed, rows[1]])),
             Path("out"),
@@ -193,7 +190,7 @@ def test_a_model_that_differs_is_not_kept(project):
     ("arguments", "message"),
     [
         (["--head", "knn"], "error: a knn head cannot be exported"),
-        (["--head", "missing"], "error: models/missing/head.json: no such head"),
+        (["--head", "missing"], "error: models/heads/missing/head.json: no such head"),
         (["--quantize", "int8"], "error: --quantize int8: keras has no 8-bit convolutions"),
         (["-o", "models"], "error: models: expected a new or empty folder or an earlier export"),
         (["-o", "params.yaml"], "error: params.yaml: expected a new or empty folder"),

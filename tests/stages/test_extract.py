@@ -2,7 +2,9 @@
 
 import hashlib
 import json
+import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -65,7 +67,7 @@ def manifest(
     return read_manifest(Path("data/manifest.csv"))
 
 
-def metrics() -> dict[str, int]:
+def metrics() -> dict[str, Any]:
     return json.loads(Path("metrics/extract.json").read_text())
 
 
@@ -85,6 +87,8 @@ def test_rows_are_in_manifest_order(manifest: Manifest) -> None:
         "computed": 40,
         "reused": 0,
         "feature_dim": 120,
+        # LeNet-5 up to c5 at 32 x 32; by hand in tests/unit/extraction/test_network_size.py.
+        "cost": {"multiply_adds": 405_600, "parameters": 50_692},
     }
 
 
@@ -114,10 +118,7 @@ def test_what_is_told(manifest: Manifest, capsys: pytest.CaptureFixture[str]) ->
     extract.run(manifest, options())
     first, last = capsys.readouterr().out.splitlines()
     assert first == "LeNet5, random weights, seed 0; layer c5, openvino, float32"
-    assert last.startswith("40 computed, 0 reused, ")
-    timing = json.loads(Path("metrics/timing/extract.json").read_text())
-    assert timing["seconds"] > 0
-    assert timing["engine"] == "openvino"
+    assert re.fullmatch(r"40 computed, 0 reused, \d+\.\d s", last)
     with Image.open("plots/views.png") as sheet:
         assert sheet.width > 600
 
@@ -129,7 +130,7 @@ def test_main_reads_manifest_and_params(
     text = text.replace("backbone: EfficientNetLite0", "backbone: LeNet5")
     text = text.replace("weights: pretrained", "weights: random", 1)
     Path("params.yaml").write_text(text, encoding="utf-8")
-    extract.main([])
+    extract.main()
     assert FeatureFile.open(Path("features/bottleneck.h5")).header.identity.backbone == "LeNet5"
 
 

@@ -1,5 +1,6 @@
 """The stage on faces: every strategy, equality of cached and live, resuming, what it refuses."""
 
+import csv
 import json
 import os
 import signal
@@ -8,23 +9,30 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pytest
+from ruamel.yaml import YAML
 
 from headstart.commands.params import Params, check_params
 from headstart.common.errors import InputError
+from headstart.common.params import check
+from headstart.dataset.duplicates import write_leaks
 from headstart.dataset.manifest import read_manifest
+from headstart.dataset.preparation import prepare
+from headstart.evaluation.evaluate import evaluate
+from headstart.extraction.feature_rows import write_features
 from headstart.extraction.store import FeatureStore
 from headstart.features.file import FeatureFile
-from headstart.finetuning import card
 from headstart.finetuning.checkpoint import Checkpoint
 from headstart.finetuning.options import FinetuneOptions
-from headstart.heads import load
+from headstart.finetuning.results import fine_tune
+from headstart.heads import finetuned_card, load
+from headstart.heads.training import train_heads
+from headstart.samples import write_sample
 from headstart.scoring.calibration import softmax
 from headstart.scoring.predictions import Predictions
-from pipeline import evaluate, extract, finetune, prepare, sample, train
 
 ROOT = Path(__file__).parents[2]
 
@@ -40,64 +48,61 @@ class Project(NamedTuple):
         return FeatureFile.open(self.root / "bottleneck.h5")
 
     def finetune(self, folder: Path, head: str = "logistic", **changes: Any) -> dict[str, Any]:
-        """Run the stage; return metrics/finetune.json."""
-        outputs = finetune.Outputs(
-            folder / "finetuned", folder / "finetune.json", folder / "timing.json", folder / "plots"
-        )
+        """Fine-tune into a folder; return the metrics."""
         defaults = {"head": head, "unfreeze": "last_block", "epochs": 2, "learning_rate": 1e-3}
         options = {**self.params.finetune.model_dump(), **defaults, **changes}
-        finetune.run(
+        fine_tune(
             self.file,
             read_manifest(self.root / "manifest.csv"),
-            self.root / "models" / head,
-            FinetuneOptions.model_validate(options),
-            self.params.train,
-            self.params.extract,
-            outputs=outputs,
+            check(options, FinetuneOptions, "params.yaml", "finetune"),
+            heads=self.root / "models",
+            model=folder / "finetuned",
+            metrics=folder / "finetune.json",
+            plots=folder / "plots",
         )
-        return dict(json.loads(outputs.metrics.read_text()))
+        return dict(json.loads((folder / "finetune.json").read_text()))
 
 
 def make_project(
-    root: Path, extracting: dict[str, Any], heads: dict[str, Any], data: str = "faces"
+    root: Path,
+    extracting: dict[str, Any],
+    heads: dict[str, Any],
+    data: Literal["faces", "digits"] = "faces",
+    **training: Any,
 ) -> Project:
     """Run the stages up to train on a sample data set."""
-    sample.run(data, root / "photos")
+    write_sample(data, root / "photos")
     content = {
         "prepare": {"source": str(root / "photos")},
         "extract": {"precision": "float32", "engine": "auto", "layer": "auto", **extracting},
-        "train": {"heads": heads, "folds_below": 0},
+        "train": {"heads": heads, "folds_below": 0, **training},
     }
     params = check_params(_changed(ROOT / "params.yaml", content), root / "params.yaml")
-    prepare.run(
+    prepare(
         params.prepare,
         manifest=root / "manifest.csv",
         quarantine=root / "quarantine.csv",
         leaks=root / "leaks.csv",
         metrics=root / "data.json",
     )
-    extract.run(
+    write_features(
         read_manifest(root / "manifest.csv"),
         params.extract,
-        outputs=extract.Outputs(
-            root / "bottleneck.h5", root / "views.png", root / "extract.json", root / "timing.json"
-        ),
+        features=root / "bottleneck.h5",
+        views=root / "views.png",
+        metrics=root / "extract.json",
     )
-    file = FeatureFile.open(root / "bottleneck.h5")
-    for name in heads:
-        outputs = train.Outputs(
-            root / "models" / name,
-            root / f"{name}.json",
-            root / "timing.json",
-            root / "plots" / name,
-        )
-        train.run(name, file, params.train, outputs)
+    train_heads(
+        FeatureFile.open(root / "bottleneck.h5"),
+        params.train,
+        models=root / "models",
+        metrics=root / "heads.json",
+        plots=root / "plots",
+    )
     return Project(root, params)
 
 
 def _changed(path: Path, content: dict[str, Any]) -> dict[str, Any]:
-    from ruamel.yaml import YAML
-
     params: dict[str, Any] = YAML(typ="safe").load(path)
     for section, values in content.items():
         params[section] = {**params[section], **values}
@@ -132,17 +137,22 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Project:
 
 
 def weights_of(folder: Path) -> bytes:
-    return (folder / "finetuned" / card.WEIGHTS_FILE).read_bytes()
+    return (folder / "finetuned" / finetuned_card.WEIGHTS_FILE).read_bytes()
 
 
-def test_nothing_unfrozen_leaves_no_model_and_imports_no_tensorflow(
+def test_nothing_unfrozen_leaves_no_model_whatever_heads_there_are_and_imports_no_tensorflow(
     tmp_path: Path, small: Project
 ) -> None:
-    (tmp_path / "params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
+    for name, place in (("manifest.csv", "data"), ("bottleneck.h5", "features")):
+        (tmp_path / place).mkdir()
+        (tmp_path / place / name).symlink_to(small.root / name)
+    content = {"finetune": {"unfreeze": "none", "head": "one that is gone"}}
+    with (tmp_path / "params.yaml").open("w") as file:
+        YAML().dump(_changed(ROOT / "params.yaml", content), file)
     # A model of an earlier run, in a project that runs its stages without DVC.
     small.finetune(tmp_path / "models", epochs=1)
     code = (
-        "import sys; from headstart.stages import finetune; finetune.main([]); "
+        "import sys; from pipeline import finetune; finetune.main(); "
         "assert 'tensorflow' not in sys.modules; assert 'sklearn' not in sys.modules"
     )
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -150,7 +160,19 @@ def test_nothing_unfrozen_leaves_no_model_and_imports_no_tensorflow(
     assert json.loads((tmp_path / "metrics/finetune.json").read_text()) == {"unfreeze": "none"}
     (left,) = (tmp_path / "models/finetuned").iterdir()
     assert json.loads(left.read_text()) == {"unfreeze": "none"}
-    assert not card.is_present(tmp_path / "models/finetuned")
+    assert not finetuned_card.is_present(tmp_path / "models/finetuned")
+    assert [path.name for path in (tmp_path / "plots/finetuned").iterdir()] == ["skipped.json"]
+
+
+def test_a_head_that_is_not_trained_is_told(small: Project, tmp_path: Path) -> None:
+    with pytest.raises(
+        InputError,
+        match=r"params.yaml: finetune.head: expected one of train.heads \(dense, gap, linear_svc, "
+        r"logistic, ridge\), received knn",
+    ):
+        small.finetune(tmp_path, head="knn")
+    with pytest.raises(InputError, match=r"finetune.head: .* received \.\./models/ridge"):
+        small.finetune(tmp_path, head="../models/ridge")
 
 
 @pytest.mark.parametrize(
@@ -195,7 +217,7 @@ def test_a_head_carries_over_exactly(small: Project, tmp_path: Path, head: str) 
     cached, file = load(small.root / "models" / head), small.file
     rows = file.rows("test")
     expected = cached.predict_proba(file.features, rows)
-    found = Predictions.read(tmp_path / "finetuned" / card.TEST_FILE)
+    found = Predictions.read(tmp_path / "finetuned" / finetuned_card.TEST_FILE)
     assert found.image.tolist() == file.image[rows].tolist()
     logits = np.log(found.probabilities)
     # One temperature for all is all that may differ.
@@ -238,7 +260,7 @@ def test_the_same_run_writes_the_same_bytes(small: Project, tmp_path: Path) -> N
     for name in ("one", "two"):
         small.finetune(tmp_path / name, head="dense")
         paths = sorted(path for path in (tmp_path / name).rglob("*") if path.is_file())
-        runs.append({path.name: path.read_bytes() for path in paths if path.name != "timing.json"})
+        runs.append({path.name: path.read_bytes() for path in paths})
     assert set(runs[0]) == {
         "finetuned.weights.h5",
         "head.json",
@@ -272,34 +294,83 @@ def test_loaded_again_it_says_the_same(small: Project, tmp_path: Path) -> None:
     logits = np.asarray(model(images, training=False))
     found = softmax(logits, finetuned.card.head.temperature)
     assert finetuned.card.start.name == "logistic"
-    expected = Predictions.read(tmp_path / "finetuned" / card.TEST_FILE).probabilities
+    expected = Predictions.read(tmp_path / "finetuned" / finetuned_card.TEST_FILE).probabilities
     assert found == pytest.approx(expected, abs=1e-5)
+
+
+def _evaluate(project: Project, folder: Path, heads: Path) -> dict[str, Any]:
+    """Evaluate the heads and the fine-tuned model in a folder."""
+    write_leaks(folder / "leaks.csv", [])
+    evaluate(
+        project.file,
+        read_manifest(project.root / "manifest.csv"),
+        project.params.evaluate,
+        heads=heads,
+        finetuned=folder / "finetuned",
+        known_leaks=folder / "leaks.csv",
+        fits=project.root / "plots",
+        finetuned_fit=folder / "plots",
+        metrics=folder / "test.json",
+        plots=folder / "test",
+        curves=folder / "curves",
+        predictions=folder / "predictions",
+        leaks=folder / "feature_leaks.csv",
+    )
+    return dict(json.loads((folder / "test.json").read_text()))
 
 
 def test_evaluate_lists_it_with_its_gain(small: Project, tmp_path: Path) -> None:
     small.finetune(tmp_path, unfreeze="scratch", epochs=4, learning_rate=1e-2)
-    heads = {name: small.root / "models" / name for name in ("logistic", "ridge")}
-    evaluate.run(
-        small.file,
-        read_manifest(small.root / "manifest.csv"),
-        heads,
-        small.params.evaluate,
-        evaluate.Outputs(
-            metrics=tmp_path / "test.json",
-            plots=tmp_path / "plots",
-            predictions=tmp_path / "predictions",
-            leaks=tmp_path / "feature_leaks.csv",
-        ),
-        finetuned=tmp_path / "finetuned",
-    )
-    scores = json.loads((tmp_path / "test.json").read_text())
-    assert set(scores) == {"logistic", "ridge", "finetuned", "selected", "leaks", "cost"}
+    heads = tmp_path / "heads"
+    heads.mkdir()
+    # A head may have any name, also that of the folder of the fine-tuned model.
+    for name, kind in (("logistic", "logistic"), ("finetuned", "ridge")):
+        (heads / name).symlink_to(small.root / "models" / kind)
+    scores = _evaluate(small, tmp_path, heads)
+    assert set(scores) == {"selected", "heads", "finetuned", "leaks"}
+    assert set(scores["heads"]) == {"logistic", "finetuned"}
     gain = scores["finetuned"]["gain"]
     assert gain["over"] == "logistic"
-    difference = scores["finetuned"]["accuracy"] - scores["logistic"]["accuracy"]
+    difference = scores["finetuned"]["accuracy"] - scores["heads"]["logistic"]["accuracy"]
     assert gain["accuracy"] == pytest.approx(difference)
     assert gain["interval"][0] <= gain["accuracy"] <= gain["interval"][1]
-    assert (tmp_path / "predictions/finetuned.h5").is_file()
+    assert scores["selected"]["head"] in {"logistic", "finetuned", finetuned_card.NAME}
+    for path in ("finetuned.h5", "heads/finetuned.h5", "heads/logistic.h5"):
+        assert (tmp_path / "predictions" / path).is_file()
+    for table in ("curves/epochs.csv", "test/roc.csv"):
+        with (tmp_path / table).open(newline="") as file:
+            assert finetuned_card.NAME in {row["head"] for row in csv.DictReader(file)}
+
+    (heads / "logistic").unlink()
+    with pytest.raises(InputError, match=r"one of the heads finetuned, received .* logistic: run"):
+        _evaluate(small, tmp_path, heads)
+
+
+def test_images_and_weights_are_those_that_the_head_learned_from(tmp_path: Path) -> None:
+    extracting = {"backbone": "LeNet5", "weights": "random", "image_size": 32}
+    project = make_project(
+        tmp_path / "few", extracting, {"ridge": {}}, shots=5, class_weight={"face": 2.0}
+    )
+    training = load(project.root / "models/ridge").card.training
+    assert (training["shots"], training["class_weight"]) == (5, {"face": 2.0})
+    metrics = project.finetune(tmp_path, head="ridge", epochs=1)
+    assert metrics["train"]["images"] == 10
+    assert finetuned_card.read_finetuned_card(tmp_path / "finetuned").head.training == training
+
+
+def test_adamw_is_adam_with_weight_decay(small: Project, tmp_path: Path) -> None:
+    learned = {}
+    for optimizer, decay in (("adam", 0.0), ("adam", 0.5), ("adamw", 0.5)):
+        folder = tmp_path / f"{optimizer}-{decay}"
+        small.finetune(
+            folder, unfreeze="c5", optimizer=optimizer, weight_decay=decay, learning_rate=1e-2
+        )
+        learned[optimizer, decay] = weights_of(folder)
+    assert learned["adamw", 0.5] == learned["adam", 0.5] != learned["adam", 0.0]
+    with pytest.raises(
+        InputError, match=r"params.yaml: finetune: adamw is adam with weight decay: expected"
+    ):
+        small.finetune(tmp_path, optimizer="adamw")
 
 
 @pytest.fixture
@@ -374,13 +445,26 @@ def test_a_cut_that_does_not_exist_is_refused(small: Project, tmp_path: Path) ->
         small.finetune(tmp_path, unfreeze="s9")
 
 
-def test_features_of_other_settings_are_refused(small: Project, tmp_path: Path) -> None:
-    other = small.params.extract.model_copy(update={"seed": 7})
-    project = small._replace(params=small.params.model_copy(update={"extract": other}))
-    with pytest.raises(
-        InputError, match=r"made with other settings .* \(.*weights_sha256 differ\)"
-    ):
-        project.finetune(tmp_path)
+def test_weights_that_changed_since_and_a_head_of_other_features_are_refused(
+    small: Project, tmp_path: Path
+) -> None:
+    from headstart import backbones
+    from headstart.backbones.building import build_architecture
+
+    file = tmp_path / "lenet.weights.h5"
+    network = build_architecture(backbones.get("LeNet5"), (32, 32), seed=1)
+    network.save_weights(file)
+    extracting = {"backbone": "LeNet5", "weights": str(file), "image_size": 32}
+    project = make_project(tmp_path / "project", extracting, {"ridge": {}})
+    build_architecture(backbones.get("LeNet5"), (32, 32), seed=2).save_weights(file)
+    with pytest.raises(InputError, match="expected those that the model was trained with"):
+        project.finetune(tmp_path, head="ridge")
+    (tmp_path / "mixed").mkdir()
+    for name, root in (("models", small.root), ("bottleneck.h5", project.root)):
+        (tmp_path / "mixed" / name).symlink_to(root / name)
+    (tmp_path / "mixed" / "manifest.csv").symlink_to(project.root / "manifest.csv")
+    with pytest.raises(InputError, match="not the features that this ridge head was trained on"):
+        project._replace(root=tmp_path / "mixed").finetune(tmp_path, head="ridge")
 
 
 def test_a_model_that_says_something_else_is_stopped(small: Project, tmp_path: Path) -> None:
@@ -405,7 +489,7 @@ def test_a_changed_image_is_told(small: Project, tmp_path: Path) -> None:
     data = path.read_bytes()
     try:
         path.write_bytes(data + b"more")
-        with pytest.raises(InputError, match=f"{path.name}: the file has changed since"):
+        with pytest.raises(InputError, match=f"{path.name}: the file has changed: .*dvc repro"):
             small.finetune(tmp_path, unfreeze="all")
     finally:
         path.write_bytes(data)
@@ -418,7 +502,7 @@ def test_lenet_from_scratch_reads_digits(tmp_path: Path) -> None:
     metrics = digits.finetune(
         tmp_path, head="ridge", unfreeze="scratch", epochs=20, learning_rate=3e-3
     )
-    test = Predictions.read(tmp_path / "finetuned" / card.TEST_FILE)
+    test = Predictions.read(tmp_path / "finetuned" / finetuned_card.TEST_FILE)
     labels = read_manifest(tmp_path / "manifest.csv").labels[test.image]
     assert float((test.probabilities.argmax(axis=1) == labels).mean()) >= 0.95
     assert metrics["validation"]["accuracy"] >= 0.95

@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
+from headstart.common import places
 from headstart.common.errors import InputError
+from headstart.common.stage import run_stage
 from headstart.dataset.manifest import Manifest, read_manifest
 from headstart.dataset.options import PrepareOptions
 from pipeline import prepare
@@ -78,7 +80,7 @@ def test_every_image_gets_a_row_and_every_class_its_shares(run, photos):
 
 
 def test_two_runs_write_the_same_bytes(run, photos):
-    outputs = [prepare.MANIFEST, prepare.QUARANTINE, prepare.LEAKS, prepare.METRICS]
+    outputs = [places.MANIFEST, places.QUARANTINE, places.LEAKS, places.DATA_METRICS]
     run()
     before = [path.read_bytes() for path in outputs]
     run()
@@ -143,6 +145,28 @@ def test_too_many_unreadable_images_stop_the_run_and_are_named(run, photos):
     ]
     assert len(table("quarantine")) == 7
     assert not Path("data/manifest.csv").exists()
+
+
+def test_nothing_but_unreadable_images_ends_in_one_message(run, photos):
+    """Also where any share of them is allowed: without an image there is nothing to train on."""
+    for index, path in enumerate(sorted(photos.rglob("*.jpg"))):
+        path.write_bytes(b"" if index % 2 else b"no image")
+    (photos / "warm" / "notes.txt").write_text("a note")
+    with pytest.raises(InputError) as caught:
+        run(max_unreadable=1.0)
+    assert str(caught.value) == (
+        "prepare.source: none of the 40 images of photos can be read; data/quarantine.csv says "
+        "why. Mend them, or name another source."
+    )
+    assert len(table("quarantine")) == 41
+    assert not Path("data/manifest.csv").exists()
+
+
+def test_one_readable_class_is_not_enough(run, photos):
+    for path in (photos / "warm").iterdir():
+        path.write_bytes(b"")
+    with pytest.raises(InputError, match=r"photos has one class only \('cold', 20 images\)"):
+        run(max_unreadable=1.0)
 
 
 def test_a_name_that_is_no_text_is_quarantined(run, photos):
@@ -341,12 +365,11 @@ def test_main_reads_params_and_prints_one_message(tmp_path, monkeypatch, capsys,
     monkeypatch.chdir(tmp_path)
     text = (root / "params.yaml").read_text()
     Path("params.yaml").write_text(text.replace("source: data/samples/faces", "source: photos"))
-    prepare.main([])
+    prepare.main()
     assert metrics()["images"] == 40
     shutil.rmtree(photos)
-    monkeypatch.setattr("sys.argv", ["prepare"])
     with pytest.raises(SystemExit) as caught:
-        prepare.exit_with(prepare.main)
+        run_stage("prepare", prepare.main)
     assert str(caught.value).startswith("error: prepare.source: photos does not exist")
 
 

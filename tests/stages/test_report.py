@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from contextlib import chdir
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,8 @@ from headstart.commands import cli
 from headstart.common.errors import InputError
 from headstart.common.files import write_json
 from headstart.dataset.manifest import read_manifest
-from pipeline import evaluate, extract, prepare, report, train
+from headstart.heads.finetuned_card import NAME as FINETUNED
+from pipeline import evaluate, extract, finetune, novelty, prepare, report, train
 from tests.report_run import COMPARISON
 
 ROOT = Path(__file__).parents[2]
@@ -34,14 +36,9 @@ def project(tmp_path_factory: pytest.TempPathFactory, photo_folder: Path) -> Pat
     params["evaluate"]["bootstrap"] = 20
     params["report"] |= {"heat_maps": 4}
     yaml.dump(params, root / "params.yaml")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(root)
-        prepare.main([])
-        extract.main([])
-        for head in ("ridge", "prototype"):
-            train.main([head])
-        evaluate.main([])
-        report.main([])
+    with chdir(root):
+        for stage in (prepare, extract, train, evaluate, report):
+            stage.main()
     return root
 
 
@@ -62,13 +59,13 @@ def test_the_page_tells_the_run(here: Path) -> None:
     metrics = json.loads(Path("metrics/test.json").read_text())
     assert told["class_names"] == ["cold", "warm"]
     assert told["selected"] == metrics["selected"]["head"]
-    assert [head["name"] for head in told["heads"]] == ["ridge", "prototype"]
+    assert [head["name"] for head in told["heads"]] == ["prototype", "ridge"]
     assert len(told["pictures"]) == len(read_manifest(Path("data/manifest.csv"))) == 40
     assert [step["stage"] for step in told["steps"]] == ["prepare", "extract", "train", "evaluate"]
     extract_step = told["steps"][1]
     assert extract_step["computed"] + extract_step["reused"] == 40
     assert set(told["map"]["projections"]) == {"pca", "tsne"}
-    assert len(told["neighbours"]) == 8
+    assert len(told["neighbors"]) == 8
 
 
 def test_heat_maps_come_from_the_backbone_through_the_store(here: Path) -> None:
@@ -87,11 +84,11 @@ def test_a_second_page_is_the_same_and_runs_no_backbone(
 ) -> None:
     page = here / "report/index.html"
     first, before = page.read_bytes(), kept()
-    report.main([])
+    report.main()
     assert page.read_bytes() == first
     assert kept() == before
     monkeypatch.setenv("HEADSTART_CACHE", str(tmp_path))
-    report.main([])
+    report.main()
     assert kept(), "an empty store must have been filled, or this test could not fail"
     assert page.read_bytes() == first
 
@@ -111,7 +108,7 @@ def test_the_command_adds_the_last_comparison(here: Path) -> None:
     write_json(Path("plots/comparison.json"), COMPARISON)
     try:
         assert cli.main(["report", "--output", "compared.html"]) == 0
-        report.main([])
+        report.main()
     finally:
         Path("plots/comparison.json").unlink()
     told = content(Path("compared.html"))["comparison"]
@@ -146,4 +143,62 @@ def test_a_photo_that_changed_since_is_told(here: Path, tmp_path: Path) -> None:
             if one.split == "test" and one.path != row.path:
                 shutil.copy(row.path, one.path)
         with pytest.raises(InputError, match=r"the file has changed: .*dvc repro prepare"):
-            report.main([])
+            report.main()
+
+
+@pytest.fixture(scope="module")
+def odd_names(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run once more, with heads that are called what means something elsewhere."""
+    root = tmp_path_factory.mktemp("odd") / "project"
+    shutil.copytree(project, root)
+    yaml = YAML()
+    params = yaml.load(root / "params.yaml")
+    params["train"]["heads"] = {"finetuned": {"kind": "ridge"}, "selected": {"kind": "prototype"}}
+    params["finetune"] |= {"unfreeze": "all", "head": "finetuned", "epochs": 1}
+    yaml.dump(params, root / "params.yaml")
+    with chdir(root):
+        for stage in (train, novelty, finetune, evaluate, report):
+            stage.main()
+    return root
+
+
+def test_no_name_of_a_head_is_reserved(
+    odd_names: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(odd_names)
+    names = ["finetuned", "selected"]
+    assert list(json.loads(Path("metrics/heads.json").read_text())) == names
+    assert sorted(path.name for path in Path("models/heads").iterdir()) == names
+    test = json.loads(Path("metrics/test.json").read_text())
+    assert list(test["heads"]) == names
+    assert test["finetuned"]["gain"]["over"] == "finetuned"
+    told = content(Path("report/index.html"))
+    assert [head["name"] for head in told["heads"]] == [*names, FINETUNED]
+    assert told["selected"] == test["selected"]["head"]
+    assert [step["stage"] for step in told["steps"]][2:] == ["train", "finetune", "evaluate"]
+    accuracies = [head["scores"]["test"]["accuracy"]["value"] for head in told["heads"]]
+    expected = [*test["heads"].values(), test["finetuned"]]
+    assert accuracies == [scores["accuracy"] for scores in expected]
+    assert cli.main(["scores", "--json"]) == 0
+    assert set(json.loads(capsys.readouterr().out)["heads"]) == {*names, FINETUNED}
+
+
+def test_predict_tells_a_head_called_finetuned_from_the_fine_tuned_model(
+    odd_names: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(odd_names)
+    answers = []
+    for which in (
+        ["--head", "finetuned"],
+        ["--model", "models/heads/finetuned"],
+        ["--model", "models/finetuned"],
+        ["--head", "selected"],
+    ):
+        assert cli.main(["predict", *which, "--format", "json", "photos/warm/00.jpg"]) == 0
+        answers.append(capsys.readouterr().out)
+    assert answers[0] == answers[1]
+    assert len(set(answers)) == 3
+    assert cli.main(["predict", "--format", "json", "photos/warm/00.jpg"]) == 0
+    chosen = json.loads(Path("metrics/test.json").read_text())["selected"]["head"]
+    index = {"finetuned": 0, "selected": 3, FINETUNED: 2}[chosen]
+    assert capsys.readouterr().out == answers[index]

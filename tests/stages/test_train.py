@@ -1,31 +1,31 @@
+"""All heads on the cached features: what is written, and what is fitted again after an edit."""
+
 import csv
 import json
 import os
+import signal
 import subprocess
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
 import pytest
+from ruamel.yaml import YAML
 
 from headstart import heads
-from headstart.commands.params import load_params
+from headstart.common.cache import Keep
 from headstart.common.errors import InputError
+from headstart.common.params import load_section
 from headstart.features.file import FeatureFile
+from headstart.heads import training
 from headstart.heads.options import TrainOptions
 from headstart.scoring.predictions import Predictions
-from pipeline import train
 from tests.feature_files import blobs, write_project
 
 ROOT = Path(__file__).parents[2]
-HEADS = {
-    "logistic": {},
-    "svc_fixed": {"kind": "linear_svc", "c": 1e-3},
-    "gap": {"epochs": 3, "learning_rate": 0.05},
-}
+SVC = {"kind": "linear_svc", "c": 1e-3}
 
 
 @pytest.fixture(scope="module")
@@ -34,24 +34,44 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> FeatureFile:
     return write_project(tmp_path_factory.mktemp("project"), features, labels)
 
 
-def _options(**changes: Any) -> TrainOptions:
-    given = load_params(ROOT / "params.yaml").train.model_dump()
-    return TrainOptions.model_validate({**given, "heads": HEADS, **changes})
-
-
-def _outputs(root: Path, name: str) -> train.Outputs:
-    return train.Outputs(
-        model=root / "models" / name,
-        metrics=root / f"{name}.json",
-        timing=root / "timing" / f"{name}.json",
-        plots=root / "plots" / name,
+def _run(
+    root: Path, file: FeatureFile, heads: dict[str, dict[str, Any]], **changes: Any
+) -> dict[str, Any]:
+    """Fit the heads with a cache of their own under `root`; return the scores by head."""
+    given = load_section("train", TrainOptions, ROOT / "params.yaml").model_dump()
+    training.train_heads(
+        file,
+        TrainOptions.model_validate({**given, "heads": heads, **changes}),
+        models=root / "models",
+        metrics=root / "heads.json",
+        plots=root / "plots",
+        keep=Keep("fits", root / "cache"),
     )
-
-
-def _run(root: Path, file: FeatureFile, name: str, **changes: Any) -> dict[str, Any]:
-    train.run(name, file, _options(**changes), _outputs(root, name))
-    content: dict[str, Any] = json.loads((root / f"{name}.json").read_text())
+    content: dict[str, Any] = json.loads((root / "heads.json").read_text())
     return content
+
+
+def _bytes(*folders: Path) -> dict[str, bytes]:
+    return {
+        f"{folder.name}/{path.relative_to(folder)}": path.read_bytes()
+        for folder in folders
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+@pytest.fixture
+def fitted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Kinds of the heads that are fitted, in order."""
+    kinds: list[str] = []
+    fit = training._fit
+
+    def counted(file: Any, head: Any, *rest: Any) -> None:
+        kinds.append(head.kind)
+        fit(file, head, *rest)
+
+    monkeypatch.setattr(training, "_fit", counted)
+    return kinds
 
 
 def _columns(path: Path) -> dict[str, list[float]]:
@@ -61,7 +81,7 @@ def _columns(path: Path) -> dict[str, list[float]]:
 
 
 def test_a_head_is_written_with_scores_and_curve(file: FeatureFile, tmp_path: Path) -> None:
-    content = _run(tmp_path, file, "logistic", folds_below=0)
+    content = _run(tmp_path, file, {"logistic": {}}, folds_below=0)["logistic"]
     head = heads.load(tmp_path / "models" / "logistic")
     rows = file.rows("validation")
     right = head.predict_proba(file.features, rows).argmax(axis=1) == file.label[rows]
@@ -79,7 +99,7 @@ def test_a_head_is_written_with_scores_and_curve(file: FeatureFile, tmp_path: Pa
 
 
 def test_scores_of_folds_are_of_the_validation_images(file: FeatureFile, tmp_path: Path) -> None:
-    content = _run(tmp_path, file, "logistic")
+    content = _run(tmp_path, file, {"logistic": {}})["logistic"]
     assert content["selected_by"] == "cross-validation"
     assert content["validation"]["images"] == len(file.rows("validation"))
     held_out = Predictions.read(tmp_path / "models" / "logistic" / "held_out.h5")
@@ -89,12 +109,12 @@ def test_scores_of_folds_are_of_the_validation_images(file: FeatureFile, tmp_pat
 def test_too_few_validation_images_give_scores_of_all_folds(
     file: FeatureFile, tmp_path: Path
 ) -> None:
-    content = _run(tmp_path, file, "svc_fixed", min_validation=1000)
+    content = _run(tmp_path, file, {"svc": SVC}, min_validation=1000)["svc"]
     assert content["validation"]["images"] == len(file.rows("train", "validation"))
 
 
 def test_a_trained_network_leaves_its_history(file: FeatureFile, tmp_path: Path) -> None:
-    content = _run(tmp_path, file, "gap")
+    content = _run(tmp_path, file, {"gap": {"epochs": 3, "learning_rate": 0.05}})["gap"]
     history = _columns(tmp_path / "plots" / "gap" / "history.csv")
     assert history["epoch"] == [1, 2, 3]
     best = int(np.argmin(history["validation_loss"]))
@@ -102,71 +122,246 @@ def test_a_trained_network_leaves_its_history(file: FeatureFile, tmp_path: Path)
     assert content["validation"]["accuracy"] == pytest.approx(history["validation_accuracy"][best])
 
 
-def test_two_runs_give_the_same_bytes_and_time_is_kept_apart(
-    file: FeatureFile, tmp_path: Path
-) -> None:
-    for name in ("one", "two"):
-        _run(tmp_path / name, file, "logistic")
-    one, two = (
-        {
-            str(path.relative_to(tmp_path / name)): path.read_bytes()
-            for path in sorted((tmp_path / name).rglob("*"))
-            if path.is_file()
-        }
-        for name in ("one", "two")
-    )
-    timing = one.pop("timing/logistic.json")
-    two.pop("timing/logistic.json")
-    assert json.loads(timing)["seconds"] > 0
-    assert one == two
+def test_two_fits_give_the_same_bytes(file: FeatureFile, tmp_path: Path, fitted: list[str]) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    for root in (one, two):
+        _run(root, file, {"logistic": {}, "gap": {"epochs": 2}})
+    assert fitted == ["logistic", "gap"] * 2
+    assert _bytes(one / "models", one / "plots") == _bytes(two / "models", two / "plots")
+    assert (one / "heads.json").read_bytes() == (two / "heads.json").read_bytes()
 
 
 def test_few_shots_are_repeated_and_their_spread_told(file: FeatureFile, tmp_path: Path) -> None:
-    content = _run(tmp_path, file, "logistic", shots=3, repeats=4)
+    content = _run(tmp_path, file, {"logistic": {}}, shots=3, repeats=4)["logistic"]
     assert content["train"]["images"] == 9
     told = content["repeats"]
     assert told["count"] == 4
     assert 0.33 < told["accuracy_mean"] < 1
+    # Other images each time: the head itself draws nothing.
     assert told["accuracy_std"] > 0
-    folder = tmp_path / "models" / "logistic"
-    assert sorted(path.name for path in (folder / "repeats").iterdir()) == ["1", "2", "3"]
-    digests = {heads.load(path).card.data_digest for path in (folder, *folder.glob("repeats/*"))}
-    assert len(digests) == 4
+    assert heads.load(tmp_path / "models" / "logistic").card.training["shots"] == 3
 
 
 def test_class_weight_and_refit_reach_the_head(file: FeatureFile, tmp_path: Path) -> None:
-    plain = _run(tmp_path / "plain", file, "svc_fixed")
-    weighted = _run(tmp_path / "weighted", file, "svc_fixed", class_weight={"class 0": 50.0})
-    recall = [content["train"]["per_class"][0]["recall"] for content in (plain, weighted)]
+    plain = _run(tmp_path, file, {"svc": SVC})
+    weighted = _run(tmp_path, file, {"svc": SVC}, class_weight={"class 0": 50.0})
+    recall = [content["svc"]["train"]["per_class"][0]["recall"] for content in (plain, weighted)]
     assert recall[1] > recall[0]
-    _run(tmp_path / "refit", file, "svc_fixed", refit=True)
-    assert heads.load(tmp_path / "refit" / "models" / "svc_fixed").card.refit
+    _run(tmp_path, file, {"svc": SVC}, refit=True)
+    assert heads.load(tmp_path / "models" / "svc").card.refit
 
 
-def _main(root: Path, arguments: Sequence[str]) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "headstart.heads.training", *arguments],
-        cwd=root, env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True, text=True, check=False,
+def test_adamw_is_adam_with_weight_decay(file: FeatureFile, tmp_path: Path) -> None:
+    chosen = {
+        name: {"kind": "gap", "epochs": 2, "optimizer": optimizer, "weight_decay": decay}
+        for name, optimizer, decay in (
+            ("plain", "adam", 0.0),
+            ("decayed", "adam", 0.5),
+            ("adamw", "adamw", 0.5),
+        )
+    }
+    _run(tmp_path, file, chosen)
+    plain, decayed, adamw = (
+        (tmp_path / "models" / name / "head.weights.h5").read_bytes() for name in chosen
+    )
+    assert adamw == decayed
+    assert adamw != plain
+
+
+@pytest.mark.parametrize("chosen", [{"ridge": {}}, {"gap": {"epochs": 1}}])
+def test_the_largest_seed_serves_a_learning_curve_and_repeats(
+    tmp_path: Path, chosen: dict[str, dict[str, Any]]
+) -> None:
+    """Seeds are counted up from it, and there is none above."""
+    features, _ = blobs(4, 2)
+    labels, split = np.repeat([0, 1], 4), np.tile(["train", "train", "validation", "test"], 2)
+    file = write_project(tmp_path, features, labels, split=split)
+    content = _run(
+        tmp_path, file, chosen, seed=2**32 - 1, learning_curve="all", repeats=2,
+        min_validation=1, folds_below=0,
+    )  # fmt: skip
+    (name,) = chosen
+    curve = _columns(tmp_path / "plots" / name / "learning_curve.csv")
+    assert curve["images_per_class"] == [1, 2]
+    assert content[name]["repeats"]["count"] == 2
+
+
+def test_cheap_learning_curves_leave_networks_out(file: FeatureFile, tmp_path: Path) -> None:
+    _run(tmp_path, file, {"ridge": {}, "gap": {"epochs": 1}}, learning_curve="cheap")
+    assert (tmp_path / "plots" / "ridge" / "learning_curve.csv").is_file()
+    assert not (tmp_path / "plots" / "gap" / "learning_curve.csv").exists()
+
+
+def test_the_edit_of_one_head_fits_that_head_alone(
+    file: FeatureFile, tmp_path: Path, fitted: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = _run(tmp_path, file, {"ridge": {}, "svc": SVC})
+    folders = [tmp_path / kind / "ridge" for kind in ("models", "plots")]
+    bytes_before = _bytes(*folders)
+    capsys.readouterr()
+    after = _run(tmp_path, file, {"ridge": {}, "svc": {**SVC, "c": 1e-2}})
+    assert fitted == ["ridge", "linear_svc", "linear_svc"]
+    assert _bytes(*folders) == bytes_before
+    assert after["ridge"] == before["ridge"]
+    assert after["svc"]["setting"] == {"c": 1e-2}
+    told = capsys.readouterr().err.splitlines()
+    assert told[0] == "ridge: taken over, nothing that decides it has changed"
+    assert told[1].startswith("svc: fitted in ")
+
+
+def test_a_head_under_another_name_and_in_another_order_is_taken_over(
+    file: FeatureFile, tmp_path: Path, fitted: list[str]
+) -> None:
+    before = _run(tmp_path, file, {"ridge": {}, "svc": SVC})
+    after = _run(tmp_path, file, {"mine": SVC, "ridge": {}})
+    assert fitted == ["ridge", "linear_svc"]
+    assert list(after) == ["mine", "ridge"]
+    assert after["mine"] == before["svc"]
+
+
+def test_a_head_that_was_removed_leaves_nothing_behind(file: FeatureFile, tmp_path: Path) -> None:
+    _run(tmp_path, file, {"ridge": {}, "svc": SVC})
+    content = _run(tmp_path, file, {"ridge": {}})
+    assert list(content) == ["ridge"]
+    for kind in ("models", "plots"):
+        assert [path.name for path in (tmp_path / kind).iterdir()] == ["ridge"]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"seed": 1}, {"class_weight": "balanced"}, {"refit": True}, {"folds_below": 0}, {"shots": 5}],
+)
+def test_what_decides_every_head_fits_every_head(
+    file: FeatureFile, tmp_path: Path, fitted: list[str], changes: dict[str, Any]
+) -> None:
+    chosen = {"ridge": {}, "prototype": {}}
+    _run(tmp_path, file, chosen)
+    _run(tmp_path, file, chosen, **changes)
+    assert fitted == ["ridge", "prototype"] * 2
+
+
+def test_other_features_fit_every_head(tmp_path: Path, fitted: list[str]) -> None:
+    for number in range(2):
+        features, labels = blobs(20, 3, 8, seed=number)
+        file = write_project(tmp_path / str(number), features, labels)
+        _run(tmp_path, file, {"ridge": {}, "prototype": {}})
+    assert fitted == ["ridge", "prototype"] * 2
+
+
+def test_other_code_fits_every_head(
+    file: FeatureFile, tmp_path: Path, fitted: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _run(tmp_path, file, {"ridge": {}})
+    monkeypatch.setattr(training, "digest_of_code", lambda packages: "other")
+    _run(tmp_path, file, {"ridge": {}})
+    assert fitted == ["ridge"] * 2
+
+
+def test_a_damaged_fit_in_the_cache_is_made_again(
+    file: FeatureFile, tmp_path: Path, fitted: list[str]
+) -> None:
+    _run(tmp_path, file, {"ridge": {}})
+    before = _bytes(tmp_path / "models", tmp_path / "plots")
+    (kept,) = (tmp_path / "cache" / "fits").iterdir()
+    weights = kept / "model" / "weights.h5"
+    weights.write_bytes(weights.read_bytes()[:-1])
+    for _ in range(2):
+        _run(tmp_path, file, {"ridge": {}})
+    assert fitted == ["ridge"] * 2
+    assert _bytes(tmp_path / "models", tmp_path / "plots") == before
+
+
+def test_what_is_handed_over_may_be_changed_without_changing_what_is_kept(
+    file: FeatureFile, tmp_path: Path, fitted: list[str]
+) -> None:
+    _run(tmp_path, file, {"ridge": {}})
+    before = _bytes(tmp_path / "models")
+    (tmp_path / "models" / "ridge" / "weights.h5").write_bytes(b"x")
+    _run(tmp_path, file, {"ridge": {}})
+    assert fitted == ["ridge"]
+    assert _bytes(tmp_path / "models") == before
+
+
+def _project(root: Path, heads: dict[str, Any]) -> None:
+    """Write features and params.yaml as the stage finds them."""
+    features, labels = blobs(40, 2, 8)
+    write_project(root, features, labels)
+    yaml = YAML()
+    params = yaml.load(ROOT / "params.yaml")
+    params["train"]["heads"] = heads
+    yaml.dump(params, root / "params.yaml")
+
+
+def _start(root: Path) -> subprocess.Popen[str]:
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        "HEADSTART_CACHE": str(root / "cache"),
+    }
+    return subprocess.Popen(
+        [sys.executable, "-m", "pipeline.train"], cwd=root, env=environment, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
 
 
-def test_the_command_trains_the_head_it_names(tmp_path: Path) -> None:
-    features, labels = blobs(40, 2, 8)
-    write_project(tmp_path, features, labels)
-    (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
-    done = _main(tmp_path, ["linear_svc"])
-    assert (done.returncode, done.stderr) == (0, "")
-    assert (tmp_path / "models" / "linear_svc" / "head.json").is_file()
-    assert (tmp_path / "metrics" / "timing" / "linear_svc.json").is_file()
+def _finish(root: Path) -> tuple[int, str]:
+    process = _start(root)
+    out, err = process.communicate()
+    assert out == ""
+    return process.returncode, err
 
 
-def test_an_unknown_head_ends_in_one_message(tmp_path: Path) -> None:
-    (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
-    done = _main(tmp_path, ["forest"])
-    assert done.returncode == 1
-    assert done.stderr.startswith("error: train: expected the name of one head of params.yaml (")
-    assert done.stderr.endswith("received forest\n")
+def test_the_stage_trains_all_heads_of_params_yaml(tmp_path: Path) -> None:
+    _project(tmp_path, {"linear_svc": {}, "near": {"kind": "knn"}})
+    status, told = _finish(tmp_path)
+    assert status == 0
+    assert [line.partition(": ")[0] for line in told.splitlines()] == ["linear_svc", "near"]
+    assert list(json.loads((tmp_path / "metrics/heads.json").read_text())) == ["linear_svc", "near"]
+    for name in ("linear_svc", "near"):
+        assert (tmp_path / "models/heads" / name / "head.json").is_file()
+        assert (tmp_path / "plots/heads" / name / "path.csv").is_file()
+
+
+@pytest.mark.slow
+def test_a_run_that_was_killed_goes_on_with_the_head_that_it_was_fitting(tmp_path: Path) -> None:
+    _project(tmp_path, {"ridge": {}, "gap": {"epochs": 100_000, "patience": 100_000}})
+    process = _start(tmp_path)
+    try:
+        assert process.stderr is not None
+        assert process.stderr.readline().startswith("ridge: fitted in ")
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(1)
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+    assert not (tmp_path / "metrics/heads.json").exists()
+    _project(tmp_path, {"ridge": {}, "prototype": {}})
+    status, told = _finish(tmp_path)
+    assert status == 0
+    assert told.startswith("ridge: taken over, nothing that decides it has changed\n")
+    assert list(json.loads((tmp_path / "metrics/heads.json").read_text())) == [
+        "ridge",
+        "prototype",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("../mine", {"kind": "ridge"}, "train.heads.../mine: nothing can be called '../mine': the"),
+        ("l; touch x #", {"kind": "ridge"}, "train.heads.l; touch x #: nothing can be called 'l; "),
+        ("forest", {}, "train.heads.forest.kind: Input should be one of "),
+    ],
+)
+def test_a_head_that_cannot_be_ends_in_one_message(
+    tmp_path: Path, name: str, options: dict[str, str], message: str
+) -> None:
+    _project(tmp_path, {name: options})
+    status, told = _finish(tmp_path)
+    assert status == 1
+    assert told.startswith(f"error: params.yaml: {message}")
+    assert told.count("\n") == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "features", "params.yaml"]
 
 
 def test_a_changed_feature_file_is_refused(file: FeatureFile, tmp_path: Path) -> None:

@@ -1,1 +1,1 @@
-"""Advice on how to transfer: which strategy, which cut, which regularisation, and why."""
+"""Advice on how to transfer: which strategy, which cut, which regularization, and why."""

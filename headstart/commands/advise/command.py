@@ -1,28 +1,25 @@
-"""`headstart advise`: recommend a strategy, a cut and a regularisation, with the evidence."""
+"""`headstart advise`: recommend a strategy, a cut and a regularization, with the evidence."""
 
 import argparse
 import json
 import sys
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 from ruamel.yaml import YAML
 
-from headstart.commands.advise.applying import changed
 from headstart.commands.advise.evidence import Evidence, gather
-from headstart.commands.advise.recommendation import Cost, Recommendation, costs, recommend
+from headstart.commands.advise.recommendation import Recommendation, StrategyCost, costs, recommend
 from headstart.commands.params import check_params, load_params
+from headstart.commands.yaml_text import changed
+from headstart.common import places
 from headstart.common.files import atomic_write
 from headstart.common.params import PARAMS_FILE
 from headstart.dataset.manifest import read_manifest
 from headstart.extraction.store import FeatureStore
 from headstart.features.file import FeatureFile
-
-FEATURES = Path("features/bottleneck.h5")
-MANIFEST = Path("data/manifest.csv")
 
 _WIDE = 200
 """Columns where the output is no terminal, so that nothing is cut off."""
@@ -45,7 +42,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Gather the evidence, print it, and apply the advice if asked to."""
     params = load_params()
-    file, manifest = FeatureFile.open(FEATURES), read_manifest(MANIFEST)
+    file, manifest = FeatureFile.open(places.FEATURES), read_manifest(places.MANIFEST)
     evidence = gather(file, manifest, params.extract, params.train, FeatureStore())
     advice, expenses = recommend(evidence), costs(evidence)
     if args.json:
@@ -63,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _as_dict(
-    evidence: Evidence, advice: Recommendation, expenses: tuple[Cost, ...]
+    evidence: Evidence, advice: Recommendation, expenses: tuple[StrategyCost, ...]
 ) -> dict[str, Any]:
     return {
         "recommendation": asdict(advice),
@@ -72,7 +69,7 @@ def _as_dict(
     }
 
 
-def _print(evidence: Evidence, advice: Recommendation, expenses: tuple[Cost, ...]) -> None:
+def _print(evidence: Evidence, advice: Recommendation, expenses: tuple[StrategyCost, ...]) -> None:
     width = None if sys.stdout.isatty() else _WIDE
     console = Console(width=width, soft_wrap=True, highlight=False)
     console.print(_cuts(evidence))
@@ -104,7 +101,7 @@ def _cuts(evidence: Evidence) -> Table:
     table = Table(
         title="Linear classifier at several cuts, on held-out images", title_justify="left"
     )
-    for name in ("cut", "features", "M mult-adds", "LogME", "H-score", "accuracy", "95 %", "l2"):
+    for name in ("cut", "features", "M mult-adds", "accuracy", "95 %", "l2"):
         table.add_column(name, justify="left" if name == "cut" else "right")
     for probe in evidence.probes:
         low, high = probe.interval
@@ -112,8 +109,6 @@ def _cuts(evidence: Evidence) -> Table:
             probe.cut,
             f"{probe.feature_dim}",
             f"{probe.multiply_adds / 1e6:.0f}",
-            f"{probe.log_me:.3f}",
-            f"{probe.h_score:.2f}",
             f"{probe.accuracy:.3f}",
             f"{low:.3f} - {high:.3f}",
             f"{probe.l2:.2g}",
@@ -121,7 +116,7 @@ def _cuts(evidence: Evidence) -> Table:
     return table
 
 
-def _strategies(advice: Recommendation, expenses: tuple[Cost, ...]) -> Table:
+def _strategies(advice: Recommendation, expenses: tuple[StrategyCost, ...]) -> Table:
     table = Table(title="What each strategy takes here", title_justify="left")
     table.add_column("strategy")
     for name in ("learns", "G mult-adds", "minutes"):

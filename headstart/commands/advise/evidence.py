@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from headstart.commands.advise.network import NetworkFacts, imagenet_probabilities, network_facts
-from headstart.commands.advise.transferability import h_score, log_me
+from headstart.commands.advise.facts import NetworkFacts
+from headstart.commands.advise.network import imagenet_probabilities, network_facts
 from headstart.dataset.manifest import Manifest
 from headstart.extraction.bottleneck import Bottleneck, identify
 from headstart.extraction.extract import Request, extract
@@ -21,10 +21,7 @@ from headstart.scoring.calibration import softmax
 from headstart.scoring.metrics import log_loss
 
 _SHARES = (0.95, 0.8, 0.65, 0.5, 0.35)
-"""Of the multiply-adds: about where probed cuts lie, besides the last layer."""
-
-_MOST_SAMPLES = 5000
-"""Images that the transferability scores are computed on; their cost grows faster than the data."""
+"""Shares of the multiply-adds at about which cuts are probed, besides the last layer."""
 
 _RESAMPLES = 1000
 
@@ -34,22 +31,18 @@ class Probe:
     """A linear classifier on the features at one cut.
 
     Attributes:
-        cut: Where.
+        cut: Name of the cut.
         feature_dim: Number of features, averaged over the map.
         multiply_adds: Per image, up to the cut.
-        log_me: Transferability; higher is better.
-        h_score: Another; higher is better.
         accuracy: Of held-out images.
         interval: 95 % interval of the accuracy.
         log_loss: Of held-out images, calibrated.
-        l2: The penalty that did best.
+        l2: The best penalty.
     """
 
     cut: str
     feature_dim: int
     multiply_adds: int
-    log_me: float
-    h_score: float
     accuracy: float
     interval: tuple[float, float]
     log_loss: float
@@ -58,14 +51,14 @@ class Probe:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Similarity:
-    """How the backbone's own ImageNet classifier takes the images.
+    """What the backbone's own ImageNet classifier makes of the images.
 
     Attributes:
         confidence: Mean probability of its likeliest class.
         entropy: Mean entropy of its probabilities, as a share of the largest possible.
-        information: What its class tells of an image, in nats: the entropy of its mean
-            probabilities less the mean entropy. A classifier that is sure of itself, but says the
-            same of all images, tells nothing of them.
+        information: How much its class tells about an image, in nats: the entropy of its mean
+            probabilities minus the mean entropy. A classifier that is sure of itself but says the
+            same of all images tells nothing about them.
     """
 
     confidence: float
@@ -75,16 +68,16 @@ class Similarity:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
-    """All of it.
+    """Everything that the advice is based on.
 
     Attributes:
         n_classes: Number of classes.
         n_images: Number of training and validation images.
         n_train: Number of training images.
         per_class: Training images of the smallest class.
-        pretrained: Whether the weights know anything; random ones do not.
+        pretrained: Whether the weights were trained; random ones were not.
         last: The last feature layer.
-        probes: By cut, the last layer first, then downwards.
+        probes: One per cut, the last layer first, then downward.
         similarity: None where the weights come without a classifier.
         network: The backbone.
     """
@@ -107,7 +100,7 @@ def gather(
     training: TrainOptions,
     store: FeatureStore,
 ) -> Evidence:
-    """Probe several cuts of the backbone; what the feature store lacks is computed in one pass.
+    """Probe several cuts of the backbone; features missing from the store take one pass.
 
     Args:
         file: The cached features, which name the engine.
@@ -150,7 +143,7 @@ def gather(
 def _images(
     file: FeatureFile, manifest: Manifest, training: TrainOptions
 ) -> tuple[TrainingData, list[Request]]:
-    """Return training and validation images themselves, numbered anew without the others."""
+    """Return training and validation images without their views, renumbered."""
     whole = TrainingData.from_file(
         file,
         class_weight=training.class_weight,
@@ -187,16 +180,10 @@ def _probe(
     low, high = intervals.paired_interval(
         right, data.unit[report.held_out], resamples=_RESAMPLES, seed=seed
     )
-    rows = np.arange(len(data.label))
-    if len(rows) > _MOST_SAMPLES:
-        rows = np.sort(np.random.default_rng(seed).choice(rows, _MOST_SAMPLES, replace=False))
-    features, known = data.features[rows], data.label[rows]
     return Probe(
         cut=cut,
-        feature_dim=features.shape[1],
+        feature_dim=data.features.shape[1],
         multiply_adds=multiply_adds,
-        log_me=log_me(features, known),
-        h_score=h_score(features, known),
         accuracy=float(right.mean()),
         interval=(low, high),
         log_loss=log_loss(labels, probabilities),

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from headstart.backbones import building, cuts
-from headstart.commands.advise.network import CutFacts, NetworkFacts
+from headstart.commands.advise.facts import CutFacts, NetworkFacts
 from headstart.common.tensorflow_runtime import keras
 from headstart.extraction.bottleneck import Bottleneck
 from headstart.finetuning.assembly import Assembly
@@ -57,7 +57,7 @@ def classifier(bottleneck: Bottleneck) -> tuple[npt.NDArray[Any], npt.NDArray[An
 
 
 def _training_seconds(assembly: Assembly, cut: str | None) -> float:
-    """Return the time of one image's training step above a cut, whose activations are there."""
+    """Return the time of one image's training step above a cut, whose activations are cached."""
     assembly.set_trainable(cut)
     model = assembly.logits_from(cut)
     model.compile(

@@ -1,4 +1,4 @@
-"""From evidence to advice: which strategy, which cut, which regularisation. Pure."""
+"""From evidence to advice: which strategy, which cut, which regularization. Pure."""
 
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -8,17 +8,17 @@ from headstart.commands.advise.evidence import Evidence, Probe
 Strategy = Literal["freeze", "last_block", "all", "scratch"]
 
 MANY_PER_CLASS = 100
-"""Training images of the smallest class from which on there are many of them."""
+"""Training images of the smallest class at and above which there are many of them."""
 
 INFORMATIVE = 1.0
-"""Nats that the ImageNet class must tell of an image for the images to resemble ImageNet's.
+"""Nats that the ImageNet class must tell about an image for the images to resemble ImageNet's.
 
-Source: measured by bench/advise.py: 2.1 on photos of cats and dogs, 0.8 on small grey faces, 0.2
+Source: measured by bench/advise.py: 2.1 on photos of cats and dogs, 0.8 on small gray faces, 0.2
 on digits.
 """
 
 ENOUGH = 0.99
-"""Accuracy within one point of which nothing is left to gain."""
+"""Accuracy within a point of perfect, where nothing is left to gain."""
 
 EPOCHS: dict[Strategy, int] = {"freeze": 0, "last_block": 10, "all": 20, "scratch": 60}
 
@@ -31,14 +31,14 @@ _FINETUNING: dict[Strategy, dict[str, Any]] = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Cost:
+class StrategyCost:
     """What a strategy takes on this machine.
 
     Attributes:
         strategy: Which.
-        learning: Share of the backbone's parameters that learn.
-        multiply_adds: Of the whole run; a training step counts three times its forward pass.
-        minutes: Of the whole run.
+        learning: Share of the backbone's parameters that are trained.
+        multiply_adds: Of the whole run; a training step counts as three forward passes.
+        minutes: Time of the whole run.
     """
 
     strategy: Strategy
@@ -52,11 +52,11 @@ class Recommendation:
     """The advice.
 
     Attributes:
-        case: Which of the four cases the data are: few or many images, similar to ImageNet or not.
+        case: Which of four cases the data are: few or many images, similar to ImageNet or not.
         strategy: What to train.
         cut: Where to take the features of the head.
         l2: Penalty of the linear head.
-        reasons: Why, one sentence each.
+        reasons: The reasons, one sentence each.
         changes: Values for params.yaml by dotted key.
     """
 
@@ -75,7 +75,7 @@ def recommend(evidence: Evidence) -> Recommendation:
     """
     last = evidence.probes[0]
     best = max(evidence.probes, key=lambda probe: (probe.accuracy, -probe.log_loss))
-    # Of cuts that the held-out images cannot tell apart, the last is what the field expects.
+    # Among cuts that the held-out images cannot tell apart, the last is the usual choice.
     earlier = best.interval[0] > last.accuracy
     chosen = best if earlier else last
     many = evidence.per_class >= MANY_PER_CLASS
@@ -87,7 +87,7 @@ def recommend(evidence: Evidence) -> Recommendation:
     case = f"{'many' if many else 'few'} images, {'similar to' if similar else 'unlike'} ImageNet"
     strategy, why = _strategy(evidence, chosen, many=many, similar=similar)
     if strategy != "freeze":
-        # What learns adapts the last layers, however little they suit the data now.
+        # Training adapts the last layers, however little they suit the data now.
         chosen = last
     return Recommendation(
         case=case,
@@ -124,16 +124,16 @@ def _resembles(evidence: Evidence, best: Probe, *, earlier: bool) -> tuple[bool,
     last = evidence.probes[0]
     if earlier:
         return False, (
-            f"unlike ImageNet: the features at {best.cut} serve better than the last "
+            f"unlike ImageNet: the features at {best.cut} do better than the last "
             f"({best.accuracy:.1%} against {last.accuracy:.1%} of held-out images)"
         )
     if evidence.similarity is None:
-        return True, "similar to ImageNet: no earlier features serve better than the last"
-    told = evidence.similarity.information
-    similar = told >= INFORMATIVE
+        return True, "similar to ImageNet: no earlier features do better than the last"
+    information = evidence.similarity.information
+    similar = information >= INFORMATIVE
     return similar, (
         f"{'similar to' if similar else 'unlike'} ImageNet: the backbone's own class of an image "
-        f"tells {told:.1f} nats of it ({INFORMATIVE:g} or more is similar)"
+        f"tells {information:.1f} nats about it ({INFORMATIVE:g} or more is similar)"
     )
 
 
@@ -142,20 +142,23 @@ def _strategy(
 ) -> tuple[Strategy, str]:
     if chosen.interval[1] >= ENOUGH:
         return "freeze", (
-            f"a linear head on the frozen backbone may be within a point of perfect already "
+            f"a linear head on the frozen backbone may already be within a point of perfect "
             f"({chosen.accuracy:.1%}, interval {chosen.interval[0]:.1%} to "
-            f"{chosen.interval[1]:.1%}): nothing that could be shown is left to gain"
+            f"{chosen.interval[1]:.1%}): no gain could be shown"
         )
     if not evidence.pretrained:
         return "scratch", "the weights are random: there is nothing to keep frozen"
     if not many:
-        return "freeze", "with few images a backbone that learns would learn them by heart"
+        return "freeze", "with few images, a trainable backbone would memorize them"
     if similar:
-        return "last_block", "the lower layers suit the images; the last ones can be made to"
+        return (
+            "last_block",
+            "the lower layers suit the images; the last ones can be adapted to them",
+        )
     return "all", "the images differ from the backbone's, and there are enough to adapt all of it"
 
 
-def costs(evidence: Evidence) -> tuple[Cost, ...]:
+def costs(evidence: Evidence) -> tuple[StrategyCost, ...]:
     """Return what each strategy takes: one pass of all images, then epochs over the training."""
     network, n_train = evidence.network, evidence.n_train
     once = network.multiply_adds * evidence.n_images
@@ -173,7 +176,7 @@ def costs(evidence: Evidence) -> tuple[Cost, ...]:
     for strategy, epochs in EPOCHS.items():
         learning, multiply_adds, seconds = steps[strategy]
         found.append(
-            Cost(
+            StrategyCost(
                 strategy=strategy,
                 learning=learning,
                 multiply_adds=once + 3.0 * multiply_adds * n_train * epochs,

@@ -3,7 +3,7 @@
 import difflib
 import itertools
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
@@ -11,8 +11,12 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
+from headstart.commands.params import Params, check_params
 from headstart.common.errors import InputError
 from headstart.common.files import digest_of
+from headstart.common.params import PARAMS_FILE
+from headstart.extraction import engines
+from headstart.extraction.bottleneck import Bottleneck, identify
 
 BACKBONE = "extract.backbone"
 
@@ -26,10 +30,12 @@ class Candidate:
     Attributes:
         label: What sets it apart, for people: "EfficientNetLite0, layer=block_3".
         overrides: Dotted keys of params.yaml and their values.
+        content: The whole of params.yaml with them, comments kept.
     """
 
     label: str
     overrides: tuple[Override, ...]
+    content: dict[str, Any]
 
     def experiment(self, baseline: str) -> str:
         """Return the name of its DVC experiment.
@@ -43,23 +49,43 @@ class Candidate:
         plain = re.sub(r"\.{2,}", ".", words)[:60].rstrip("-.")
         return f"compare-{plain}-{digest_of([baseline, *self.overrides])[:6]}"
 
-    def apply(self, params: Mapping[str, Any]) -> dict[str, Any]:
-        """Return a copy of the content of params.yaml with the changes made.
+    @property
+    def params(self) -> Params:
+        """The content, checked.
 
         Raises:
-            InputError: a key is not in params.yaml.
+            InputError: params.yaml cannot have these values.
         """
-        content = dict(deepcopy(params))
-        for key, value in self.overrides:
-            *sections, last = key.split(".")
-            place: Any = content
-            for number, name in enumerate([*sections, last], start=1):
-                if not isinstance(place, dict) or name not in place:
-                    raise InputError(_unknown_key(key, ".".join(key.split(".")[:number]), place))
-                if number <= len(sections):
-                    place = place[name]
-            place[last] = value
-        return content
+        return check_params(self.content, f"{PARAMS_FILE} with {self.label}")
+
+    @property
+    def bottleneck(self) -> Bottleneck:
+        """What computes its features.
+
+        Raises:
+            InputError: see `headstart.extraction.bottleneck.identify`.
+        """
+        extract = self.params.extract
+        return identify(extract, engines.resolve(extract.engine, extract.precision))
+
+
+def _apply(overrides: Iterable[Override], params: dict[str, Any]) -> dict[str, Any]:
+    """Return a copy of the content of params.yaml with the changes made.
+
+    Raises:
+        InputError: a key is not in params.yaml.
+    """
+    content = deepcopy(params)
+    for key, value in overrides:
+        *sections, last = key.split(".")
+        place: Any = content
+        for number, name in enumerate([*sections, last], start=1):
+            if not isinstance(place, dict) or name not in place:
+                raise InputError(_unknown_key(key, ".".join(key.split(".")[:number]), place))
+            if number <= len(sections):
+                place = place[name]
+        place[last] = value
+    return content
 
 
 def _unknown_key(key: str, part: str, place: Any) -> str:
@@ -105,7 +131,7 @@ def parse_over(text: str) -> tuple[str, list[Any]]:
 
 
 def make_candidates(
-    names: Sequence[str], grid: Iterable[tuple[str, Sequence[Any]]], params: Mapping[str, Any]
+    names: Sequence[str], grid: Sequence[tuple[str, Sequence[Any]]], params: dict[str, Any]
 ) -> list[Candidate]:
     """Combine backbones and the values of a grid, each with each.
 
@@ -115,30 +141,28 @@ def make_candidates(
     Args:
         names: Backbones; none means that of params.yaml.
         grid: Keys and their values.
-        params: Content of params.yaml.
+        params: Content of params.yaml, as ruamel.yaml loads it with its comments.
 
     Raises:
         InputError: a backbone or key is named twice, a key is not in params.yaml, or there are
             fewer than two candidates.
     """
-    axes = list(grid)
-    keys = [key for key, _ in axes] + ([BACKBONE] if names else [])
-    for what, chosen in (("backbone", list(names)), ("key", keys)):
+    axes = [key for key, _ in grid]
+    keys = axes + [BACKBONE] * bool(names)
+    for what, chosen in (("backbone", names), ("key", keys)):
         twice = sorted({name for name in chosen if chosen.count(name) > 1})
         if twice:
             raise InputError(f"compare: the {what} {twice[0]} is named twice; name it once")
-    short = _short_names([key for key, _ in axes])
+    short = _short_names(axes)
     candidates = []
-    everyone: Sequence[str | None] = names or [None]
-    for name in everyone:
+    for name in names or [""]:
         own = _of_backbone(name, params, keys) if name else []
-        for values in itertools.product(*(values for _, values in axes)):
-            chosen_values = list(zip([key for key, _ in axes], values, strict=True))
+        for combination in itertools.product(*(values for _, values in grid)):
+            chosen_values = list(zip(axes, combination, strict=True))
             words = [name] if name else []
             words += [f"{short[key]}={_word(value)}" for key, value in chosen_values]
-            candidate = Candidate(", ".join(words), (*own, *chosen_values))
-            candidate.apply(params)
-            candidates.append(candidate)
+            overrides = (*own, *chosen_values)
+            candidates.append(Candidate(", ".join(words), overrides, _apply(overrides, params)))
     if len(candidates) < 2:
         raise InputError(
             "compare: expected at least two candidates, received "
@@ -148,19 +172,16 @@ def make_candidates(
     return candidates
 
 
-def _of_backbone(name: str, params: Mapping[str, Any], keys: Sequence[str]) -> list[Override]:
+def _of_backbone(name: str, params: dict[str, Any], keys: Sequence[str]) -> list[Override]:
     """Return what must change for another backbone than that of params.yaml."""
     extract = params["extract"]
     overrides: list[Override] = [(BACKBONE, name)]
     if name != extract["backbone"]:
         if "extract.layer" not in keys and extract["layer"] != "auto":
             overrides.append(("extract.layer", "auto"))
-        if "extract.weights" not in keys and extract["weights"] not in _WEIGHTS_OF_ANY:
+        if "extract.weights" not in keys and extract["weights"] not in ("pretrained", "random"):
             overrides.append(("extract.weights", "pretrained"))
     return overrides
-
-
-_WEIGHTS_OF_ANY = frozenset({"pretrained", "imagenet", "random"})
 
 
 def _short_names(keys: Sequence[str]) -> dict[str, str]:

@@ -32,17 +32,25 @@ class Rung:
     candidates: int
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Score:
-    """What decides who stays; the larger the better.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Merit:
+    """What decides between candidates.
 
     Attributes:
-        accuracy: On validation, in [0, 1].
-        negative_log_loss: Settles ties of accuracy, which small rungs are full of.
+        validation_accuracy: In [0, 1].
+        multiply_adds: Of one pass. Few or easy images leave many candidates equally accurate; of
+            these the cheaper is better.
+        validation_log_loss: Decides between equals of the same cost.
     """
 
-    accuracy: float
-    negative_log_loss: float
+    validation_accuracy: float
+    multiply_adds: int
+    validation_log_loss: float
+
+    @property
+    def rank(self) -> tuple[float, int, float]:
+        """Sorts candidates, the best first."""
+        return -self.validation_accuracy, self.multiply_adds, self.validation_log_loss
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +60,12 @@ class Dropped(Generic[Item]):
     Attributes:
         candidate: Which.
         share: Share of the images at which it fell.
-        score: Its validation score there.
+        merit: What it reached there.
     """
 
     candidate: Item
     share: float
-    score: Score
+    merit: Merit
 
 
 def plan(candidates: int) -> tuple[Rung, ...]:
@@ -78,29 +86,15 @@ def plan(candidates: int) -> tuple[Rung, ...]:
     return (*rungs, Rung(1.0, left))
 
 
-def cost(rungs: Sequence[Rung]) -> float:
-    """Return the forward passes over all images that the rounds amount to.
-
-    What a candidate has computed in an earlier round lies in the feature store, so it pays for
-    the images that are new to it.
-    """
-    done = 0.0
-    total = 0.0
-    for rung in rungs:
-        total += rung.candidates * (rung.share - done)
-        done = rung.share
-    return total
-
-
 def halve(
-    candidates: Sequence[Item], score: Callable[[Item, float], Score | None]
+    candidates: Sequence[Item], judge: Callable[[Item, float], Merit | None]
 ) -> tuple[list[Item], list[Dropped[Item]]]:
     """Run all rounds but the last.
 
     Args:
-        candidates: In the order in which they are tried; it settles what scores leave open.
-        score: Gives the validation score of a candidate trained on a share of the images, or None
-            when it failed; it then takes no further part.
+        candidates: In the order in which they are tried; of equals the first stays.
+        judge: Trains a candidate on a share of the images and returns its merit, or None when it
+            failed; it then takes no further part.
 
     Returns:
         Those that deserve all images, in their first order, and those dropped, the last to fall
@@ -108,13 +102,12 @@ def halve(
     """
     left = list(candidates)
     dropped: list[Dropped[Item]] = []
-    rungs = plan(len(left))
-    for rung, following in itertools.pairwise(rungs):
-        scored = [(score(candidate, rung.share), candidate) for candidate in left]
-        sound = [(value, candidate) for value, candidate in scored if value is not None]
-        ranked = sorted(sound, key=lambda pair: pair[0], reverse=True)
+    for rung, following in itertools.pairwise(plan(len(left))):
+        judged = [(candidate, judge(candidate, rung.share)) for candidate in left]
+        sound = [(candidate, merit) for candidate, merit in judged if merit is not None]
+        ranked = sorted(sound, key=lambda pair: pair[1].rank)
+        stay = [candidate for candidate, _ in ranked[: following.candidates]]
         fallen = ranked[following.candidates :]
-        dropped[:0] = [Dropped(candidate, rung.share, value) for value, candidate in fallen]
-        stay = [candidate for _, candidate in ranked[: following.candidates]]
+        dropped[:0] = [Dropped(candidate, rung.share, merit) for candidate, merit in fallen]
         left = [candidate for candidate in left if candidate in stay]
     return left, dropped

@@ -7,9 +7,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from headstart.commands.compare.cost import Cost
-from headstart.commands.compare.halving import Dropped, Score
-from headstart.commands.compare.ranking import pareto_front
+from headstart.commands.compare.halving import Dropped, Merit
+from headstart.commands.compare.timing import PassTime
 from headstart.scoring.intervals import paired_interval
 
 SCHEMA = 1
@@ -24,14 +23,14 @@ class TestPredictions:
 
     Attributes:
         images: (n_samples,) content digests.
-        right: (n_samples,) bool.
+        right: (n_samples,) 1 where it was right, else 0.
         groups: (n_samples,) images of one group (>= 0) are drawn together.
     """
 
     __test__ = False  # not a test of pytest's
 
     images: NDArray[np.str_]
-    right: NDArray[np.bool_]
+    right: NDArray[np.float64]
     groups: NDArray[np.int64]
 
 
@@ -44,11 +43,13 @@ class Result:
         experiment: Name of its DVC experiment.
         overrides: Its changes to params.yaml.
         head: The head that validation chose.
-        validation: That head's validation score.
+        merit: What decides between it and the others.
         accuracy: Its test accuracy.
         interval: 95 % interval of it; None when the params ask for none.
-        predictions: Its test predictions; None when the run kept none.
-        cost: What one pass costs.
+        predictions: Its test predictions.
+        time: Of one pass.
+        parameters: Learned values up to the cut, and of the head.
+        rows: Rows of features, images and views.
         computed: Images that went through the backbone in this run.
         seconds: How long this run took.
         on_front: Whether no other scores as high at less time, or higher at as little.
@@ -59,15 +60,22 @@ class Result:
     experiment: str
     overrides: dict[str, Any]
     head: str
-    validation: Score
+    merit: Merit
     accuracy: float
     interval: tuple[float, float] | None
-    predictions: TestPredictions | None
-    cost: Cost
+    predictions: TestPredictions
+    time: PassTime
+    parameters: int
+    rows: int
     computed: int
     seconds: float
     on_front: bool = False
     against_winner: Standing | None = None
+
+    @property
+    def megabytes(self) -> float:
+        """Size of the parameters in float32, 10^6 bytes."""
+        return self.parameters * 4 / 1e6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +85,7 @@ class Comparison:
     Attributes:
         results: The highest test accuracy first; of equals the cheapest.
         winner: Label of the best on validation, of equals the cheapest.
-        method: How ties were told.
+        method: How ties were found.
         dropped: Labels given up on part of the images, the last to fall first.
         failed: Labels that did not run.
         computed: Images that went through a backbone in this run, rounds included.
@@ -104,8 +112,7 @@ class Comparison:
                 {
                     "label": one.candidate,
                     "share": one.share,
-                    "validation_accuracy": one.score.accuracy,
-                    "validation_log_loss": -one.score.negative_log_loss,
+                    **asdict(one.merit),
                 }
                 for one in self.dropped
             ],
@@ -120,7 +127,7 @@ class Comparison:
 def compare(
     results: Sequence[Result], *, resamples: int, seed: int
 ) -> tuple[tuple[Result, ...], str, Method]:
-    """Order results, name the winner, mark the front and tell ties.
+    """Order results, name the winner, mark the front and find ties.
 
     Args:
         results: At least one.
@@ -128,12 +135,12 @@ def compare(
         seed: Of the draws.
 
     Returns:
-        The results with their marks, the winner's label, and how ties were told.
+        The results with their marks, the winner's label, and how ties were found.
     """
-    winner = max(results, key=lambda one: (one.validation, -one.cost.milliseconds))
+    winner = min(results, key=lambda one: (one.merit.rank, one.time.milliseconds))
     front = pareto_front(
         np.array([one.accuracy for one in results]),
-        np.array([one.cost.milliseconds for one in results]),
+        np.array([one.time.milliseconds for one in results]),
     )
     paired = resamples > 0 and all(_same_images(winner, one) for one in results)
     marked = []
@@ -146,7 +153,7 @@ def compare(
         else:
             standing = _by_intervals(one, winner)
         marked.append(replace(one, on_front=bool(on_front), against_winner=standing))
-    marked.sort(key=lambda one: (-one.accuracy, one.cost.milliseconds))
+    marked.sort(key=lambda one: (-one.accuracy, one.time.milliseconds))
     return (
         tuple(marked),
         winner.label,
@@ -154,20 +161,31 @@ def compare(
     )
 
 
+def pareto_front(scores: NDArray[np.float64], costs: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Return which candidates no other beats: none scores as high for less, or higher for as much.
+
+    Args:
+        scores: (n,), the higher the better.
+        costs: (n,), the lower the better.
+
+    Returns:
+        (n,) bool; of two that are equal in both, both are on the front.
+    """
+    as_good = scores[:, None] <= scores[None, :]
+    as_cheap = costs[:, None] >= costs[None, :]
+    better = (scores[:, None] < scores[None, :]) | (costs[:, None] > costs[None, :])
+    return np.asarray(~np.any(as_good & as_cheap & better, axis=1))
+
+
 def _same_images(one: Result, other: Result) -> bool:
     first, second = one.predictions, other.predictions
-    return (
-        first is not None
-        and second is not None
-        and np.array_equal(first.images, second.images)
-        and np.array_equal(first.groups, second.groups)
+    return np.array_equal(first.images, second.images) and np.array_equal(
+        first.groups, second.groups
     )
 
 
-def _paired(one: Result, winner: Result, resamples: int, seed: int) -> Standing | None:
-    if one.predictions is None or winner.predictions is None:
-        return None
-    difference = one.predictions.right.astype(np.float64) - winner.predictions.right
+def _paired(one: Result, winner: Result, resamples: int, seed: int) -> Standing:
+    difference = one.predictions.right - winner.predictions.right
     low, high = paired_interval(
         difference, winner.predictions.groups, resamples=resamples, seed=seed
     )
@@ -192,13 +210,13 @@ def _as_dict(result: Result) -> dict[str, Any]:
         "experiment": result.experiment,
         "overrides": result.overrides,
         "head": result.head,
-        "validation_accuracy": result.validation.accuracy,
-        "validation_log_loss": -result.validation.negative_log_loss,
+        **asdict(result.merit),
         "accuracy": result.accuracy,
         "interval": None if result.interval is None else list(result.interval),
-        "test_images": None if result.predictions is None else len(result.predictions.right),
-        **asdict(result.cost),
-        "megabytes": result.cost.megabytes,
+        "test_images": len(result.predictions.right),
+        **asdict(result.time),
+        "parameters": result.parameters,
+        "megabytes": result.megabytes,
         "computed": result.computed,
         "seconds": result.seconds,
         "on_front": result.on_front,

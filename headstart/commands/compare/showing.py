@@ -60,13 +60,13 @@ def as_table(comparison: Comparison) -> Table:
             "*" if result.on_front else "",
             result.label,
             result.head,
-            f"{result.validation.accuracy:.4f}",
+            f"{result.merit.validation_accuracy:.4f}",
             f"{result.accuracy:.4f}",
             f"{result.interval[0]:.3f} to {result.interval[1]:.3f}" if result.interval else "",
             _STANDINGS[result.against_winner],
-            f"{result.cost.milliseconds:.2f}",
-            f"{result.cost.multiply_adds / 1e6:,.0f}",
-            f"{result.cost.megabytes:.1f}",
+            f"{result.time.milliseconds:.2f}",
+            f"{result.merit.multiply_adds / 1e6:,.0f}",
+            f"{result.megabytes:.1f}",
             style="bold" if result.against_winner == "winner" else "",
         )
     return table
@@ -76,19 +76,20 @@ def notes(comparison: Comparison) -> list[str]:
     """Return what the table cannot say, one sentence per line."""
     lines = [
         "* no other scores as high on test at less time, or higher at as little (Pareto front)",
-        f"Chosen on validation: {comparison.winner}. {_ties(comparison)}",
+        f"Chosen on validation, of equals the cheaper: {comparison.winner}. {_ties(comparison)}",
     ]
     for one in comparison.dropped:
         lines.append(
             f"Dropped at {one.share:.0%} of the images: {one.candidate}, validation accuracy "
-            f"{one.score.accuracy:.4f}, log loss {-one.score.negative_log_loss:.3f}"
+            f"{one.merit.validation_accuracy:.4f}, {one.merit.multiply_adds / 1e6:,.0f} M "
+            f"multiply-adds, log loss {one.merit.validation_log_loss:.3f}"
         )
     lines += [f"Failed, see its message above: {label}" for label in comparison.failed]
     lines.append(
         f"Forward passes: {comparison.computed:,} images in this run; all candidates on all "
         f"images from an empty feature store are {comparison.without_budget:,}."
     )
-    if any(one.cost.busy for one in comparison.results):
+    if any(one.time.busy for one in comparison.results):
         lines.append("Times were measured while other programs ran: they are too long.")
     (winner,) = (one for one in comparison.results if one.label == comparison.winner)
     lines.append(f"Experiments: `dvc exp show`; take one over: `dvc exp apply {winner.experiment}`")
@@ -175,4 +176,4 @@ _UNDATED: dict[str, dict[str, str | None]] = {
 
 
 def _place(result: Result) -> tuple[float, float]:
-    return result.cost.milliseconds, 100 * result.accuracy
+    return result.time.milliseconds, 100 * result.accuracy

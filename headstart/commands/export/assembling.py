@@ -1,6 +1,5 @@
 """The whole way from pixels to class probabilities as one Keras model of built-in operations."""
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +12,11 @@ from headstart.extraction.bottleneck import recover
 from headstart.extraction.engines.folding import fold_batch_normalization
 from headstart.extraction.model import assemble, outputs_of
 from headstart.features.identity import FeatureIdentity
-from headstart.finetuning.card import KIND as FINETUNED
 from headstart.finetuning.head_layers import head_layers
 from headstart.finetuning.saving import load_finetuned
 from headstart.heads import load
 from headstart.heads.base import Head, read_card
+from headstart.heads.finetuned_card import KIND as FINETUNED
 from headstart.heads.knn import KnnHead
 from headstart.heads.prototype import PrototypeHead
 
@@ -25,60 +24,50 @@ INPUT, OUTPUT = "images", "probabilities"
 """Names of the exported model's input and output, in every format that has names."""
 
 RESIZING = "resizing"
-"""Name of the part that must stay in full precision when the rest is quantised."""
+"""Name of the part that must stay in full precision when the rest is quantized."""
 
 
-@dataclass(frozen=True, slots=True)
-class Parts:
-    """A trained model as Keras models, all from RGB in [0, 255].
-
-    Attributes:
-        resizing: (batch, any, any, 3) uint8, images of one size, to (batch, height, width, 3)
-            uint8 of the size that the backbone sees.
-        classifier: From there to calibrated probabilities (batch, n_classes) float32.
-        whole: One after the other.
-    """
-
-    resizing: keras.Model
-    classifier: keras.Model
-    whole: keras.Model
-
-
-def assemble_parts(folder: Path) -> Parts:
+def whole_model(folder: Path) -> keras.Model:
     """Build the graph of a trained head or fine-tuned model.
 
     Args:
-        folder: Such as models/logistic.
+        folder: Such as models/heads/logistic.
+
+    Returns:
+        From images of one size, (batch, any, any, 3) uint8, RGB in [0, 255], to calibrated
+        probabilities (batch, n_classes) float32.
 
     Raises:
-        InputError: the folder holds no model, one that has no form as a graph, or the backbone it
-            needs is not to be had.
+        InputError: the folder holds no model, or one that cannot be a graph, or the backbone that
+            it needs cannot be had.
     """
     if read_card(folder)["kind"] == FINETUNED:
         finetuned = load_finetuned(folder)
         identity = finetuned.card.head.identity
         logits = finetuned.assembly.logits_from(None, images=True)
-        return _joined(identity, logits, finetuned.card.head.temperature)
+        return _with_resizing(identity, logits, finetuned.card.head.temperature)
     head = load(folder)
     identity = head.card.identity
     head_model = _head_model(head)
     extractor = assemble(recover(identity), rewrite=fold_batch_normalization)
     images = _images(identity.image_size)
     (features,) = outputs_of(extractor, images)
-    return _joined(identity, keras.Model(images, head_model(features)), 1.0)
+    return _with_resizing(identity, keras.Model(images, head_model(features)), 1.0)
 
 
-def _joined(identity: FeatureIdentity, logits: keras.Model, temperature: float) -> Parts:
+def _with_resizing(
+    identity: FeatureIdentity, logits: keras.Model, temperature: float
+) -> keras.Model:
     small = _images(identity.image_size)
     scaled = logits(small) / np.float32(temperature)
     classifier = keras.Model(small, keras.layers.Softmax()(scaled), name="classifier")
     images = _images((None, None))
-    pixels = resized(images, identity.image_size, identity.resize, identity.interpolation)
-    resizing = keras.Model(images, keras.ops.cast(pixels, "uint8"), name=RESIZING)
+    pixels = keras.ops.cast(resized(images, identity.sizing), "uint8")
+    resizing = keras.Model(images, pixels, name=RESIZING)
     images = _images((None, None))
     # The name of the last operation becomes the output's name.
     probabilities = keras.layers.Identity(name=OUTPUT)(classifier(resizing(images)))
-    return Parts(resizing, classifier, keras.Model(images, probabilities, name="model"))
+    return keras.Model(images, probabilities, name="model")
 
 
 def _images(size: tuple[int | None, int | None]) -> Any:
@@ -101,8 +90,8 @@ def _prototype_model(head: PrototypeHead) -> keras.Model:
     ops, card, model = keras.ops, head.card, head.as_prototypes()
     features = keras.Input(card.feature_shape, name="features")
     pooled = ops.mean(features, axis=(1, 2)) if len(card.feature_shape) > 1 else features
-    centred = pooled - model.mean
-    length = ops.sqrt(ops.sum(ops.square(centred), axis=1, keepdims=True))
-    cosines = ops.matmul(centred / ops.maximum(length, 1e-12), model.prototypes)
+    centered = pooled - model.mean
+    length = ops.sqrt(ops.sum(ops.square(centered), axis=1, keepdims=True))
+    cosines = ops.matmul(centered / ops.maximum(length, 1e-12), model.prototypes)
     logits = (cosines + model.bias) / np.float32(card.temperature)
     return keras.Model(features, logits, name="prototype")

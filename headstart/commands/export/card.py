@@ -12,7 +12,7 @@ import jinja2
 from ruamel.yaml import YAML
 
 from headstart import backbones
-from headstart.commands.export.export import Exported, Job
+from headstart.commands.export.export import Exported, ExportJob
 
 HEADLINE = {
     "accuracy": "Accuracy",
@@ -24,23 +24,24 @@ HEADLINE = {
     "ece": "Expected calibration error",
     "roc_auc": "ROC AUC",
 }
-"""Scores that the card tells, in this order, and what it calls them."""
+"""Scores on the card, in this order, and what it calls them."""
 
 _HUB_METRICS = {"accuracy": "accuracy", "macro_f1": "f1", "roc_auc": "roc_auc"}
 _LIBRARIES = ("tensorflow", "keras", "numpy", "pillow", "opencv-python-headless")
-_MOST_CLASSES = 100  # of which a table says how well each is told
+_MOST_CLASSES = 100
+"""With more there is no table of scores per class."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Evidence:
-    """What the run left behind that the card tells.
+class CardFacts:
+    """What the card says that the run left behind.
 
     Attributes:
-        model_name: Of the model among the heads, such as "logistic".
+        model_name: Name of its folder, such as "logistic".
         data_name: What to call the data.
         data: Content of metrics/data.json; empty where there is none.
         scores: What metrics/test.json says of the model; empty where it says nothing.
-        augment: Recipe of the augmented views it was trained on; None without.
+        augment: Recipe of the augmented views it was trained on; None where there were none.
         settings: What was chosen for training, such as the head's options.
     """
 
@@ -52,7 +53,7 @@ class Evidence:
     settings: Mapping[str, Any]
 
 
-def render(job: Job, exported: Exported, evidence: Evidence) -> str:
+def render(job: ExportJob, exported: Exported, facts: CardFacts) -> str:
     """Return the card as Markdown with YAML front matter.
 
     Source: the metadata that model hubs read, https://huggingface.co/docs/hub/model-cards.
@@ -73,24 +74,24 @@ def render(job: Job, exported: Exported, evidence: Evidence) -> str:
     )
     identity = job.card.identity
     return template.render(
-        front_matter=_yaml(_front_matter(job, evidence)),
+        front_matter=_yaml(_front_matter(job, facts)),
         job=job,
         card=job.card,
         identity=identity,
         spec=backbones.get(identity.backbone),
         exported=exported,
         agreement=exported.agreement,
-        evidence=evidence,
-        headline=_headline(evidence),
-        per_class=_per_class(evidence),
-        settings=_yaml(dict(evidence.settings)),
-        augment=_yaml(dict(evidence.augment)) if evidence.augment else "",
+        facts=facts,
+        headline=_headline(facts),
+        per_class=_per_class(facts),
+        settings=_yaml(dict(facts.settings)),
+        augment=_yaml(dict(facts.augment)) if facts.augment else "",
         versions={name: version(name) for name in (*_LIBRARIES, *job.format.packages)},
         headstart=version("headstart"),
     )
 
 
-def _front_matter(job: Job, evidence: Evidence) -> dict[str, Any]:
+def _front_matter(job: ExportJob, facts: CardFacts) -> dict[str, Any]:
     backbone = job.card.identity.backbone
     content: dict[str, Any] = {
         "library_name": job.format.library,
@@ -98,36 +99,36 @@ def _front_matter(job: Job, evidence: Evidence) -> dict[str, Any]:
         "tags": ["image-classification", "transfer-learning", backbone.lower(), job.format.name],
         "metrics": ["accuracy"],
     }
-    if evidence.scores:
+    if facts.scores:
         measured = [
-            {"type": kind, "name": HEADLINE[name], "value": round(evidence.scores[name], 4)}
+            {"type": kind, "name": HEADLINE[name], "value": round(facts.scores[name], 4)}
             for name, kind in _HUB_METRICS.items()
-            if evidence.scores.get(name) is not None
+            if facts.scores.get(name) is not None
         ]
         result = {
             "task": {"type": "image-classification"},
-            "dataset": {"name": evidence.data_name, "type": "imagefolder", "split": "test"},
+            "dataset": {"name": facts.data_name, "type": "imagefolder", "split": "test"},
             "metrics": measured,
         }
-        name = f"{evidence.data_name}-{backbone}-{evidence.model_name}"
+        name = f"{facts.data_name}-{backbone}-{facts.model_name}"
         content["model-index"] = [{"name": name, "results": [result]}]
     return content
 
 
-def _headline(evidence: Evidence) -> list[tuple[str, str, str]]:
+def _headline(facts: CardFacts) -> list[tuple[str, str, str]]:
     """Return name, value and interval of the headline scores."""
-    intervals = evidence.scores.get("intervals", {})
+    intervals = facts.scores.get("intervals", {})
     rows = []
     for name, title in HEADLINE.items():
-        value = evidence.scores.get(name)
+        value = facts.scores.get(name)
         if value is not None:
             interval = " to ".join(f"{end:.3f}" for end in intervals.get(name, ()))
             rows.append((title, f"{value:.3f}", interval))
     return rows
 
 
-def _per_class(evidence: Evidence) -> list[Mapping[str, Any]]:
-    rows = list(evidence.scores.get("per_class", ()))
+def _per_class(facts: CardFacts) -> list[Mapping[str, Any]]:
+    rows = list(facts.scores.get("per_class", ()))
     return rows if len(rows) <= _MOST_CLASSES else []
 
 
@@ -142,7 +143,7 @@ def _yaml(content: dict[str, Any]) -> str:
 
 
 def _cell(text: object) -> str:
-    """Keep a name from ending a table's cell or starting markup."""
+    """Escape a name, so that it neither ends a table's cell nor starts markup."""
     escaped = str(text).replace("\\", "\\\\")
     for mark in "|`*_<[":
         escaped = escaped.replace(mark, f"\\{mark}")

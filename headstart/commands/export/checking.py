@@ -1,6 +1,5 @@
 """Does an exported model say what the pipeline says?"""
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,10 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headstart.commands.export.formats import Predict
-from headstart.common.errors import InputError
 from headstart.common.vocabulary import Split
 from headstart.dataset.manifest import ManifestRow
-from headstart.images import decoding
+from headstart.images.decoding import read_checked
 
 BOUND = 1e-4
 """Largest difference of a probability that is accepted."""
@@ -23,8 +21,8 @@ class Reference:
     """Images and what the pipeline says of them.
 
     Attributes:
-        split: Which they are of.
-        rows: Of the manifest.
+        split: Which one they come from.
+        rows: Their rows of the manifest.
         labels: (n,) class indices.
         probabilities: (n, n_classes), with the backbone in float32, as the exported model has it.
         as_trained: (n, n_classes), with the features in the precision that the model was trained
@@ -51,8 +49,8 @@ class Agreement:
         pipeline_accuracy: Share that the pipeline calls right.
         same_class: Share that both call the same.
         precision_difference: Largest difference of any probability between the pipeline in
-            float32, with which the exported model was compared, and in the precision of the
-            features that it was trained on; None where that is float32.
+            float32, which the exported model was compared with, and in the precision of the
+            features that the model was trained on; None where that is float32.
     """
 
     split: Split
@@ -72,10 +70,10 @@ def compare(predict: Predict, reference: Reference) -> Agreement:
         InputError: an image has changed or can no longer be read.
     """
     exported = np.concatenate(
-        [predict(read_pixels(row)[np.newaxis]) for row in reference.rows]
+        [predict(read_checked(Path(row.path), row.sha256)[np.newaxis]) for row in reference.rows]
     ).astype(np.float64)
     differences = np.abs(exported - reference.probabilities).max(axis=1)
-    # A probability that is no number is as far off as can be.
+    # A probability that is not a number is as far off as can be.
     differences = np.nan_to_num(differences, nan=np.inf)
     worst = int(differences.argmax())
     called, expected = exported.argmax(axis=1), reference.probabilities.argmax(axis=1)
@@ -98,20 +96,3 @@ def compare(predict: Predict, reference: Reference) -> Agreement:
 def evenly(total: int, count: int) -> NDArray[np.int64]:
     """Return at most `count` positions below `total`, evenly spaced, in order."""
     return np.unique(np.linspace(0, total - 1, min(count, total)).round().astype(np.int64))
-
-
-def read_pixels(row: ManifestRow) -> NDArray[np.uint8]:
-    """Decode an image of the manifest, (H, W, 3) uint8.
-
-    Raises:
-        InputError: it has changed or can no longer be read.
-    """
-    remedy = "run `dvc repro` to take the images in anew"
-    try:
-        data = decoding.read(Path(row.path))
-        pixels = decoding.decode(data)
-    except decoding.UnreadableImage as error:
-        raise InputError(f"{row.path}: {error.reason}; {remedy}") from None
-    if hashlib.sha256(data).hexdigest() != row.sha256:
-        raise InputError(f"{row.path}: the file has changed since `prepare`; {remedy}")
-    return pixels

@@ -1,7 +1,6 @@
 """`headstart export`: write the selected model so that it can be used without this project."""
 
 import argparse
-import importlib
 import json
 from collections.abc import Sequence
 from dataclasses import replace
@@ -11,34 +10,32 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from headstart.commands.export.card import Evidence, render
+from headstart.commands.export.card import CardFacts, render
 from headstart.commands.export.checking import Reference, evenly
 from headstart.commands.export.export import (
     CHECKED_IMAGES,
     MEASURED_IMAGES,
     Exported,
-    Job,
+    ExportJob,
     check_folder,
     export,
 )
 from headstart.commands.export.formats import FORMATS
-from headstart.commands.params import load_params
+from headstart.common import places
 from headstart.common.errors import InputError
+from headstart.common.params import load_section
 from headstart.common.vocabulary import SPLITS, Precision
 from headstart.dataset.manifest import Manifest, ManifestRow, read_manifest
+from headstart.dataset.options import PrepareOptions
 from headstart.extraction.bottleneck import recover
 from headstart.extraction.extract import Request, extract
 from headstart.extraction.store import FeatureStore
 from headstart.features.file import FeatureFile
-from headstart.finetuning.card import KIND as FINETUNED
 from headstart.heads import load as load_head
 from headstart.heads.base import HeadCard, read_card
-from headstart.inference.model import METRICS as TEST_METRICS
+from headstart.heads.finetuned_card import KIND as FINETUNED
 from headstart.inference.model import load_model, model_folder
 
-MANIFEST = Path("data/manifest.csv")
-FEATURES = Path("features/bottleneck.h5")
-DATA_METRICS = Path("metrics/data.json")
 OUTPUT = Path("exports")
 
 
@@ -48,10 +45,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--format",
         choices=FORMATS,
         required=True,
-        help="which; all take uint8 RGB images of any size, savedmodel JPEG files, too",
+        help="file format; all take uint8 RGB images of any size",
     )
     which = parser.add_mutually_exclusive_group()
-    which.add_argument("--head", metavar="NAME", help="models/NAME instead of the selected one")
+    which.add_argument(
+        "--head", metavar="NAME", help="models/heads/NAME instead of the selected one"
+    )
     which.add_argument("--model", type=Path, metavar="FOLDER", help="a model's folder anywhere")
     parser.add_argument(
         "--quantize",
@@ -64,13 +63,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--output",
         type=Path,
         metavar="FOLDER",
-        help=f"where to (default: {OUTPUT}/FORMAT, or {OUTPUT}/FORMAT-int8)",
+        help=f"where to put it (default: {OUTPUT}/FORMAT, or {OUTPUT}/FORMAT-int8)",
     )
     parser.epilog = (
         "What was written is loaded again with the format's own runtime and compared with the "
         "pipeline on test images; if a probability differs by more than 1e-4, nothing is kept "
-        "(with --quantize the difference is told and not bounded). Both compute in float32 for "
-        "that; where extract.precision is lower, what this changes is told beside it. "
+        "(with --quantize the difference is printed and not bounded). Both compute in float32 for "
+        "that; where extract.precision is lower, the change that this makes is printed as well. "
         "README.md beside the model is its model card, labels.txt names the classes."
     )
 
@@ -79,8 +78,8 @@ def run(args: argparse.Namespace) -> int:
     """Export, and print what the check found.
 
     Raises:
-        InputError: there is no such model, it has no such form, what it needs is missing, or the
-            exported model does not say what the pipeline says.
+        InputError: there is no such model, it cannot be written in that format, something that it
+            needs is missing, or the exported model does not say what the pipeline says.
     """
     form = FORMATS[args.format]
     if args.quantize and not form.int8:
@@ -89,37 +88,37 @@ def run(args: argparse.Namespace) -> int:
             f"--quantize {args.quantize}: {form.name} has no 8-bit convolutions; use one of the "
             f"formats {able}"
         )
-    form.writer()  # what is missing for it is said before anything is computed
+    form.check_packages()
     folder = args.output or OUTPUT / (f"{form.name}-int8" if args.quantize else form.name)
     check_folder(folder)
     model = model_folder(args.head, args.model)
     card = HeadCard.from_dict(read_card(model))
-    manifest = read_manifest(MANIFEST)
+    manifest = read_manifest(places.MANIFEST)
     if manifest.class_names != card.class_names:
         raise InputError(
-            f"{model}: trained on the classes {', '.join(card.class_names)}, but {MANIFEST} has "
-            f"{', '.join(manifest.class_names)}; run `dvc repro`"
+            f"{model}: trained on the classes {', '.join(card.class_names)}, but "
+            f"{places.MANIFEST} has {', '.join(manifest.class_names)}; run `dvc repro`"
         )
-    # Imports TensorFlow, which takes seconds.
-    assembling = importlib.import_module("headstart.commands.export.assembling")
-    parts = assembling.assemble_parts(model)
-    job = Job(
+    # Here, because it imports TensorFlow, which takes seconds.
+    from headstart.commands.export.assembling import whole_model
+
+    job = ExportJob(
         format=form,
-        parts=parts,
+        model=whole_model(model),
         card=card,
         reference=_reference(
             model, card, manifest, MEASURED_IMAGES if args.quantize else CHECKED_IMAGES
         ),
         training=[row for row in manifest if row.split == "train"] if args.quantize else (),
     )
-    evidence = _evidence(model.name, card)
-    exported = export(job, folder, lambda exported: render(job, exported, evidence))
-    print(_told(job, exported))
+    facts = _facts(model, card)
+    exported = export(job, folder, lambda exported: render(job, exported, facts))
+    print(_summary(job, exported))
     return 0
 
 
 def _reference(model: Path, card: HeadCard, manifest: Manifest, most: int) -> Reference:
-    """Ask the pipeline about images it was not trained on, as far as there are any."""
+    """Ask the pipeline about test images; without any, about validation or training images."""
     by_split = {
         split: np.array([i for i, row in enumerate(manifest) if row.split == split], np.int64)
         for split in reversed(SPLITS)
@@ -130,7 +129,7 @@ def _reference(model: Path, card: HeadCard, manifest: Manifest, most: int) -> Re
     labels = manifest.labels[positions]
     probabilities = _probabilities(model, card, rows, "float32")
     as_trained = None
-    # A fine-tuned model is run whole and in float32 by `headstart predict`, too.
+    # `headstart predict` also runs a fine-tuned model whole and in float32.
     if card.identity.precision != "float32" and card.kind != FINETUNED:
         as_trained = _probabilities(model, card, rows, card.identity.precision)
     return Reference(split, rows, labels, probabilities, as_trained)
@@ -139,35 +138,40 @@ def _reference(model: Path, card: HeadCard, manifest: Manifest, most: int) -> Re
 def _probabilities(
     model: Path, card: HeadCard, rows: Sequence[ManifestRow], precision: Precision
 ) -> NDArray[np.float64]:
-    """Ask the pipeline, with features in that precision.
-
-    The exported model computes in float32, whatever the features were computed in.
-    """
+    """Ask the pipeline, with features computed in that precision."""
     requests = [Request(row.path, row.sha256) for row in rows]
     store = FeatureStore()
     if card.kind == FINETUNED:
         outcome = load_model(model, store, None).predict(requests, 0, features=False)
         for path, reason in outcome.unreadable.items():
-            raise InputError(f"{path}: {reason}; run `dvc repro` to take the images in anew")
+            raise InputError(f"{path}: {reason}; run `dvc repro` to list the images again")
         return outcome.probabilities
     bottleneck = recover(replace(card.identity, precision=precision))
     return load_head(model).predict_proba(extract(bottleneck, requests, store=store).array())
 
 
-def _evidence(name: str, card: HeadCard) -> Evidence:
+def _facts(model: Path, card: HeadCard) -> CardFacts:
     augment = None
-    if FEATURES.is_file():
-        header = FeatureFile.open(FEATURES).header
+    if places.FEATURES.is_file():
+        header = FeatureFile.open(places.FEATURES).header
         if header.identity.feature_digest == card.identity.feature_digest:
             augment = header.augment
-    return Evidence(
-        model_name=name,
-        data_name=Path(load_params().prepare.source).stem,
-        data=_read(DATA_METRICS),
-        scores=_read(TEST_METRICS).get(name, {}),
+    return CardFacts(
+        model_name=model.name,
+        data_name=Path(load_section("prepare", PrepareOptions).source).stem,
+        data=_read(places.DATA_METRICS),
+        scores=_scores(model),
         augment=augment,
         settings={**card.options, **card.setting},
     )
+
+
+def _scores(model: Path) -> dict[str, Any]:
+    """Return the test scores of a model of this run; empty for a model from elsewhere."""
+    test = _read(places.TEST_METRICS)
+    if model == places.FINETUNED:
+        return dict(test.get("finetuned", {}))
+    return dict(test.get("heads", {}).get(model.name, {})) if model.parent == places.HEADS else {}
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -181,7 +185,7 @@ def _read(path: Path) -> dict[str, Any]:
     return dict(content)
 
 
-def _told(job: Job, exported: Exported) -> str:
+def _summary(job: ExportJob, exported: Exported) -> str:
     agreement = exported.agreement
     precision = job.card.identity.precision
     text = (
@@ -191,7 +195,7 @@ def _told(job: Job, exported: Exported) -> str:
     )
     if agreement.precision_difference is not None:
         text += (
-            f"; what the {precision} of the cached features changes: "
+            f"; difference due to cached features in {precision}: "
             f"{agreement.precision_difference:.1e}"
         )
     if job.training:

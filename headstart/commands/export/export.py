@@ -1,12 +1,10 @@
-"""One export: write the model, load it again, compare it with the pipeline, tell about it."""
+"""One export: write the model, load it again, compare it with the pipeline, describe it."""
 
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,17 +15,14 @@ from headstart.commands.export.checking import (
     Reference,
     compare,
     evenly,
-    read_pixels,
 )
-from headstart.commands.export.formats import LABELS_FILE, Calibration, Format
+from headstart.commands.export.formats import LABELS_FILE, Calibration, Format, KerasModel
+from headstart.commands.export.writers import writer_of
 from headstart.common.errors import InputError
-from headstart.common.files import write_json
+from headstart.common.files import temporary_name, write_json
 from headstart.dataset.manifest import ManifestRow
 from headstart.heads.base import HeadCard
-from headstart.images import decoding
-
-if TYPE_CHECKING:
-    from headstart.commands.export.assembling import Parts
+from headstart.images.decoding import read_checked, resize
 
 CARD_FILE = "README.md"
 """The model card, under the name that model hubs read."""
@@ -42,20 +37,20 @@ CALIBRATION_IMAGES = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
+class ExportJob:
     """What is exported.
 
     Attributes:
         format: Into which format.
-        parts: The model.
-        card: What is known of it.
+        model: From pixels to probabilities.
+        card: The card of the head or fine-tuned model.
         reference: Test images and what the pipeline says of them.
         training: Rows of training images; an 8-bit model is calibrated on some. Empty for a model
             in floating point.
     """
 
     format: Format
-    parts: "Parts"
+    model: KerasModel
     card: HeadCard
     reference: Reference
     training: Sequence[ManifestRow] = ()
@@ -63,7 +58,7 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """What came of it.
+    """The result.
 
     Attributes:
         folder: Where everything lies.
@@ -80,7 +75,7 @@ def check_folder(folder: Path) -> None:
     """Refuse to replace anything but an export.
 
     Raises:
-        InputError: there is something else.
+        InputError: the folder holds something else.
     """
     is_export = (folder / RECORD_FILE).is_file()
     if folder.exists() and not is_export and not (folder.is_dir() and not any(folder.iterdir())):
@@ -90,25 +85,26 @@ def check_folder(folder: Path) -> None:
         )
 
 
-def export(job: Job, folder: Path, describe: Callable[[Exported], str]) -> Exported:
+def export(job: ExportJob, folder: Path, describe: Callable[[Exported], str]) -> Exported:
     """Export a model.
 
     Args:
         job: What.
-        folder: Where to; replaced as a whole, and only when the check has succeeded.
+        folder: Where to; replaced as a whole, and only after the check has succeeded.
         describe: Writes the model card.
 
     Raises:
         InputError: the exported model does not say what the pipeline says, or `folder` holds
-            something else than an export.
+            something other than an export.
     """
     check_folder(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
+    temporary = temporary_name(folder)
+    temporary.mkdir()
     try:
-        writer = job.format.writer()
+        writer = writer_of(job.format)
         calibration = _calibration(job) if job.training else None
-        writer.write(job.parts, temporary, job.card.class_names, calibration)
+        writer.write(job.model, temporary, job.card.class_names, calibration)
         agreement = compare(writer.load(temporary), job.reference)
         if calibration is None and agreement.largest_difference > BOUND:
             raise InputError(
@@ -125,24 +121,18 @@ def export(job: Job, folder: Path, describe: Callable[[Exported], str]) -> Expor
     return exported
 
 
-def _calibration(job: Job) -> Calibration:
+def _calibration(job: ExportJob) -> Calibration:
     chosen = [job.training[index] for index in evenly(len(job.training), CALIBRATION_IMAGES)]
-    identity = job.card.identity
+    sizing = job.card.identity.sizing
 
     def pixels() -> Iterator[NDArray[np.uint8]]:
         for row in chosen:
-            small = decoding.resize(
-                read_pixels(row),
-                identity.image_size,
-                method=identity.resize,
-                interpolation=identity.interpolation,
-            )
-            yield small[np.newaxis]
+            yield resize(read_checked(Path(row.path), row.sha256), sizing)[np.newaxis]
 
     return pixels
 
 
-def _write_records(job: Job, folder: Path, exported: Exported, model_card: str) -> None:
+def _write_records(job: ExportJob, folder: Path, exported: Exported, model_card: str) -> None:
     card = job.card
     labels = "\n".join(card.class_names) + "\n"
     (folder / LABELS_FILE).write_text(labels, encoding="utf-8")
@@ -160,16 +150,13 @@ def _write_records(job: Job, folder: Path, exported: Exported, model_card: str) 
 
 
 def _move(temporary: Path, folder: Path) -> None:
-    """Put a finished folder in its place; what was there goes only when it stands."""
+    """Put a finished folder in its place; only then delete what was there."""
     for path in temporary.rglob("*"):
         if path.is_file():
             with path.open("rb+") as file:
                 os.fsync(file.fileno())
-    umask = os.umask(0)
-    os.umask(umask)
-    temporary.chmod(0o777 & ~umask)  # mkdtemp makes it private
     if folder.exists():
-        replaced = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
+        replaced = temporary_name(folder)
         folder.replace(replaced)
         temporary.replace(folder)
         shutil.rmtree(replaced)

@@ -1,34 +1,36 @@
-"""The formats that a model can be exported to: who writes and runs each."""
+"""The formats that a model can be exported to."""
 
-import importlib
+import importlib.util
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from headstart.common.errors import InputError
 
-if TYPE_CHECKING:
-    from headstart.commands.export.assembling import Parts
+KerasModel = Any
+"""A `keras.Model`; to name it here would import TensorFlow."""
+
+FormatName = Literal["keras", "savedmodel", "onnx", "openvino", "litert"]
 
 Predict = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 """From (1, H, W, 3) uint8, RGB in [0, 255], to probabilities (1, n_classes)."""
 
 Calibration = Callable[[], Iterator[NDArray[np.uint8]]]
-"""Gives (1, H, W, 3) uint8 training images, from the first again at every call."""
+"""Yields training images, (1, H, W, 3) uint8; each call starts again with the first."""
 
 LABELS_FILE = "labels.txt"
 
 
 class Writer(Protocol):
-    """A module that knows one format."""
+    """A module that writes and runs one format."""
 
     def write(
         self,
-        parts: "Parts",
+        model: KerasModel,
         folder: Path,
         class_names: Sequence[str],
         calibration: Calibration | None,
@@ -36,10 +38,10 @@ class Writer(Protocol):
         """Write the model into an empty folder.
 
         Args:
-            parts: The model.
+            model: From pixels to probabilities, as `assembling.whole_model` gives it.
             folder: Where to.
-            class_names: One per output, to be kept within the file where the format can.
-            calibration: Images to measure activations on; if given, the network's weights and
+            class_names: One per output; kept inside the file where the format has room for them.
+            calibration: Images to measure activations on. If given, the network's weights and
                 activations become 8-bit integers.
         """
         ...
@@ -55,27 +57,25 @@ class Format:
 
     Attributes:
         name: As on the command line.
-        module: Its `Writer`.
-        file: What the runtime is pointed to, within the export's folder.
+        file: What the runtime loads, inside the export's folder.
         packages: Python packages needed besides the project's own.
         int8: Whether it has 8-bit integers.
-        library: What model hubs call the library that loads it.
+        library: Model hubs' name for the library that loads it.
         example: How to load it and classify `images`, in Python.
     """
 
-    name: str
-    module: str
+    name: FormatName
     file: str
     packages: tuple[str, ...]
     int8: bool
     library: str
     example: str
 
-    def writer(self) -> Writer:
-        """Import the module.
+    def check_packages(self) -> None:
+        """Check that the packages it needs are installed.
 
         Raises:
-            InputError: a package is missing.
+            InputError: one is missing.
         """
         for package in self.packages:
             if importlib.util.find_spec(package) is None:
@@ -83,15 +83,13 @@ class Format:
                     f"--format {self.name}: needs the Python package {package}, which is not "
                     "installed; run `pip install 'headstart[export]'`"
                 )
-        return cast(Writer, importlib.import_module(f"headstart.commands.export.{self.module}"))
 
 
-FORMATS = {
+FORMATS: dict[FormatName, Format] = {
     entry.name: entry
     for entry in (
         Format(
             name="keras",
-            module="keras_file",
             file="model.keras",
             packages=(),
             int8=False,
@@ -103,7 +101,6 @@ probabilities = model.predict(images)""",
         ),
         Format(
             name="savedmodel",
-            module="saved_model",
             file="saved_model",
             packages=(),
             int8=False,
@@ -111,14 +108,11 @@ probabilities = model.predict(images)""",
             example="""import tensorflow as tf
 
 model = tf.saved_model.load("saved_model")
-probabilities = model.signatures["serving_default"](images=tf.constant(images))["probabilities"]
-# Straight from JPEG files, which may differ in size; their orientation is applied.
-files = tf.constant([open("photo.jpg", "rb").read()])
-answer = model.signatures["serve_jpeg"](jpeg=files)  # probabilities, class_name""",
+answer = model.signatures["serving_default"](images=tf.constant(images))
+probabilities, names = answer["probabilities"], answer["class_name"]""",
         ),
         Format(
             name="onnx",
-            module="onnx_file",
             file="model.onnx",
             packages=("onnx", "onnxruntime", "tf2onnx"),
             int8=True,
@@ -130,9 +124,8 @@ session = onnxruntime.InferenceSession("model.onnx")
         ),
         Format(
             name="openvino",
-            module="openvino_file",
             file="model.xml",
-            # An 8-bit model is made by way of ONNX, which `writer` cannot know.
+            # An 8-bit model is made by way of ONNX, whose packages are checked then.
             packages=(),
             int8=True,
             library="openvino",
@@ -145,7 +138,6 @@ probabilities = model(images)["probabilities"]""",
         ),
         Format(
             name="litert",
-            module="litert_file",
             file="model.tflite",
             packages=(),
             int8=True,

@@ -7,7 +7,6 @@ from zipfile import ZipFile
 import numpy as np
 from numpy.typing import NDArray
 
-from headstart.commands.export.assembling import Parts
 from headstart.commands.export.formats import FORMATS, LABELS_FILE, Calibration, Predict
 from headstart.common.tensorflow_runtime import keras
 
@@ -15,12 +14,12 @@ _FILE = FORMATS["keras"].file
 
 
 def write(
-    parts: Parts, folder: Path, class_names: Sequence[str], calibration: Calibration | None
+    model: keras.Model, folder: Path, class_names: Sequence[str], calibration: Calibration | None
 ) -> None:
     """See `headstart.commands.export.formats.Writer`."""
     if calibration is not None:
         raise ValueError("Keras has no 8-bit convolutions")
-    parts.whole.save(folder / _FILE)
+    model.save(folder / _FILE)
     with ZipFile(folder / _FILE, "a") as archive:
         archive.writestr(LABELS_FILE, "\n".join(class_names) + "\n")
 

@@ -10,7 +10,7 @@ from zipfile import ZipFile
 import numpy as np
 from numpy.typing import NDArray
 
-from headstart.commands.export.assembling import INPUT, OUTPUT, RESIZING, Parts
+from headstart.commands.export.assembling import INPUT, OUTPUT, RESIZING
 from headstart.commands.export.formats import FORMATS, LABELS_FILE, Calibration, Predict
 from headstart.common.tensorflow_runtime import keras, standard_error_silenced, tf
 
@@ -18,23 +18,23 @@ _FILE = FORMATS["litert"].file
 
 
 def write(
-    parts: Parts, folder: Path, class_names: Sequence[str], calibration: Calibration | None
+    model: keras.Model, folder: Path, class_names: Sequence[str], calibration: Calibration | None
 ) -> None:
     """See `headstart.commands.export.formats.Writer`.
 
-    The labels are an associated file within the model, which is a zip archive, too.
+    The labels are an associated file inside the model, which is also a zip archive.
     """
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         archive = keras.export.ExportArchive()
         archive.add_endpoint(
             "serve",
-            lambda images: {OUTPUT: parts.whole(images, training=False)},
+            lambda images: {OUTPUT: model(images, training=False)},
             input_signature=[tf.TensorSpec((None, None, None, 3), tf.uint8, name=INPUT)],
         )
         archive.write_out(scratch, verbose=False)
         content = _converter(scratch).convert()
         if calibration is not None:
-            content = _quantised(_converter(scratch), content, calibration)
+            content = _quantized(_converter(scratch), content, calibration)
     (folder / _FILE).write_bytes(content)
     with ZipFile(folder / _FILE, "a") as associated:
         associated.writestr(LABELS_FILE, "\n".join(class_names) + "\n")
@@ -42,7 +42,7 @@ def write(
 
 def load(folder: Path) -> Predict:
     """See `headstart.commands.export.formats.Writer`."""
-    # Its C++ part tells which kernels it took, whatever the log level.
+    # Its C++ part logs which kernels it chose, whatever the log level.
     with standard_error_silenced():
         interpreter = _interpreter(model_path=str(folder / _FILE))
         interpreter.allocate_tensors()
@@ -62,13 +62,13 @@ def _converter(saved_model: str) -> Any:
 
 def _interpreter(**options: Any) -> Any:
     with warnings.catch_warnings():
-        # TensorFlow announces that its interpreter moves to a package of its own.
+        # TensorFlow warns that its interpreter will move to a package of its own.
         warnings.simplefilter("ignore", UserWarning)
         return tf.lite.Interpreter(**options)
 
 
-def _quantised(converter: Any, in_floats: bytes, calibration: Calibration) -> bytes:
-    """Convert to 8-bit integers all but the resizing, whose arithmetic they would destroy."""
+def _quantized(converter: Any, in_floats: bytes, calibration: Calibration) -> bytes:
+    """Convert all but the resizing to 8-bit integers, which would destroy its arithmetic."""
 
     def images() -> Iterator[list[NDArray[np.uint8]]]:
         for image in calibration():
@@ -77,14 +77,14 @@ def _quantised(converter: Any, in_floats: bytes, calibration: Calibration) -> by
     details = _interpreter(model_content=in_floats).get_tensor_details()
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
     converter.representative_dataset = images
-    excepted = [tensor["name"] for tensor in details if RESIZING in tensor["name"]]
+    excluded = [tensor["name"] for tensor in details if RESIZING in tensor["name"]]
     with warnings.catch_warnings(), standard_error_silenced():
         warnings.simplefilter("ignore", UserWarning)
-        # Made for finding the operations that quantisation hurts; the only way to except some.
-        quantiser = tf.lite.experimental.QuantizationDebugger(
+        # Made for finding the operations that quantization hurts; the only way to exclude some.
+        quantizer = tf.lite.experimental.QuantizationDebugger(
             converter=converter,
             debug_dataset=images,
-            debug_options=tf.lite.experimental.QuantizationDebugOptions(denylisted_nodes=excepted),
+            debug_options=tf.lite.experimental.QuantizationDebugOptions(denylisted_nodes=excluded),
         )
-        content: bytes = quantiser.get_nondebug_quantized_model()
+        content: bytes = quantizer.get_nondebug_quantized_model()
     return content

@@ -13,30 +13,30 @@ import onnxruntime
 from numpy.typing import NDArray
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
-from headstart.commands.export.assembling import INPUT, OUTPUT, Parts
+from headstart.commands.export.assembling import INPUT, OUTPUT
 from headstart.commands.export.formats import FORMATS, Calibration, Predict
-from headstart.common.tensorflow_runtime import tf
+from headstart.common.tensorflow_runtime import keras, tf
 
 _FILE = FORMATS["onnx"].file
 
 
 def write(
-    parts: Parts, folder: Path, class_names: Sequence[str], calibration: Calibration | None
+    model: keras.Model, folder: Path, class_names: Sequence[str], calibration: Calibration | None
 ) -> None:
     """See `headstart.commands.export.formats.Writer`; the class names are JSON in the metadata."""
     path = folder / _FILE
     with warnings.catch_warnings():
-        # Keras asks numpy for an attribute that numpy 2 announces.
+        # Keras uses an attribute that numpy has deprecated.
         warnings.simplefilter("ignore", FutureWarning)
         images = tf.TensorSpec((None, None, None, 3), tf.uint8, name=INPUT)
-        parts.whole.export(path, format="onnx", verbose=False, input_signature=[images])
-    model = onnx.load(path)
-    _name_interface(model)
-    onnx.helper.set_model_props(model, {"class_names": json.dumps(list(class_names))})
-    onnx.checker.check_model(model, full_check=True)
-    onnx.save(model, path)
+        model.export(path, format="onnx", verbose=False, input_signature=[images])
+    graph = onnx.load(path)
+    _name_interface(graph)
+    onnx.helper.set_model_props(graph, {"class_names": json.dumps(list(class_names))})
+    onnx.checker.check_model(graph, full_check=True)
+    onnx.save(graph, path)
     if calibration is not None:
-        _quantise(path, model, calibration)
+        _quantize(path, graph, calibration)
 
 
 def load(folder: Path) -> Predict:
@@ -50,7 +50,7 @@ def load(folder: Path) -> Predict:
 
 
 def _name_interface(model: onnx.ModelProto) -> None:
-    """Give output and dimensions names that mean something."""
+    """Give the output and the dimensions meaningful names."""
     graph = model.graph
     (images,), (output,) = graph.input, graph.output
     for node in graph.node:
@@ -73,18 +73,18 @@ class _Images(CalibrationDataReader):  # type: ignore[misc]  # ONNX Runtime is u
         return None if image is None else {INPUT: image}
 
 
-def _quantise(path: Path, model: onnx.ModelProto, calibration: Calibration) -> None:
+def _quantize(path: Path, model: onnx.ModelProto, calibration: Calibration) -> None:
     """Replace the model by one with 8-bit integers, one scale per output channel."""
     logger = logging.getLogger()
     level = logger.level
-    # It recommends a preprocessing for graphs whose shapes are unknown; ours are known.
+    # It recommends a preprocessing step for graphs of unknown shapes; ours are known.
     logger.setLevel(logging.ERROR)
     try:
         with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
-            quantised = Path(scratch) / path.name
+            quantized = Path(scratch) / path.name
             quantize_static(
                 path,
-                quantised,
+                quantized,
                 _Images(calibration),
                 quant_format=QuantFormat.QDQ,
                 per_channel=True,
@@ -94,13 +94,13 @@ def _quantise(path: Path, model: onnx.ModelProto, calibration: Calibration) -> N
                 reduce_range=True,
                 nodes_to_exclude=_resizing_nodes(model),
             )
-            quantised.replace(path)
+            quantized.replace(path)
     finally:
         logger.setLevel(level)
 
 
 def _resizing_nodes(model: onnx.ModelProto) -> list[str]:
-    """Name the nodes that the resized uint8 pixels are computed by."""
+    """Return the names of the nodes that compute the resized uint8 pixels."""
     made_by = {name: node for node in model.graph.node for name in node.output}
     (pixels,) = (
         node

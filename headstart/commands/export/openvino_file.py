@@ -8,35 +8,38 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from headstart.commands.export.assembling import INPUT, OUTPUT, Parts
+from headstart.commands.export.assembling import INPUT, OUTPUT
 from headstart.commands.export.formats import FORMATS, Calibration, Predict
 from headstart.common.openvino_runtime import openvino
-from headstart.common.tensorflow_runtime import tf
+from headstart.common.tensorflow_runtime import keras, tf
 
 _FILE = FORMATS["openvino"].file
 
 
 def write(
-    parts: Parts, folder: Path, class_names: Sequence[str], calibration: Calibration | None
+    model: keras.Model, folder: Path, class_names: Sequence[str], calibration: Calibration | None
 ) -> None:
     """See `headstart.commands.export.formats.Writer`; the class names are JSON in the model's info.
 
-    OpenVINO's own quantiser is a package with torch among its dependencies, so an 8-bit model is
-    quantised by ONNX Runtime and converted.
+    OpenVINO's own quantizer is a package with torch among its dependencies, so an 8-bit model is
+    quantized by ONNX Runtime and converted.
     """
     if calibration is None:
         images = tf.TensorSpec((None, None, None, 3), tf.uint8, name=INPUT)
         serve = tf.function(
-            lambda images: {OUTPUT: parts.whole(images, training=False)}, input_signature=[images]
+            lambda images: {OUTPUT: model(images, training=False)}, input_signature=[images]
         )
-        model = openvino.convert_model(serve.get_concrete_function())
+        converted = openvino.convert_model(serve.get_concrete_function())
     else:
         onnx_format = FORMATS["onnx"]
+        onnx_format.check_packages()
+        from headstart.commands.export import onnx_file
+
         with tempfile.TemporaryDirectory(dir=folder) as scratch:
-            onnx_format.writer().write(parts, Path(scratch), class_names, calibration)
-            model = openvino.convert_model(Path(scratch) / onnx_format.file)
-    model.set_rt_info(json.dumps(list(class_names)), ["class_names"])
-    openvino.save_model(model, folder / _FILE, compress_to_fp16=False)
+            onnx_file.write(model, Path(scratch), class_names, calibration)
+            converted = openvino.convert_model(Path(scratch) / onnx_format.file)
+    converted.set_rt_info(json.dumps(list(class_names)), ["class_names"])
+    openvino.save_model(converted, folder / _FILE, compress_to_fp16=False)
 
 
 def load(folder: Path) -> Predict:

@@ -1,14 +1,14 @@
 """`headstart.images.decoding.resize` as a graph of plain Keras operations, for images of any size.
 
-A saved model must see the pixels that the pipeline saw, in every runtime, and no runtime has
-Pillow's filter. So its arithmetic is rebuilt: Pillow rounds each weight of the filter to a
+In every runtime a saved model must see the pixels that the pipeline saw, but no runtime has
+Pillow's filter. So its arithmetic is rebuilt here: Pillow rounds each weight of the filter to a
 multiple of 2**-22, sums pixels times weights in whole numbers, and rounds to 8 bits after each of
 two passes.
 
-Two rules make the pixels the same everywhere. Whatever is computed stays exact in float32: no
+Two rules make the pixels the same everywhere. First, all arithmetic stays exact in float32: no
 number has more than 24 bits, and weights are split into two halves of 11 bits, so that their
-products with pixels can be summed. And what depends on positions is computed in int32, so that a
-runtime which silently computes in bfloat16 or float16 (OpenVINO does, by default, where the
+products with pixels can be summed. Second, what depends on positions is computed in int32, so that
+a runtime that silently computes in bfloat16 or float16 (as OpenVINO does by default where the
 processor can) loses a level of brightness and not the whole picture.
 
 Source: Pillow 13, src/libImaging/Resample.c: bilinear_filter, bicubic_filter, precompute_coeffs,
@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from headstart.common.tensorflow_runtime import keras
-from headstart.common.vocabulary import Interpolation, Resize
+from headstart.common.vocabulary import Interpolation, Resize, Sizing
 
 ops = keras.ops
 
@@ -34,46 +34,43 @@ _HALF = 2**11
 _POINTS = 128
 
 
-def resized(
-    images: Tensor, image_size: tuple[int, int], method: Resize, interpolation: Interpolation
-) -> Tensor:
-    """Bring symbolic images, whose size is known only when they come, to a fixed size.
+def resized(images: Tensor, sizing: Sizing) -> Tensor:
+    """Bring symbolic images, whose size is known only at run time, to a fixed size.
 
     Args:
         images: (batch, H, W, 3) uint8, RGB in [0, 255]. Sums of weights stay exact up to sides of
             2880 times the root of the wanted side, which is 43,000 pixels for 224.
-        image_size: Wanted (height, width) in pixels.
-        method: As in `headstart.images.decoding.resize`.
-        interpolation: Pillow's filter.
+        sizing: To which size and how.
 
     Returns:
-        (batch, height, width, 3) float32, the whole numbers that `headstart.images.decoding.resize` gives.
+        (batch, height, width, 3) float32: the same whole numbers as from
+        `headstart.images.decoding.resize`.
     """
-    height, width = image_size
-    # The sizes as sums of ones: a graph of Keras operations cannot ask for a shape.
+    height, width = sizing.image_size
+    # Sizes as sums of ones: a graph of Keras operations cannot ask for a shape.
     ones = ops.ones_like(images[0, :, :, 0], dtype="int32")
     rows, columns = ones[:, 0], ones[0]
     own_height, own_width = ops.sum(rows), ops.sum(columns)
-    across = _plan(own_width, own_height, width, height, method)
-    down = _plan(own_height, own_width, height, width, method)
+    across = _plan(own_width, own_height, width, height, sizing.resize)
+    down = _plan(own_height, own_width, height, width, sizing.resize)
     # Channels first, so that both passes are products of large matrices.
     pixels = ops.cast(ops.transpose(images, (0, 3, 1, 2)), "float32")
-    high, low = _weights(columns, across, width, interpolation)
+    high, low = _weights(columns, across, width, sizing.interpolation)
     pixels = _rounded(ops.matmul(pixels, high), ops.matmul(pixels, low))
-    high, low = (ops.transpose(half) for half in _weights(rows, down, height, interpolation))
+    high, low = (ops.transpose(half) for half in _weights(rows, down, height, sizing.interpolation))
     pixels = _rounded(ops.matmul(high, pixels), ops.matmul(low, pixels))
     return ops.transpose(pixels, (0, 2, 3, 1))
 
 
 @dataclass(frozen=True, slots=True)
-class _Plan:
-    """What happens along one axis; whole numbers, known when an image comes.
+class _AxisPlan:
+    """What happens along one axis, in whole numbers known at run time.
 
     Attributes:
-        start: First pixel that is taken of the image.
+        start: First pixel that is taken from the image.
         taken: How many are taken.
-        offset: Where the first goes in the result.
-        given: How many of the result they become; black around them.
+        offset: Where the first one goes in the result.
+        given: How many pixels of the result they become; the others are black.
     """
 
     start: Tensor
@@ -82,27 +79,27 @@ class _Plan:
     given: Tensor
 
 
-def _plan(own: Tensor, own_other: Tensor, wanted: int, wanted_other: int, method: Resize) -> _Plan:
+def _plan(own: Tensor, own_other: Tensor, wanted: int, wanted_other: int, way: Resize) -> _AxisPlan:
     """Do the arithmetic of `headstart.images.decoding.resize` for one axis."""
     taken, given = own, ops.zeros_like(own) + wanted
-    if method == "crop":
+    if way == "crop":
         kept = ops.floor_divide(own_other * wanted, wanted_other)
         taken = ops.maximum(1, ops.minimum(own, kept))
-    elif method == "pad":
+    elif way == "pad":
         inner = ops.floor_divide(2 * wanted_other * own + own_other, 2 * own_other)
         given = ops.maximum(1, ops.minimum(given, inner))
     start = ops.floor_divide(own - taken, 2)
     offset = ops.floor_divide(wanted - given, 2)
-    return _Plan(start, taken, offset, given)
+    return _AxisPlan(start, taken, offset, given)
 
 
 def _weights(
-    ones: Tensor, plan: _Plan, wanted: int, interpolation: Interpolation
+    ones: Tensor, plan: _AxisPlan, wanted: int, interpolation: Interpolation
 ) -> tuple[Tensor, Tensor]:
     """Return the filter's weights (own, wanted) float32 as a sum of two halves."""
     source = ops.expand_dims(ops.cumsum(ones) - 1 - plan.start, 1)
     target = ops.subtract(np.arange(wanted, dtype=np.int32)[np.newaxis], plan.offset)
-    # How far apart the pixels' centres are; `unit` is 1 in the filter's own measure.
+    # Distance of the pixels' centers; `unit` is 1 in the filter's own units.
     distance = ops.absolute((2 * source + 1) * plan.given - (2 * target + 1) * plan.taken)
     unit = 2 * ops.maximum(plan.taken, plan.given)
     inside = (
@@ -112,27 +109,27 @@ def _weights(
         * ops.cast(target < plan.given, "int32")
     )
     if interpolation == "bilinear":
-        weights = _normalised_bilinear(distance, unit, inside)
+        weights = _normalized_bilinear(distance, unit, inside)
     else:
-        weights = _normalised_bicubic(distance, unit, inside)
+        weights = _normalized_bicubic(distance, unit, inside)
     high = ops.floor_divide(weights, _HALF)
     low = weights - high * _HALF
     return ops.cast(high, "float32") / _HALF, ops.cast(low, "float32") / _HALF**2
 
 
-def _normalised_bilinear(distance: Tensor, unit: Tensor, inside: Tensor) -> Tensor:
+def _normalized_bilinear(distance: Tensor, unit: Tensor, inside: Tensor) -> Tensor:
     """Return the triangle filter, columns summing to 1, in multiples of 2**-22."""
     filtered = ops.maximum(unit - distance, 0) * inside
     quotient, remainder, total = _divided_by_sum(filtered)
     return quotient + ops.cast(2 * remainder >= total, "int32")
 
 
-def _normalised_bicubic(distance: Tensor, unit: Tensor, inside: Tensor) -> Tensor:
+def _normalized_bicubic(distance: Tensor, unit: Tensor, inside: Tensor) -> Tensor:
     """Return the cubic filter with a = -0.5, columns summing to 1, in multiples of 2**-22.
 
-    Its values are cubes of fractions, too long for one number. So each is taken as a multiple of
-    2**-11, for which the division is exact, and a correction, so small that floating point is
-    exact enough for it.
+    Its values are cubes of fractions, too long for one number. So each is the sum of a multiple of
+    2**-11, for which the division is exact, and a correction that is so small that floating point
+    is exact enough.
     """
     distance = ops.minimum(distance, 2 * unit)
     point = ops.floor_divide(distance * _POINTS, unit)
@@ -154,8 +151,8 @@ def _normalised_bicubic(distance: Tensor, unit: Tensor, inside: Tensor) -> Tenso
     fine = ops.cast(value - coarse * _HALF, "float32") + (rise - whole_rise)
     fine = fine * ops.cast(inside, "float32")
 
-    # (coarse + fine) / (sum of coarse + sum of fine), rearranged so that what is left to floating
-    # point is small.
+    # (coarse + fine) / (sum of coarse + sum of fine), rearranged so that only small numbers are
+    # left to floating point.
     quotient, remainder, total = _divided_by_sum(coarse)
     fine_total = ops.sum(fine, axis=0, keepdims=True)
     share = ops.cast(quotient, "float32") / 2.0**_BITS
@@ -168,8 +165,8 @@ def _normalised_bicubic(distance: Tensor, unit: Tensor, inside: Tensor) -> Tenso
 def _divided_by_sum(values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Divide whole numbers by the sum of their column: a long division, six bits at a time.
 
-    Exact for sums below 2**24, whatever the runtime makes of a division: a digit too high is
-    made good by the next one, which is then negative.
+    Exact for sums below 2**24, however the runtime rounds a division: if a digit is too high, the
+    next one is negative and makes up for it.
 
     Returns:
         Quotient in multiples of 2**-22, remainder, and sum.

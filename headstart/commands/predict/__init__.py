@@ -1,0 +1,1 @@
+"""`headstart predict`: classify photos with a trained model."""

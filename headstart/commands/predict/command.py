@@ -9,16 +9,15 @@ from typing import Any, Self
 
 from tqdm import tqdm
 
-from headstart.commands.params import load_params
-from headstart.commands.predict.inputs import STANDARD_INPUT, expand
-from headstart.commands.predict.writing import FORMATS, Prediction, make_writer
+from headstart.commands.predict.writing import FORMATS, make_writer
+from headstart.common.params import load_section
 from headstart.common.progress import notify, progress
 from headstart.evaluation.novelty import Novelty
+from headstart.extraction.options import ExtractOptions
 from headstart.extraction.store import FeatureStore
-from headstart.inference.classifier import Failure, classify
-from headstart.inference.model import Model, load_model, model_folder
-
-NOVELTY_FILE = "novelty.h5"
+from headstart.inference.classifier import Failure, Prediction, classify
+from headstart.inference.inputs import STANDARD_INPUT, expand
+from headstart.inference.model import TrainedModel, find_novelty, load_model, model_folder
 
 _BAR_FROM = 100
 """Images from which on a progress bar is drawn."""
@@ -37,7 +36,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "on standard input, one per line",
     )
     which = parser.add_mutually_exclusive_group()
-    which.add_argument("--head", metavar="NAME", help="models/NAME instead of the selected one")
+    which.add_argument(
+        "--head",
+        metavar="NAME",
+        help="the head NAME instead of the selected one; finetuned for the fine-tuned model",
+    )
     which.add_argument("--model", type=Path, metavar="FOLDER", help="a model's folder anywhere")
     parser.add_argument(
         "--format",
@@ -89,7 +92,7 @@ def run(args: argparse.Namespace) -> int:
         InputError: there is no such model, or what it needs is missing.
     """
     folder = model_folder(args.head, args.model)
-    recipe = load_params().extract.augment if args.views else None
+    recipe = load_section("extract", ExtractOptions).augment if args.views else None
     model = load_model(folder, FeatureStore(), recipe)
     novelty = None if args.no_abstain else _novelty(folder, model)
     header, write = make_writer(args.format, model.card.class_names, args.top)
@@ -147,19 +150,12 @@ class _Bar:
             self._bar.update(count)
 
 
-def _novelty(folder: Path, model: Model) -> Novelty | None:
-    """Load what tells novelty, which lies beside the models; say so where that cannot be."""
-    path = folder.absolute().parent / NOVELTY_FILE
-    problem = ""
-    if not path.is_file():
-        problem = f"{path}: no such file"
-    else:
-        novelty = Novelty.load(path)
-        if novelty.feature_digest == model.card.identity.feature_digest:
-            return novelty
-        problem = f"{path}: made for other features than this model"
-    notify(f"warning: {problem}; a class is named for every image. `dvc repro` writes it anew.")
-    return None
+def _novelty(folder: Path, model: TrainedModel) -> Novelty | None:
+    """Find what tells novelty; say so where there is none."""
+    novelty, problem = find_novelty(folder, model)
+    if novelty is None:
+        notify(f"warning: {problem}; a class is named for every image. `dvc repro` writes it anew.")
+    return novelty
 
 
 def _top(text: str) -> int:

@@ -3,14 +3,12 @@
 import csv
 import io
 import json
-import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
-from numpy.typing import NDArray
 from rich.cells import cell_len
+
+from headstart.inference.classifier import Prediction
 
 Format = Literal["table", "csv", "json"]
 FORMATS: tuple[Format, ...] = ("table", "csv", "json")
@@ -19,28 +17,6 @@ ABSTAINED = "unknown"
 """What the table shows in place of a class."""
 
 _WIDEST = 60
-
-
-@dataclass(frozen=True, slots=True)
-class Prediction:
-    """What is said of one image.
-
-    Attributes:
-        path: The file.
-        probabilities: (n_classes,) calibrated.
-        novelty: How unlike training it is, 1 being the usual limit; None where nobody can tell.
-        abstained: Whether it is so novel that its class is not to be believed.
-    """
-
-    path: str
-    probabilities: NDArray[np.float64]
-    novelty: float | None
-    abstained: bool
-
-    def top(self, class_names: Sequence[str], n: int) -> list[tuple[str, float]]:
-        """Return the n likeliest classes and their probabilities, the likeliest first."""
-        order = np.argsort(-self.probabilities, kind="stable")[:n]
-        return [(class_names[index], float(self.probabilities[index])) for index in order]
 
 
 Writer = Callable[[Sequence[Prediction]], str]
@@ -67,11 +43,6 @@ def make_writer(form: Format, class_names: Sequence[str], top: int) -> tuple[str
     if form == "json":
         return "", lambda batch: "".join(_json_line(one, class_names, top) for one in batch)
     return "", lambda batch: _table(batch, class_names, top)
-
-
-def printable(path: str | os.PathLike[str]) -> str:
-    """Return a path as text that any stream takes, whatever bytes are in its name."""
-    return os.fsencode(path).decode("utf-8", errors="backslashreplace")
 
 
 def _csv_lines(rows: Sequence[list[str]] | Iterator[list[str]]) -> str:

@@ -136,7 +136,7 @@ def test_a_layer_that_is_no_cut_is_refused_with_the_cuts_around_it(mobile: Any) 
 
 
 @pytest.mark.parametrize(("name", "near"), [("block5_add", "block_5_add"), ("zzz", "out_relu")])
-def test_a_misspelt_layer_is_answered_with_near_cuts(mobile: Any, name: str, near: str) -> None:
+def test_a_misspelled_layer_is_answered_with_near_cuts(mobile: Any, name: str, near: str) -> None:
     with pytest.raises(InputError, match=rf"there is no layer '{name}'; cuts near it: .*{near}"):
         get_cut(mobile, name)
 

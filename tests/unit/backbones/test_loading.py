@@ -1,5 +1,4 @@
 import dataclasses
-import json
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -185,11 +184,13 @@ def test_random_weights_leave_other_randomness_alone() -> None:
 
 
 @pytest.mark.parametrize("name", SAVED)
-def test_lacking_layers_are_named(tmp_path: Path, name: str) -> None:
+def test_missing_layers_are_named(tmp_path: Path, name: str) -> None:
     whole = lenet(1)
     part = keras.Model(whole.input, whole.get_layer("c3").output)
     SAVED[name](part, tmp_path / name)
-    message = rf"{name}: expected weights of LeNet5; 1 of 3 layers lack in the file: c5; name a"
+    message = (
+        rf"{name}: expected weights of LeNet5; 1 of 3 layers are missing from the file: c5; name a"
+    )
     with pytest.raises(InputError, match=message):
         load(tmp_path / name, lenet(2))
 
@@ -210,10 +211,12 @@ def test_differing_layers_are_named_with_both_shapes(tmp_path: Path, name: str) 
     assert_same_weights(model, lenet(2))
 
 
-def test_many_lacking_layers_are_counted(tmp_path: Path) -> None:
+def test_many_missing_layers_are_counted(tmp_path: Path) -> None:
     lenet(1).save(tmp_path / "x.h5")
     spec = backbones.get("MobileNetV3Small")
-    with pytest.raises(InputError, match=r"layers lack in the file: conv, conv_bn, .* and 81 more"):
+    with pytest.raises(
+        InputError, match=r"layers are missing from the file: conv, conv_bn, .* and 81 more"
+    ):
         load(tmp_path / "x.h5", build_architecture(spec, (32, 32), seed=0), spec)
 
 
@@ -224,34 +227,17 @@ class Doubled(layers.Layer):
         return x * 2
 
 
+def never(x: Any) -> Any:
+    raise AssertionError("code of the file was run")
+
+
 @pytest.mark.parametrize(
-    ("layer", "named"),
-    [
-        (lambda: layers.Lambda(lambda x: x * 2), "Lambda"),
-        (Doubled, "Doubled of test_backbones_loading"),
-    ],
-    ids=["lambda", "custom"],
+    "layer", [lambda: layers.Lambda(never, lambda shape: shape), Doubled], ids=["lambda", "custom"]
 )
-def test_custom_code_is_refused(tmp_path: Path, layer: Callable[[], Any], named: str) -> None:
+def test_code_in_the_file_is_not_run(tmp_path: Path, layer: Callable[[], Any]) -> None:
     keras.Sequential([lenet(1), layer()]).save(tmp_path / "x.keras")
-    with pytest.raises(InputError, match=rf"x\.keras: expected .* received custom code \({named}"):
-        load(tmp_path / "x.keras", lenet(2))
-
-
-def test_a_custom_loss_is_no_part_of_a_backbone(tmp_path: Path) -> None:
-    model = lenet(1)
-    model.compile(loss=keras.losses.MeanSquaredError())
-    model.save(tmp_path / "x.keras")
-    with zipfile.ZipFile(tmp_path / "x.keras") as archive:
-        members = {name: archive.read(name) for name in archive.namelist()}
-    config = json.loads(members["config.json"])
-    config["compile_config"]["loss"] = {"module": "mine", "class_name": "Mine", "config": {}}
-    with zipfile.ZipFile(tmp_path / "y.keras", "w") as archive:
-        for name, content in members.items():
-            text = json.dumps(config) if name == "config.json" else content
-            archive.writestr(name, text)
     model = lenet(2)
-    load(tmp_path / "y.keras", model)
+    load(tmp_path / "x.keras", model)
     assert_same_weights(model, lenet(1))
 
 
@@ -272,9 +258,8 @@ def test_what_is_no_weights_file_is_told(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"received a zip with readme\.txt"):
         load(tmp_path / "x.keras", lenet(2))
     with zipfile.ZipFile(tmp_path / "y.keras", "w") as archive:
-        archive.writestr("config.json", "{")
         archive.writestr("model.weights.h5", "")
-    with pytest.raises(InputError, match=r"y\.keras: its config\.json is damaged"):
+    with pytest.raises(InputError, match=r"y\.keras: expected Keras weights .* cannot be read"):
         load(tmp_path / "y.keras", lenet(2))
 
 
@@ -289,12 +274,12 @@ def test_links_out_of_the_file_are_not_followed(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "legacy.h5", "r+") as file:
         del file["c1"]
         file["c1"] = h5py.ExternalLink("other.weights.h5", "layers/conv2d")
-    with pytest.raises(InputError, match="1 of 3 layers lack in the file: c1"):
+    with pytest.raises(InputError, match="1 of 3 layers are missing from the file: c1"):
         load(tmp_path / "legacy.h5", lenet(2))
 
 
 @pytest.mark.parametrize("number", [0, 1, 2])
-def test_efficientnet_lite_recognises_a_cat_and_a_coffee(number: int) -> None:
+def test_efficientnet_lite_recognizes_a_cat_and_a_coffee(number: int) -> None:
     from PIL import Image
     from skimage import data
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from headstart import backbones
-from headstart.backbones.spec import CAFFE, GREY, LITE, NONE, TF, TORCH, Preprocessing
+from headstart.backbones.spec import CAFFE, GRAY, LITE, NONE, TF, TORCH, Preprocessing
 from headstart.common.errors import InputError
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (2, 5, 7, 3), dtype=np.uint8)
@@ -20,22 +20,22 @@ def test_the_rules_are_those_of_keras(rule: Preprocessing, mode: str) -> None:
     np.testing.assert_allclose(rule(IMAGE), expected, rtol=1e-6, atol=1e-5)
 
 
-def test_none_keeps_and_lite_centres_the_pixels() -> None:
+def test_none_keeps_and_lite_centers_the_pixels() -> None:
     np.testing.assert_array_equal(NONE(IMAGE), IMAGE.astype(np.float32))
     np.testing.assert_allclose(LITE(IMAGE), (IMAGE - 127.0) / 128.0, rtol=1e-6)
 
 
-def test_grey_is_the_luma_that_pillow_computes() -> None:
+def test_gray_is_the_luma_that_pillow_computes() -> None:
     from PIL import Image
 
     expected = np.stack([np.asarray(Image.fromarray(image).convert("L")) for image in IMAGE])
-    received = (GREY(IMAGE)[..., 0] + 1) * 127.5
-    assert GREY(IMAGE).shape == (2, 5, 7, 1)
+    received = (GRAY(IMAGE)[..., 0] + 1) * 127.5
+    assert GRAY(IMAGE).shape == (2, 5, 7, 1)
     # Pillow rounds to whole values.
     np.testing.assert_allclose(received, expected, atol=0.51)
 
 
-@pytest.mark.parametrize("rule", [TF, TORCH, CAFFE, NONE, LITE, GREY], ids=lambda rule: rule.name)
+@pytest.mark.parametrize("rule", [TF, TORCH, CAFFE, NONE, LITE, GRAY], ids=lambda rule: rule.name)
 def test_the_affine_form_and_the_graph_form_equal_the_rule(rule: Preprocessing) -> None:
     from headstart.backbones.building import preprocess
 
@@ -54,15 +54,15 @@ def test_a_rule_leaves_the_array_it_is_given_alone() -> None:
 
 def test_the_digest_names_the_rule_and_not_its_label() -> None:
     assert dataclasses.replace(TF, name="other").digest == TF.digest
-    rules = [TF, TORCH, CAFFE, NONE, LITE, GREY]
+    rules = [TF, TORCH, CAFFE, NONE, LITE, GRAY]
     assert len({rule.digest for rule in rules}) == len(rules)
 
 
-def test_the_catalogue_has_every_name_once_and_needs_no_tensorflow() -> None:
+def test_the_catalog_has_every_name_once_and_needs_no_tensorflow() -> None:
     names = [spec.name for spec in backbones.specs()]
     assert len(names) == len(set(names)) == 47
     code = (
-        "import sys; from pipeline import backbones; backbones.get('VGG16'); "
+        "import sys; from headstart import backbones; backbones.get('VGG16'); "
         "from headstart.backbones import weights; "
         "weights.resolve(backbones.get('VGG16'), 'random', 0); "
         "sys.exit('tensorflow' in sys.modules or 'keras' in sys.modules)"
@@ -81,12 +81,12 @@ def test_the_catalogue_has_every_name_once_and_needs_no_tensorflow() -> None:
     ],
 )
 def test_a_misspelt_name_is_answered_with_the_nearest(name: str, nearest: str) -> None:
-    with pytest.raises(InputError, match=rf"no '{name}' in the catalogue; did you mean.*{nearest}"):
+    with pytest.raises(InputError, match=rf"no '{name}' in the catalog; did you mean.*{nearest}"):
         backbones.get(name)
 
 
 def test_a_name_like_no_other_is_answered_without_a_guess() -> None:
-    with pytest.raises(InputError, match=r"no 'xyz' in the catalogue; `headstart backbones` lists"):
+    with pytest.raises(InputError, match=r"no 'xyz' in the catalog; `headstart backbones` lists"):
         backbones.get("xyz")
 
 

@@ -65,14 +65,14 @@ def test_a_download_is_checked_and_kept(cache: Path, server: str, algorithm: str
     again = dataclasses.replace(
         spec, pretrained=DownloadWeights("http://127.0.0.1:9/", "vgg.h5", digest)
     )
-    assert resolve(again, "imagenet", 0).sha256 == found.sha256
+    assert resolve(again, "pretrained", 0).sha256 == found.sha256
 
 
 @pytest.mark.parametrize(
     ("file", "digest", "reason"),
     [
-        ("missing.h5", None, "HTTP Error 404"),
-        ("cut.h5", None, "ended after 1000 of 10240 bytes|IncompleteRead"),
+        ("missing.h5", None, "404 Client Error"),
+        ("cut.h5", None, "IncompleteRead"),
         ("vgg.h5", "0" * 32, "received another file"),
     ],
 )
@@ -116,7 +116,7 @@ def test_weights_from_a_package_are_found_and_checked() -> None:
     found = resolve(LITE0, "pretrained", 0)
     assert isinstance(LITE0.pretrained, PackageWeights)
     assert (found.kind, found.sha256) == ("pretrained", LITE0.pretrained.sha256)
-    assert resolve(LITE0, "imagenet", 5) == found
+    assert resolve(LITE0, "pretrained", 5) == found
 
 
 def test_a_changed_package_file_is_refused() -> None:

@@ -102,9 +102,9 @@ def test_cuts_as_json(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["vgg61"], "there is no 'vgg61' in the catalogue; did you mean VGG19 or VGG16?"),
+        (["vgg61"], "there is no 'vgg61' in the catalog; did you mean VGG19 or VGG16?"),
         (["--cuts"], "--cuts needs the name of one backbone"),
-        (["VGG", "--cuts"], "there is no 'VGG' in the catalogue; did you mean VGG1"),
+        (["VGG", "--cuts"], "there is no 'VGG' in the catalog; did you mean VGG1"),
         (["VGG16", "--image-size", "64"], "--image-size belongs to --cuts"),
         (["VGG16", "--cuts", "--image-size", "1", "2", "3"], "one side, or height and width"),
         (["VGG16", "--cuts", "--image-size", "16"], "at least 32 pixels, received 16 x 16"),

@@ -4,10 +4,16 @@ import re
 from pathlib import Path
 
 import pytest
+from ruamel.yaml import YAML
 
 from headstart.commands.params import load_params
 from headstart.common.errors import InputError
-from headstart.heads.options import DenseOptions, LinearSVCOptions
+from headstart.common.params import load_section
+from headstart.extraction.options import ExtractOptions
+from headstart.finetuning.options import FinetuneOptions
+from headstart.heads.options import DenseOptions, LinearSVCOptions, TrainOptions
+from pipeline import novelty
+from tests.feature_files import blobs, write_project
 
 ROOT = Path(__file__).parents[3]
 DEFAULT = (ROOT / "params.yaml").read_text(encoding="utf-8")
@@ -25,6 +31,16 @@ def edited(tmp_path):
         return path
 
     return edit
+
+
+def changed(folder: Path, section: str, **values: object) -> Path:
+    """Write params.yaml with other values in one section, and return its path."""
+    yaml = YAML()
+    content = yaml.load(DEFAULT)
+    content[section] |= values
+    path = folder / "params.yaml"
+    yaml.dump(content, path)
+    return path
 
 
 def test_the_committed_file_is_valid():
@@ -65,8 +81,17 @@ def test_configurations_of_one_kind_stand_side_by_side(edited):
             "prepare.sede: unknown key; .*received 1",
         ),
         (r"test: 0.2", "test: 0.9", "prepare: .*leave a share for training"),
-        (r"^    gap:", "    test:\n      kind: gap", "a head cannot be called 'test'"),
-        (r"    linear_svc:", "    svm:", "train.heads.svm: .*'svm'.*"),
+        (
+            r"^    linear_svc:.*\n.*",
+            "    ../mine: {kind: ridge}",
+            r"train.heads.\.\./mine: nothing can be called '\.\./mine': the name",
+        ),
+        (
+            r"^    linear_svc:.*\n.*",
+            "    'l; touch x #':",
+            "train.heads.l; touch x #: nothing can be called 'l; touch x #'",
+        ),
+        (r"^    linear_svc:", "    svm:", "train.heads.svm.kind: .*'linear_svc'.*received 'svm'"),
         (r"^      epochs: 50", "      epochs: 0", "epochs: .*greater than or equal to 1.*0"),
     ],
 )
@@ -81,6 +106,118 @@ def test_all_wrong_values_are_told_at_once(edited):
         load_params(path)
     assert "extract.pooling" in str(caught.value)
     assert "extract.precision" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("section", "kind", "values", "expected"),
+    [
+        (
+            "extract", ExtractOptions, {"image_size": [1, "x"]},
+            ["extract.image_size.1: Input should be a valid integer, received 'x'"],
+        ),
+        (
+            "extract", ExtractOptions, {"image_size": "big"},
+            ["extract.image_size: Input should be 'auto' or a valid integer or a valid list, "
+             "received 'big'"],
+        ),
+        (
+            "train", TrainOptions, {"heads": {"logistic": {"l2": "abc"}}},
+            ["train.heads.logistic.l2: Input should be 'auto' or a valid number, received 'abc'"],
+        ),
+        (
+            "train", TrainOptions, {"class_weight": {"cat": -1.0}},
+            ["train.class_weight.cat: Input should be greater than 0, received -1.0"],
+        ),
+        (
+            "train", TrainOptions, {"heads": {"dense": 3, "ridge": None}},
+            ["train.heads.dense: Input should be keys with values, received 3"],
+        ),
+        (
+            "finetune", FinetuneOptions, {"unfreeze": None},
+            ["finetune.unfreeze: Input should be 'none', 'last_block', 'all' or 'scratch' or a "
+             "valid number or a valid string, received None"],
+        ),
+        (
+            "finetune", FinetuneOptions, {"stages": [{"unfreeze": "all"}], "clip_norm": "x"},
+            ["finetune.clip_norm: Input should be a valid number, received 'x'",
+             "finetune.stages.0.epochs: Field required"],
+        ),
+    ],
+)  # fmt: skip
+def test_messages_name_keys_that_a_user_wrote_and_no_types(
+    tmp_path, section, kind, values, expected
+):
+    """Of "this or that", pydantic tells each branch with names of its own."""
+    path = changed(tmp_path, section, **values)
+    with pytest.raises(InputError) as caught:
+        load_section(section, kind, path)
+    assert str(caught.value).splitlines() == [f"{path}: {line}" for line in expected]
+
+
+@pytest.mark.parametrize(
+    ("section", "kind", "values", "key"),
+    [
+        ("train", TrainOptions, {"heads": {"mine": {"kind": "dense", "optimizer": "adamw"}}},
+         "train.heads.mine"),
+        ("finetune", FinetuneOptions, {"optimizer": "adamw", "weight_decay": 0.0}, "finetune"),
+    ],
+)  # fmt: skip
+def test_adamw_without_weight_decay_is_refused(tmp_path, section, kind, values, key):
+    path = changed(tmp_path, section, **values)
+    with pytest.raises(InputError) as caught:
+        load_section(section, kind, path)
+    assert str(caught.value) == (
+        f"{path}: {key}: adamw is adam with weight decay: expected weight_decay above 0 (0.01 is "
+        "usual), received 0; set it, or use adam"
+    )
+
+
+def test_adamw_with_weight_decay_is_accepted(tmp_path):
+    path = changed(tmp_path, "finetune", optimizer="adamw", weight_decay=0.01)
+    assert load_section("finetune", FinetuneOptions, path).optimizer == "adamw"
+
+
+def test_a_section_is_read_whatever_stands_in_the_others(tmp_path):
+    path = changed(tmp_path, "train", heads={"../mine": 3})
+    assert load_section("extract", ExtractOptions, path).pooling == "avg"
+    with pytest.raises(InputError, match=r"train\.heads\.\.\./mine: nothing can be called"):
+        load_params(path)
+
+
+def test_a_stage_is_not_stopped_by_the_section_of_another(tmp_path, monkeypatch):
+    changed(tmp_path, "prepare", validation="much")
+    write_project(tmp_path, *blobs(20, 2, 8))
+    monkeypatch.chdir(tmp_path)
+    novelty.main()
+    assert Path("models/novelty.h5").is_file()
+
+
+def test_a_missing_section_is_told(tmp_path):
+    path = tmp_path / "params.yaml"
+    path.write_text("train: {}\n")
+    with pytest.raises(InputError, match=r"params\.yaml: extract: the section is missing; add it"):
+        load_section("extract", ExtractOptions, path)
+
+
+def test_a_section_without_content_is_told(tmp_path):
+    path = tmp_path / "params.yaml"
+    path.write_text("extract:\n")
+    with pytest.raises(InputError, match="extract: Input should be keys with values, received Non"):
+        load_section("extract", ExtractOptions, path)
+
+
+def test_an_unknown_key_is_told(tmp_path):
+    path = changed(tmp_path, "extract", poling="avg")
+    with pytest.raises(InputError, match="extract.poling: unknown key; remove it or correct its"):
+        load_section("extract", ExtractOptions, path)
+
+
+@pytest.mark.parametrize("content", ["", "just text\n", "- a\n"])
+def test_a_file_without_sections_is_told(tmp_path, content):
+    path = tmp_path / "params.yaml"
+    path.write_text(content)
+    with pytest.raises(InputError, match=r"params\.yaml: expected sections such as `prepare:`"):
+        load_section("extract", ExtractOptions, path)
 
 
 def test_a_missing_file_says_where_to_run(tmp_path):

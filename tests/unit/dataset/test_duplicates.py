@@ -13,7 +13,7 @@ from headstart.dataset.duplicates import THUMBNAIL_SIDE, Pair, describe, near_du
 from headstart.dataset.manifest import ManifestRow
 from headstart.images.decoding import inspect
 
-CATS_DOGS = Path(__file__).parents[3] / "shared" / "data" / "cats_dogs"
+CATS_DOGS = Path(__file__).parents[4] / "shared" / "data" / "cats_dogs"
 
 
 def saved(image: Image.Image, kind: str = "JPEG", **options: object) -> bytes:

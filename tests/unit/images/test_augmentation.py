@@ -9,8 +9,10 @@ import cv2
 import numpy as np
 import pytest
 
-from headstart.images.augmentation import view_token, views
-from headstart.images.decoding import resize
+from headstart.common.vocabulary import Sizing
+from headstart.images.augmentation import view_token
+from headstart.images.augmentation import views as render
+from headstart.images.decoding import resize as resize_to
 from headstart.images.options import AugmentOptions
 
 SHA = hashlib.sha256(b"an image").hexdigest()
@@ -30,6 +32,14 @@ EVERYTHING = {
     "cutout": 0.3,
     "noise": 8.0,
 }
+
+
+def views(image, sha256, ks, steps, image_size, **sizing):
+    return render(image, sha256, ks, steps, Sizing(image_size, **sizing))
+
+
+def resize(image, image_size, **sizing):
+    return resize_to(image, Sizing(image_size, **sizing))
 
 
 def recipe(**steps):
@@ -63,7 +73,7 @@ def test_a_view_is_the_same_alone_in_any_order_and_in_any_thread(image):
 
 def test_view_0_is_the_image_itself(image):
     (view,) = views(image, SHA, [0], recipe(**EVERYTHING), (48, 64), resize="pad")
-    np.testing.assert_array_equal(view, resize(image, (48, 64), method="pad"))
+    np.testing.assert_array_equal(view, resize(image, (48, 64), resize="pad"))
 
 
 def test_views_content_and_seeds_differ(image):
@@ -97,7 +107,7 @@ def test_golden_views():
 def test_golden_views_on_a_processor_without_vector_extensions():
     features = "AVX512-SKX,AVX2,FP16,AVX,SSE4.2,SSE4.1"
     environment = {**os.environ, "OPENCV_CPU_DISABLE": features, "OPENCV_IPP": "disabled"}
-    program = "import test_augment; print(test_augment.digest_of_views())"
+    program = "import test_augmentation; print(test_augmentation.digest_of_views())"
     finished = subprocess.run(
         [sys.executable, "-c", program],
         cwd=Path(__file__).parent,
@@ -142,7 +152,7 @@ def test_switching_one_step_leaves_the_others_draws():
 
 
 def blob_moments(**step):
-    """Centre, area and axis of an elongated blob in 200 views: (200,) each."""
+    """Center, area and axis of an elongated blob in 200 views: (200,) each."""
     image = np.zeros((101, 101, 3), np.uint8)
     cv2.rectangle(image, (30, 44), (70, 56), (255, 255, 255), -1)
     rendered = views(image, SHA, range(1, 201), recipe(**step), (101, 101))
@@ -154,7 +164,7 @@ def blob_moments(**step):
     return area, x, y, np.degrees(axis)
 
 
-def test_rotation_turns_about_the_centre_within_its_range():
+def test_rotation_turns_about_the_center_within_its_range():
     area, x, y, angle = blob_moments(rotation=20.0)
     assert np.abs(angle).max() <= 20.1
     assert angle.min() < -18
@@ -163,7 +173,7 @@ def test_rotation_turns_about_the_centre_within_its_range():
     np.testing.assert_allclose(np.hypot(x - 50, y - 50), 0, atol=0.1)
 
 
-def test_zoom_keeps_the_centre_and_its_range():
+def test_zoom_keeps_the_center_and_its_range():
     area, x, y, angle = blob_moments(zoom=0.2)
     factor = np.sqrt(area / 533)
     assert factor.min() >= 1 / 1.2 - 0.01
@@ -219,23 +229,23 @@ def test_contrast_spreads_about_the_mean_luminance(image):
 
 
 @pytest.mark.parametrize("step", ["saturation", "hue"])
-def test_saturation_and_hue_leave_grey_and_luminance(step, photo):
-    grey = np.repeat(np.arange(256, dtype=np.uint8)[np.newaxis, :, np.newaxis], 3, axis=2)
-    grey = np.ascontiguousarray(np.repeat(grey, 4, axis=0))
-    colour = photo(5, 40, 40) // 3 + 80  # far enough from 0 and 255 not to be clipped
+def test_saturation_and_hue_leave_gray_and_luminance(step, photo):
+    gray = np.repeat(np.arange(256, dtype=np.uint8)[np.newaxis, :, np.newaxis], 3, axis=2)
+    gray = np.ascontiguousarray(np.repeat(gray, 4, axis=0))
+    color = photo(5, 40, 40) // 3 + 80  # far enough from 0 and 255 not to be clipped
     steps = recipe(**{step: {"saturation": 0.5, "hue": 30.0}[step]})
     luma = [0.213, 0.715, 0.072]
     changed = 0
     for k in range(1, 21):
-        (view,) = views(grey, SHA, [k], steps, grey.shape[:2])
-        assert np.abs(view.astype(int) - grey).max() <= 1
-        (view,) = views(colour, SHA, [k], steps, (40, 40))
-        assert np.abs((view.astype(float) - colour) @ luma).max() < 1.5
-        changed += np.abs(view.astype(int) - colour).max() > 3
+        (view,) = views(gray, SHA, [k], steps, gray.shape[:2])
+        assert np.abs(view.astype(int) - gray).max() <= 1
+        (view,) = views(color, SHA, [k], steps, (40, 40))
+        assert np.abs((view.astype(float) - color) @ luma).max() < 1.5
+        changed += np.abs(view.astype(int) - color).max() > 3
     assert changed >= 15
 
 
-def test_recolouring_is_exact_in_whole_numbers(image):
+def test_recoloring_is_exact_in_whole_numbers(image):
     """The kernels of OpenCV must agree with exact arithmetic, whatever the processor."""
     rng = np.random.default_rng(0)
     for _ in range(50):

@@ -4,8 +4,9 @@ import unicodedata
 import numpy as np
 import pytest
 
+from headstart.common.vocabulary import Sizing
 from headstart.images.augmentation import views
-from headstart.images.contact_sheet import Sample, contact_sheet
+from headstart.images.contact_sheet import SheetImage, contact_sheet
 from headstart.images.decoding import resize
 from headstart.images.options import AugmentOptions
 
@@ -14,7 +15,9 @@ SHA = hashlib.sha256(b"x").hexdigest()
 
 
 def sheet_of(photo, label="cat/1.jpg", n_views=2, recipe=RECIPE, size=(160, 160)):
-    picture = contact_sheet([Sample(label, photo(1, 60, 80), SHA)], recipe, n_views, size)
+    picture = contact_sheet(
+        [SheetImage(label, photo(1, 60, 80), SHA)], recipe, n_views, Sizing(size)
+    )
     return np.asarray(picture)
 
 
@@ -31,7 +34,8 @@ def find(sheet, tile):
 def test_shows_the_image_and_its_views_side_by_side(photo):
     sheet = sheet_of(photo)
     image = photo(1, 60, 80)
-    tiles = [resize(image, (160, 160)), *views(image, SHA, [1, 2], RECIPE, (160, 160))]
+    sizing = Sizing((160, 160))
+    tiles = [resize(image, sizing), *views(image, SHA, [1, 2], RECIPE, sizing)]
     places = [find(sheet, tile) for tile in tiles]
     assert None not in places
     assert len({top for top, _ in places}) == 1
@@ -40,7 +44,7 @@ def test_shows_the_image_and_its_views_side_by_side(photo):
 
 def test_small_views_are_enlarged_pixel_by_pixel(photo):
     sheet = sheet_of(photo, size=(16, 16))
-    enlarged = np.kron(resize(photo(1, 60, 80), (16, 16)), np.ones((10, 10, 1), np.uint8))
+    enlarged = np.kron(resize(photo(1, 60, 80), Sizing((16, 16))), np.ones((10, 10, 1), np.uint8))
     assert find(sheet, enlarged) is not None
 
 

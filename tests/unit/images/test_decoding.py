@@ -1,5 +1,6 @@
 """Any image a camera, a scanner or a phone writes becomes RGB, or says why not."""
 
+import hashlib
 import io
 import os
 import struct
@@ -10,8 +11,17 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
+from headstart.common.vocabulary import Sizing
 from headstart.images import decoding
-from headstart.images.decoding import UnreadableImage, decode, inspect, read, resize
+from headstart.images.decoding import (
+    UnreadableImage,
+    UnusableImage,
+    decode,
+    inspect,
+    read,
+    read_checked,
+    resize,
+)
 
 Photo = Callable[..., np.ndarray]
 
@@ -72,7 +82,7 @@ def test_a_thumbnail_is_decoded_at_a_fraction_of_the_size(photo):
     np.testing.assert_array_equal(decode(data, at_least=200), full)
     small = decode(data, at_least=100)
     assert small.shape == (150, 200, 3)
-    assert np.abs(small.astype(int) - resize(full, (150, 200))).mean() < 3
+    assert np.abs(small.astype(int) - resize(full, Sizing((150, 200)))).mean() < 3
     with pytest.raises(UnreadableImage, match="damaged JPEG"):
         decode(data[:-50], at_least=100)
 
@@ -102,7 +112,7 @@ def test_a_palette_with_transparency_is_composited_on_white():
     assert decode(data).tolist() == [[[255, 255, 255], [10, 20, 30]]]
 
 
-def test_grey_with_alpha_is_composited_on_white():
+def test_gray_with_alpha_is_composited_on_white():
     image = Image.fromarray(np.array([[[40, 255], [40, 0]]], np.uint8), "LA")
     assert decode(encode(image, "PNG")).tolist() == [[[40] * 3, [255] * 3]]
 
@@ -129,7 +139,7 @@ def test_one_bit_and_one_pixel():
 
 @pytest.mark.parametrize("kind", ["GIF", "PNG", "WEBP", "TIFF"])
 def test_of_an_animation_the_first_frame_is_taken(kind):
-    frames = [Image.new("RGB", (8, 6), colour) for colour in ("red", "lime", "blue")]
+    frames = [Image.new("RGB", (8, 6), color) for color in ("red", "lime", "blue")]
     options = {"lossless": True} if kind == "WEBP" else {}
     data = encode(frames[0], kind, save_all=True, append_images=frames[1:], **options)
     assert Image.open(io.BytesIO(data)).n_frames == 3
@@ -254,7 +264,7 @@ def test_images_are_told_by_name_or_by_content(tmp_path, picture):
 
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
 def test_stretching_is_antialiased_as_in_pillow(picture, interpolation):
-    resized = resize(picture, (20, 31), interpolation=interpolation)
+    resized = resize(picture, Sizing((20, 31), interpolation=interpolation))
     pillow = Image.fromarray(picture).resize((31, 20), Image.Resampling[interpolation.upper()])
     assert np.abs(resized.astype(int) - np.asarray(pillow)).max() <= 2
 
@@ -262,20 +272,36 @@ def test_stretching_is_antialiased_as_in_pillow(picture, interpolation):
 def test_cropping_takes_the_middle_and_padding_keeps_all():
     image = np.zeros((10, 30, 3), np.uint8)
     image[:, 10:20] = 200
-    assert (resize(image, (10, 10), method="crop") == 200).all()
-    padded = resize(image, (30, 30), method="pad")
+    assert (resize(image, Sizing((10, 10), "crop")) == 200).all()
+    padded = resize(image, Sizing((30, 30), "pad"))
     assert (padded[:10] == 0).all()
     assert (padded[20:] == 0).all()
     np.testing.assert_array_equal(padded[10:20], image)
-    for method in ("crop", "pad"):
-        tall = resize(np.swapaxes(image, 0, 1), (20, 30), method=method)
+    for way in ("crop", "pad"):
+        tall = resize(np.swapaxes(image, 0, 1), Sizing((20, 30), way))
         assert tall.shape == (20, 30, 3)
 
 
-@pytest.mark.parametrize("method", ["stretch", "crop", "pad"])
-def test_any_image_comes_to_any_size(method):
+@pytest.mark.parametrize("way", ["stretch", "crop", "pad"])
+def test_any_image_comes_to_any_size(way):
     for shape in ((1, 1), (1, 500), (500, 1), (7, 3)):
         for size in ((1, 1), (9, 5), (224, 224)):
-            resized = resize(np.full((*shape, 3), 99, np.uint8), size, method=method)
+            resized = resize(np.full((*shape, 3), 99, np.uint8), Sizing(size, way))
             assert resized.shape == (*size, 3)
             assert resized.max() == 99
+
+
+def test_a_listed_image_must_be_what_was_listed(tmp_path, picture):
+    path = tmp_path / "a.png"
+    path.write_bytes(encode(picture, "PNG"))
+    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    np.testing.assert_array_equal(read_checked(path, sha256), picture)
+    message = rf"a\.png: the file has changed: expected sha256 {'0' * 64}, received {sha256}; run"
+    with pytest.raises(UnusableImage, match=message) as changed:
+        read_checked(path, "0" * 64)
+    assert changed.value.reason == "the file has changed"
+    path.unlink()
+    message = r"a\.png: the image could be read before, but not now: no such file; restore it"
+    with pytest.raises(UnusableImage, match=message) as gone:
+        read_checked(path, sha256)
+    assert gone.value.reason == "no such file"

@@ -19,24 +19,24 @@ from headstart.report.content import Report
 from headstart.report.options import ReportOptions
 from headstart.report.picking import Album, drawn_evenly, surest_mistakes
 from headstart.report.rendering import render
-from headstart.report.results import Places, read_results
+from headstart.report.results import RunPlaces, read_results
 from headstart.report.spatial import spatial_maps
 from headstart.report.thumbnails import SIDE, data_uri, thumbnails
 from headstart.scoring.predictions import Predictions
-from tests.report_run import HEADS, finish_run, spatial, write_features, write_photos
+from tests.report_run import finish_run, spatial, write_features, write_photos
 
 OPTIONS = ReportOptions(seed=0, pictures=600, heat_maps=6, projections=["pca", "tsne"])
 NAMES = ("cat <b>", "고양이", "dog")
 
 
-def collected(root: Path, options: ReportOptions = OPTIONS, heads: Sequence[str] = ()) -> Report:
+def collected(root: Path, options: ReportOptions = OPTIONS) -> Report:
     with chdir(root):
-        results = read_results(Places(), heads or list(HEADS))
+        results = read_results(RunPlaces())
 
         def maps(images: Sequence[int]) -> np.ndarray:
             return np.stack([spatial(Path(results.manifest.rows[image].path)) for image in images])
 
-        return collect(Places(), results, options, maps)
+        return collect(RunPlaces(), results, options, maps)
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +71,7 @@ def test_leaks_that_features_show_are_listed_too(copy: Path) -> None:
         Path("data/feature_leaks.csv").write_text(leaks.replace(",near,", ",features,"))
         test = json.loads(Path("metrics/test.json").read_text())
         test["leaks"] = {"test_images": 3}
-        test[test["selected"]["head"]]["without_leaks"] = {"accuracy": 0.625}
+        test["selected"]["without_leaks"] = {"accuracy": 0.625}
         write_json(Path("metrics/test.json"), test)
     report = collected(copy)
     assert [leak.how for leak in report.data.leaks] == ["near", "features"]
@@ -83,8 +83,9 @@ def test_scores_and_intervals_are_those_of_the_metrics(run: Path, report: Report
     told = json.loads((run / "metrics/test.json").read_text())
     for head in report.heads:
         score = head.scores["test"]["accuracy"]
-        assert score.value == told[head.name]["accuracy"]
-        assert [score.low, score.high] == told[head.name]["intervals"]["accuracy"]
+        expected = told["heads"][head.name]
+        assert score.value == expected["accuracy"]
+        assert [score.low, score.high] == expected["intervals"]["accuracy"]
     assert report.selected == told["selected"]["head"]
 
 
@@ -105,7 +106,7 @@ def test_the_path_of_settings_is_drawn_with_the_chosen_one(run: Path, report: Re
     assert list(charts) == [
         "path_accuracy", "path_log_loss", "learning", "reliability", "roc", "precision_recall",
     ]  # fmt: skip
-    card = json.loads((run / "models/logistic/head.json").read_text())
+    card = json.loads((run / "models/heads/logistic/head.json").read_text())
     path = charts["path_accuracy"]
     assert path.mark == card["setting"]["l2"]
     assert path.lines[0].x == tuple(point["l2"] for point in card["curve"])
@@ -188,7 +189,7 @@ def test_features_that_are_maps_need_no_backbone(tmp_path: Path) -> None:
         manifest = write_photos(Path(), ("a", "b"), 4, 0.1)
         write_manifest(Path("data/manifest.csv"), manifest)
         write_features(manifest, Path("features/bottleneck.h5"), pooling="none")
-        found = spatial_maps(read_results(Places(), []))([5, 2])
+        found = spatial_maps(read_results(RunPlaces()))([5, 2])
         expected = [spatial(Path(manifest.rows[image].path)) for image in (5, 2)]
     np.testing.assert_array_equal(found, np.stack(expected))
 
@@ -196,7 +197,7 @@ def test_features_that_are_maps_need_no_backbone(tmp_path: Path) -> None:
 def test_without_features_there_are_no_maps(copy: Path) -> None:
     (copy / "features/bottleneck.h5").unlink()
     with chdir(copy):
-        assert spatial_maps(read_results(Places(), []))([0]) is None
+        assert spatial_maps(read_results(RunPlaces()))([0]) is None
 
 
 def test_a_photo_that_has_gone_leaves_the_rest(copy: Path) -> None:
@@ -215,10 +216,10 @@ def test_features_of_other_images_are_refused(copy: Path) -> None:
 
 
 def test_predictions_of_other_images_are_refused(copy: Path) -> None:
-    path = copy / "predictions/logistic.h5"
+    path = copy / "predictions/heads/logistic.h5"
     one = Predictions.read(path)
     replace(one, image=one.image + 1).write(path)
-    with pytest.raises(InputError, match=r"predictions.logistic\.h5: expected probabilities of"):
+    with pytest.raises(InputError, match=r"predictions.heads.logistic\.h5: expected probabilities of"):
         collected(copy)
 
 
@@ -229,7 +230,7 @@ def test_broken_metrics_are_told(copy: Path) -> None:
 
 
 def test_broken_curves_are_told(copy: Path) -> None:
-    (copy / "plots/train/logistic/path.csv").write_text("l2,accuracy\n1,good\n")
+    (copy / "plots/heads/logistic/path.csv").write_text("l2,accuracy\n1,good\n")
     with pytest.raises(InputError, match=r"path\.csv: expected numbers only"):
         collected(copy)
 
@@ -251,7 +252,7 @@ def test_an_album_numbers_images_once_and_stops_when_full() -> None:
 
 def test_any_beginning_of_an_even_draw_holds_all_classes(run: Path) -> None:
     with chdir(run):
-        manifest = read_results(Places(), []).manifest
+        manifest = read_results(RunPlaces()).manifest
     order = drawn_evenly(manifest, range(len(manifest)))
     assert sorted(order) == list(range(72))
     strata = {(manifest.rows[image].label, manifest.rows[image].split) for image in order[:9]}

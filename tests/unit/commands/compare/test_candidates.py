@@ -1,6 +1,8 @@
+import io
 import subprocess
 
 import pytest
+from ruamel.yaml import YAML
 
 from headstart.commands.compare.candidates import make_candidates, parse_over
 from headstart.common.errors import InputError
@@ -54,9 +56,17 @@ def test_backbones_and_grid_are_combined_each_with_each() -> None:
     )
     assert len(candidates) == 8
     assert candidates[1].label == "LeNet5, layer=auto, seed=2"
-    assert candidates[1].apply(PARAMS)["extract"]["backbone"] == "LeNet5"
-    assert candidates[1].apply(PARAMS)["train"]["seed"] == 2
+    assert candidates[1].content["extract"]["backbone"] == "LeNet5"
+    assert candidates[1].content["train"]["seed"] == 2
     assert PARAMS["train"]["seed"] == 0
+
+
+def test_comments_of_params_stay() -> None:
+    text = "extract:\n  layer: auto  # a cut\n"
+    _, other = make_candidates([], [("extract.layer", ["auto", "top"])], YAML().load(text))
+    written = io.StringIO()
+    YAML().dump(other.content, written)
+    assert written.getvalue().split() == text.replace("auto", "top").split()
 
 
 def test_equal_last_words_are_shown_in_full() -> None:
@@ -66,10 +76,10 @@ def test_equal_last_words_are_shown_in_full() -> None:
 
 def test_cut_and_weights_file_stay_with_their_backbone() -> None:
     own, other = make_candidates(["EfficientNetLite0", "LeNet5"], [], PARAMS)
-    assert own.apply(PARAMS)["extract"]["layer"] == "block_3"
-    assert own.apply(PARAMS)["extract"]["weights"] == "my.weights.h5"
-    assert other.apply(PARAMS)["extract"]["layer"] == "auto"
-    assert other.apply(PARAMS)["extract"]["weights"] == "pretrained"
+    assert own.content["extract"]["layer"] == "block_3"
+    assert own.content["extract"]["weights"] == "my.weights.h5"
+    assert other.content["extract"]["layer"] == "auto"
+    assert other.content["extract"]["weights"] == "pretrained"
 
 
 @pytest.mark.parametrize(

@@ -8,30 +8,46 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from headstart.commands.compare.cost import Cost
-from headstart.commands.compare.halving import Dropped, Score
-from headstart.commands.compare.results import Comparison, Result, TestPredictions, compare
+from headstart.commands.compare.halving import Dropped, Merit
+from headstart.commands.compare.results import (
+    Comparison,
+    Result,
+    TestPredictions,
+    compare,
+    pareto_front,
+)
 from headstart.commands.compare.showing import as_csv, as_json, as_table, draw, notes
+from headstart.commands.compare.timing import PassTime
 
 N = 200
 IMAGES = np.array([f"{number:064x}" for number in range(N)])
 
 
 def make(
-    label: str, wrong: range, *, milliseconds: float, validation: float, images: np.ndarray = IMAGES
+    label: str,
+    wrong: range,
+    *,
+    milliseconds: float,
+    validation: float,
+    multiply_adds: int = 10**9,
+    images: np.ndarray = IMAGES,
 ) -> Result:
-    right = ~np.isin(np.arange(N), wrong)
+    right = (~np.isin(np.arange(N), wrong)).astype(np.float64)
     accuracy = float(right.mean())
     return Result(
         label=label,
         experiment=f"compare-{label}",
         overrides={"extract.backbone": label},
         head="logistic",
-        validation=Score(validation, -0.1),
+        merit=Merit(
+            validation_accuracy=validation, multiply_adds=multiply_adds, validation_log_loss=0.1
+        ),
         accuracy=accuracy,
         interval=(accuracy - 0.03, min(1.0, accuracy + 0.03)),
         predictions=TestPredictions(images=images, right=right, groups=np.full(N, -1)),
-        cost=Cost(milliseconds=milliseconds, busy=False, multiply_adds=10**9, parameters=10**6),
+        time=PassTime(milliseconds, busy=False),
+        parameters=10**6,
+        rows=N,
         computed=N,
         seconds=1.5,
     )
@@ -48,28 +64,30 @@ def standings(*results: Result, resamples: int = 500) -> tuple[dict[str, str | N
     return {one.label: one.against_winner for one in marked}, winner, method
 
 
-def test_validation_chooses_and_test_tells_ties() -> None:
-    told, winner, method = standings(BAD, GOOD, EQUAL)
+def test_validation_chooses_and_test_shows_ties() -> None:
+    found, winner, method = standings(BAD, GOOD, EQUAL)
     assert (winner, method) == ("good", "paired bootstrap")
-    assert told == {"equal": "tie", "good": "winner", "bad": "worse"}
+    assert found == {"equal": "tie", "good": "winner", "bad": "worse"}
 
 
 def test_a_better_test_score_does_not_choose() -> None:
-    told, winner, _ = standings(LUCKY, BAD, make("x", range(90), milliseconds=1, validation=0.95))
+    found, winner, _ = standings(LUCKY, BAD, make("x", range(90), milliseconds=1, validation=0.95))
     assert winner == "x"
-    assert told["lucky"] == "better"
+    assert found["lucky"] == "better"
 
 
 def test_of_equal_validation_scores_the_cheaper_wins() -> None:
     slow = make("slow", range(4), milliseconds=9, validation=0.98)
     assert standings(slow, GOOD)[1] == "good"
+    small = make("small", range(4), milliseconds=9, validation=0.98, multiply_adds=10**8)
+    assert standings(GOOD, small)[1] == "small"
 
 
 def test_other_test_images_are_compared_by_their_intervals() -> None:
     other = make("other", range(9), milliseconds=1, validation=0.5, images=IMAGES[::-1])
-    told, _, method = standings(GOOD, other, BAD)
+    found, _, method = standings(GOOD, other, BAD)
     assert method == "overlapping intervals"
-    assert (told["other"], told["bad"]) == ("tie", "worse")
+    assert (found["other"], found["bad"]) == ("tie", "worse")
     assert standings(GOOD, BAD, resamples=0)[2] == "overlapping intervals"
 
 
@@ -79,6 +97,22 @@ def test_front_and_order_are_of_test_accuracy_and_time() -> None:
     assert [one.on_front for one in marked] == [True, False, False]
 
 
+def test_front_holds_what_nobody_beats() -> None:
+    scores = np.array([0.9, 0.8, 0.95, 0.85, 0.7])
+    costs = np.array([10.0, 5.0, 20.0, 10.0, 5.0])
+    assert pareto_front(scores, costs).tolist() == [True, True, True, False, False]
+
+
+def test_equals_are_on_the_front_together() -> None:
+    assert pareto_front(np.array([0.9, 0.9, 0.8]), np.array([3.0, 3.0, 3.0])).tolist() == [
+        True, True, False
+    ]  # fmt: skip
+
+
+def test_a_single_candidate_is_the_front() -> None:
+    assert pareto_front(np.array([0.1]), np.array([1.0])).tolist() == [True]
+
+
 @pytest.fixture(scope="module")
 def comparison() -> Comparison:
     marked, winner, method = compare([BAD, GOOD, EQUAL], resamples=100, seed=0)
@@ -86,7 +120,13 @@ def comparison() -> Comparison:
         results=marked,
         winner=winner,
         method=method,
-        dropped=(Dropped("poor", 0.1, Score(0.625, -0.5)),),
+        dropped=(
+            Dropped(
+                "poor",
+                0.1,
+                Merit(validation_accuracy=0.625, multiply_adds=3 * 10**8, validation_log_loss=0.5),
+            ),
+        ),
         failed=("broken",),
         computed=1234,
         without_budget=5678,
@@ -100,7 +140,13 @@ def test_json_holds_everything(comparison: Comparison) -> None:
     assert content["candidates"][0]["megabytes"] == 4.0
     assert content["candidates"][0]["interval"] == [0.95, 1.0]
     assert content["dropped"] == [
-        {"label": "poor", "share": 0.1, "validation_accuracy": 0.625, "validation_log_loss": 0.5}
+        {
+            "label": "poor",
+            "share": 0.1,
+            "validation_accuracy": 0.625,
+            "multiply_adds": 300_000_000,
+            "validation_log_loss": 0.5,
+        }
     ]
     assert content["forward_passes"] == {"computed": 1234, "without_budget": 5678}
 
@@ -119,11 +165,11 @@ def test_people_read_the_rest_below_the_table(comparison: Comparison) -> None:
     assert "chosen" in table
     assert "70.0" not in table
     assert "0.7000" in table
-    told = "\n".join(notes(comparison))
-    assert "Chosen on validation: good. On test it cannot be told from equal (paired" in told
-    assert "Dropped at 10% of the images: poor, validation accuracy 0.6250, log loss 0.500" in told
-    assert "Failed, see its message above: broken" in told
-    assert "1,234 images in this run" in told
+    rest = "\n".join(notes(comparison))
+    assert "Chosen on validation, of equals the cheaper: good. On test it cannot be told" in rest
+    assert "Dropped at 10% of the images: poor, validation accuracy 0.6250, 300 M multi" in rest
+    assert "Failed, see its message above: broken" in rest
+    assert "1,234 images in this run" in rest
 
 
 def test_the_plot_is_a_picture_and_the_same_every_time(

@@ -1,12 +1,14 @@
 import contextlib
 import io
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from dvc.cli import main as dvc_main
@@ -28,6 +30,12 @@ stages:
     params: [extract]
     metrics:
       - metrics/test.json: {cache: false}
+"""
+PARAMS = """
+prepare:
+  source: photos # mine
+extract:
+  layer: auto
 """
 SCORE = """
 import json, sys
@@ -63,9 +71,7 @@ def project(tmp_path: Path) -> Path:
     dvc(root, "init", "--quiet")
     (root / "dvc.yaml").write_text(DVC_YAML)
     (root / "score.py").write_text(SCORE)
-    (root / "params.yaml").write_text(
-        "prepare:\n  source: photos # mine\nextract:\n  layer: auto\n"
-    )
+    (root / "params.yaml").write_text(PARAMS)
     (root / "data").mkdir()
     (root / "data" / "kept").write_text("")
     (root / "photos").mkdir()
@@ -80,6 +86,11 @@ def project(tmp_path: Path) -> Path:
     return root
 
 
+def params(layer: str) -> dict[str, Any]:
+    content: dict[str, Any] = YAML().load(PARAMS.replace("auto", layer))
+    return content
+
+
 def state(root: Path) -> dict[str, tuple[bytes, int]]:
     files = [path for path in root.rglob("*") if path.is_file()]
     return {
@@ -92,21 +103,18 @@ def state(root: Path) -> dict[str, tuple[bytes, int]]:
 def test_experiments_reach_the_project_and_nothing_else_changes(project: Path) -> None:
     before, status = state(project), git(project, "status", "--porcelain")
     stashes = git(project, "stash", "list")
-    params = {"prepare": {"source": "photos"}, "extract": {"layer": "auto"}}
     with open_sandbox(project, ["photos"]) as sandbox:
-        assert sandbox.reproduce("evaluate", {**params, "extract": {"layer": "four"}})
+        assert sandbox.reproduce("evaluate", params("four"))
         assert '"accuracy": 40' in (sandbox.root / "metrics" / "test.json").read_text()
         for layer in ("one", "three"):
-            assert sandbox.run_experiment(
-                f"try-{layer}", "evaluate", {**params, "extract": {"layer": layer}}
-            )
-        assert not sandbox.run_experiment(
-            "try-x", "evaluate", {**params, "extract": {"layer": "broken"}}
-        )
+            assert sandbox.reproduce("evaluate", params(layer))
+            sandbox.save_experiment(f"try-{layer}")
+        assert not sandbox.reproduce("evaluate", params("broken"))
     assert state(project) == before
     assert git(project, "status", "--porcelain") == status
     assert git(project, "stash", "list") == stashes
     assert not sandbox.root.exists()
+    assert len(git(project, "worktree", "list").splitlines()) == 1
 
     references = git(project, "for-each-ref", "--format=%(refname)", "refs/exps").split()
     assert [name.rpartition("/")[2] for name in references] == ["try-one", "try-three"]
@@ -124,7 +132,7 @@ def test_experiments_reach_the_project_and_nothing_else_changes(project: Path) -
 
     dvc(project, "exp", "apply", "try-three")
     applied = YAML(typ="safe").load((project / "params.yaml").read_text())
-    assert applied == {**params, "extract": {"layer": "three"}}
+    assert applied == {"prepare": {"source": "photos"}, "extract": {"layer": "three"}}
     assert (project / "data" / "list").read_text() == "one"
     assert "up to date" in dvc(project, "status")
 
@@ -143,6 +151,9 @@ def test_inputs_outside_git_and_above_the_project_are_linked(project: Path, tmp_
         assert not (sandbox.root / "data").is_symlink()
         assert not (sandbox.root / "data" / "list").exists()
         assert not (sandbox.root / "missing").exists()
+        sandbox.save_experiment("linked")
+    (reference,) = git(project, "for-each-ref", "--format=%(refname)", "refs/exps").split()
+    assert git(project, "diff", "--name-only", "HEAD", reference).split() == ["score.py", "staged"]
     assert (tmp_path / "above" / "2").exists()
 
 
@@ -187,6 +198,21 @@ def test_a_run_that_outlives_a_killed_comparison_keeps_the_sandbox(project: Path
         time.sleep(0.05)
     else:
         pytest.fail("the lock outlived all that held it")
+
+
+def test_what_a_kill_left_half_made_goes_and_the_users_working_trees_stay(project: Path) -> None:
+    git(project, "worktree", "add", "--detach", "../on-a-drive")
+    shutil.rmtree(project.parent / "on-a-drive")
+    half = project / ".dvc" / "tmp" / "compare" / "up" / "project"
+    # Git locks a working tree while it is being made.
+    git(project, "worktree", "add", "--detach", "--lock", str(half))
+    (half / ".git").unlink()
+    with open_sandbox(project, []) as sandbox:
+        assert not half.exists()
+        assert sandbox.root.exists()
+    listed = git(project, "worktree", "list")
+    assert "on-a-drive" in listed
+    assert "compare" not in listed
 
 
 def no_repository(root: Path) -> None:

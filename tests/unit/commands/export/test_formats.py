@@ -6,21 +6,22 @@ from zipfile import ZipFile
 import numpy as np
 import onnx
 import pytest
-from PIL import Image
 
-from headstart.commands.export.assembling import INPUT, OUTPUT, RESIZING, Parts
+from headstart.commands.export.assembling import INPUT, OUTPUT, RESIZING
 from headstart.commands.export.formats import FORMATS
 from headstart.commands.export.resizing import resized
+from headstart.commands.export.writers import writer_of
 from headstart.common.errors import InputError
 from headstart.common.openvino_runtime import openvino
-from headstart.common.tensorflow_runtime import keras
+from headstart.common.tensorflow_runtime import keras, tf
+from headstart.common.vocabulary import Sizing
 
 CLASSES = ["강아지", "cat | dog", "none"]
 SIDE = 32
 
 
 @pytest.fixture(scope="module")
-def parts():
+def model():
     """A small convolutional classifier behind the real resizing."""
     layers = keras.layers
     keras.utils.set_random_seed(0)
@@ -34,10 +35,10 @@ def parts():
     )
     classifier = keras.Model(small, layers.Softmax()(x), name="classifier")
     images = keras.Input((None, None, 3), dtype="uint8", name=INPUT)
-    pixels = keras.ops.cast(resized(images, (SIDE, SIDE), "stretch", "bicubic"), "uint8")
+    pixels = keras.ops.cast(resized(images, Sizing((SIDE, SIDE), interpolation="bicubic")), "uint8")
     resizing = keras.Model(images, pixels, name=RESIZING)
     whole = layers.Identity(name=OUTPUT)(classifier(resizing(images)))
-    return Parts(resizing, classifier, keras.Model(images, whole, name="model"))
+    return keras.Model(images, whole, name="model")
 
 
 @pytest.fixture(scope="module")
@@ -46,21 +47,21 @@ def pictures(photo):
 
 
 @pytest.fixture(scope="module")
-def expected(parts, pictures):
-    probabilities = np.concatenate([np.asarray(parts.whole(picture)) for picture in pictures])
+def expected(model, pictures):
+    probabilities = np.concatenate([np.asarray(model(picture)) for picture in pictures])
     assert np.ptp(probabilities[:, 0]) > 0.05  # else the comparison would show nothing
     return probabilities
 
 
 @pytest.fixture(scope="module")
-def written(parts, tmp_path_factory):
+def written(model, tmp_path_factory):
     """Write each format once."""
     folders = {}
 
     def get(name):
         if name not in folders:
             folders[name] = tmp_path_factory.mktemp(name)
-            FORMATS[name].writer().write(parts, folders[name], CLASSES, None)
+            writer_of(FORMATS[name]).write(model, folders[name], CLASSES, None)
         return folders[name]
 
     return get
@@ -68,7 +69,7 @@ def written(parts, tmp_path_factory):
 
 @pytest.mark.parametrize("name", FORMATS)
 def test_every_format_says_the_same_of_any_size(written, name, pictures, expected):
-    predict = FORMATS[name].writer().load(written(name))
+    predict = writer_of(FORMATS[name]).load(written(name))
     said = np.concatenate([predict(picture) for picture in pictures])
     assert said.dtype == np.float32
     np.testing.assert_allclose(said, expected, atol=2e-6)
@@ -86,7 +87,7 @@ def test_keras_file_loads_without_this_project(written, pictures, expected, tmp_
         "import sys, keras, numpy as np\n"
         "model = keras.saving.load_model(sys.argv[1])\n"
         "print(model.predict(np.load(sys.argv[2]), verbose=0).tolist())\n"
-        "assert not [name for name in sys.modules if name.split('.')[0] == 'pipeline']"
+        "assert not [name for name in sys.modules if name.split('.')[0] == 'headstart']"
     )
     finished = subprocess.run(
         [sys.executable, "-c", program, written("keras") / "model.keras", "picture.npy"],
@@ -120,33 +121,25 @@ def test_openvino_names_its_classes(written):
     assert json.loads(model.get_rt_info(["class_names"]).astype(str)) == CLASSES
 
 
-def test_saved_model_takes_jpeg_files_of_different_sizes(written, parts, photo, tmp_path):
-    from headstart.common.tensorflow_runtime import tf
-    from headstart.images.decoding import decode
-
-    files = []
-    for seed, size in ((1, (50, 70)), (2, (90, 40))):
-        Image.fromarray(photo(seed, *size)).save(tmp_path / "photo.jpg")
-        files.append((tmp_path / "photo.jpg").read_bytes())
+def test_saved_model_names_the_likeliest_class(written, pictures, expected):
     loaded = tf.saved_model.load(str(written("savedmodel") / "saved_model"))
-    answer = loaded.signatures["serve_jpeg"](jpeg=tf.constant(files))
-    pixels = [np.asarray(parts.whole(decode(data)[np.newaxis]))[0] for data in files]
-    np.testing.assert_allclose(answer[OUTPUT], pixels, atol=2e-6)
-    names = [name.decode() for name in answer["class_name"].numpy()]
-    assert names == [CLASSES[index] for index in np.argmax(pixels, axis=1)]
+    serve = loaded.signatures["serving_default"]
+    for picture, probabilities in zip(pictures, expected, strict=True):
+        (name,) = serve(**{INPUT: tf.constant(picture)})["class_name"].numpy()
+        assert name.decode() == CLASSES[np.argmax(probabilities)]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name, entry in FORMATS.items() if entry.int8])
 def test_eight_bits_shrink_the_network_and_spare_the_resizing(
-    parts, name, photo, pictures, expected, tmp_path
+    model, name, photo, pictures, expected, tmp_path
 ):
     def calibration():
         for seed in range(8):
             yield photo(seed, SIDE, SIDE)[np.newaxis]
 
-    writer = FORMATS[name].writer()
-    writer.write(parts, tmp_path, CLASSES, calibration)
+    writer = writer_of(FORMATS[name])
+    writer.write(model, tmp_path, CLASSES, calibration)
     said = np.concatenate([writer.load(tmp_path)(picture) for picture in pictures])
     difference = np.abs(said - expected)
     # Eight bits show; but had they touched the positions of pixels, nothing would be left.
@@ -154,13 +147,13 @@ def test_eight_bits_shrink_the_network_and_spare_the_resizing(
 
 
 @pytest.mark.parametrize("name", [name for name, entry in FORMATS.items() if not entry.int8])
-def test_formats_without_eight_bits_refuse_them(parts, name, tmp_path):
+def test_formats_without_eight_bits_refuse_them(model, name, tmp_path):
     with pytest.raises(ValueError, match="no 8-bit convolutions"):
-        FORMATS[name].writer().write(parts, tmp_path, CLASSES, lambda: iter(()))
+        writer_of(FORMATS[name]).write(model, tmp_path, CLASSES, lambda: iter(()))
 
 
 def test_a_missing_package_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"--format onnx: needs the Python package onnx, which"):
-        FORMATS["onnx"].writer()
+        writer_of(FORMATS["onnx"])

@@ -5,6 +5,7 @@ from PIL import Image
 from headstart.commands.export.resizing import resized
 from headstart.common.openvino_runtime import openvino
 from headstart.common.tensorflow_runtime import keras, tf
+from headstart.common.vocabulary import Sizing
 from headstart.images.decoding import resize
 
 # Larger, smaller, one pixel, equal, a side equal, tall, wide, and ratios whose halves tie.
@@ -21,39 +22,42 @@ SIZES = [
 ]
 
 
-def model(size, method, interpolation):
+def model(sizing):
     images = keras.Input((None, None, 3), dtype="uint8")
-    return keras.Model(images, resized(images, size, method, interpolation))
+    return keras.Model(images, resized(images, sizing))
 
 
-@pytest.mark.parametrize("method", ["stretch", "crop", "pad"])
+@pytest.mark.parametrize("way", ["stretch", "crop", "pad"])
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
-def test_gives_the_pipelines_pixels_to_the_bit(method, interpolation):
-    graph = model((40, 56), method, interpolation)
+def test_gives_the_pipelines_pixels_to_the_bit(way, interpolation):
+    sizing = Sizing((40, 56), way, interpolation)
+    graph = model(sizing)
     run = tf.function(graph, input_signature=[tf.TensorSpec((None, None, None, 3), tf.uint8)])
     rng = np.random.default_rng(0)
     for height, width in SIZES:
         image = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
-        expected = resize(image, (40, 56), method=method, interpolation=interpolation)
+        expected = resize(image, sizing)
         np.testing.assert_array_equal(run(image[np.newaxis])[0], expected, f"{height} x {width}")
 
 
 def test_images_of_a_batch_do_not_mix():
     batch = np.random.default_rng(1).integers(0, 256, (3, 50, 60, 3), dtype=np.uint8)
-    together = np.asarray(model((24, 24), "stretch", "bicubic")(batch))
+    sizing = Sizing((24, 24), interpolation="bicubic")
+    together = np.asarray(model(sizing)(batch))
     for image, row in zip(batch, together, strict=True):
-        np.testing.assert_array_equal(row, resize(image, (24, 24), interpolation="bicubic"))
+        np.testing.assert_array_equal(row, resize(image, sizing))
 
 
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
 def test_sixteen_bits_lose_a_level_and_not_the_picture(interpolation, photo):
     """OpenVINO computes in bfloat16 by itself where the processor can."""
-    graph = model((64, 64), "stretch", interpolation)
+    sizing = Sizing((64, 64), interpolation=interpolation)
+    graph = model(sizing)
     run = tf.function(graph, input_signature=[tf.TensorSpec((None, None, None, 3), tf.uint8)])
     converted = openvino.convert_model(run.get_concrete_function())
     core = openvino.Core()
     image = photo(2, 300, 400)
-    expected = resize(image, (64, 64), interpolation=interpolation).astype(float)
+    expected = resize(image, sizing).astype(float)
     for precision in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         kind = {"FP32": "f32", "BF16": "bf16", "FP16": "f16"}.get(precision)
         if kind is not None:
@@ -65,6 +69,7 @@ def test_sixteen_bits_lose_a_level_and_not_the_picture(interpolation, photo):
 
 def test_a_large_photo_loses_nothing(photo):
     image = np.asarray(Image.fromarray(photo(3, 150, 200)).resize((2000, 1500)))
-    run = tf.function(model((32, 32), "stretch", "bicubic"))
-    expected = resize(image, (32, 32), interpolation="bicubic")
+    sizing = Sizing((32, 32), interpolation="bicubic")
+    run = tf.function(model(sizing))
+    expected = resize(image, sizing)
     np.testing.assert_array_equal(run(image[np.newaxis])[0], expected)

@@ -1,4 +1,4 @@
-"""Every backbone of the catalogue against Keras' own models: shapes, features, sizes, weights.
+"""Every backbone of the catalog against Keras' own models: shapes, features, sizes, weights.
 
 The golden numbers come from Keras alone (golden/make_backbones.py); those of the networks that
 Keras lacks guard against change, and tests of their own compare them with the published counts.

@@ -8,7 +8,6 @@ import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TextIO
 
 from headstart.images.decoding import SUFFIXES
 
@@ -28,7 +27,9 @@ class NothingFound:
     reason: str
 
 
-def expand(names: Iterable[str], standard_input: TextIO) -> Iterator[Path | NothingFound]:
+def expand(
+    names: Iterable[str], standard_input: Iterable[str] = ()
+) -> Iterator[Path | NothingFound]:
     """Yield the files that the names stand for, in the order given.
 
     A folder stands for all images below it, sorted, found by the ending of their name; hidden

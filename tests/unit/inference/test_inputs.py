@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from headstart.commands.predict.inputs import NothingFound, expand
+from headstart.inference.inputs import NothingFound, expand
 
 
 @pytest.fixture

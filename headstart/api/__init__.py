@@ -1,0 +1,1 @@
+"""What `import headstart` gives scripts and notebooks; the stages run the same code."""

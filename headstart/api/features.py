@@ -1,0 +1,196 @@
+"""From images to feature vectors, as a transformer of scikit-learn."""
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator, TransformerMixin
+
+from headstart.api.images import ImageLike, as_list, refuse, requests_for
+from headstart.common.params import check
+from headstart.extraction import engines
+from headstart.extraction.bottleneck import Bottleneck, identify
+from headstart.extraction.extract import Extraction, Request, extract
+from headstart.extraction.options import ExtractOptions
+from headstart.extraction.store import FeatureStore
+
+_TRANSIENT = ("_bottleneck", "_previous")
+
+
+class BottleneckFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # untyped
+    """Turn images into bottleneck features of a pretrained backbone.
+
+    Every vector is computed once: it is kept in the feature store that the pipeline uses, under the
+    image's content and everything that can change a number. So each further fold of a
+    cross-validation, and each further run, costs no forward pass.
+
+    The transformer learns nothing from the data; `fit` checks the parameters and finds out the
+    number of features.
+
+    Args:
+        backbone: Name in the catalog; `headstart.backbones()` lists them.
+        weights: "pretrained", "random" or the path of a weights file.
+        layer: "auto" for the last feature layer, or the name of an earlier cut.
+        pooling: What is done to a spatial map: "avg", "max" or "none" (it is flattened).
+        image_size: "auto" for the backbone's own, one side or (height, width), in pixels.
+        resize: How an image of another shape gets there: "stretch", "crop" or "pad".
+        seed: Of random weights.
+        engine: "auto", "openvino" or "tensorflow".
+        precision: Arithmetic of the forward pass: "float32", "bfloat16" or "float16".
+        cache: Folder of the feature store; None for the user's own.
+
+    Attributes:
+        n_features_out_: Number of features, known once `fit` or `transform` has seen an image.
+
+    Examples:
+        >>> import numpy as np
+        >>> from headstart import BottleneckFeatures
+        >>> images = np.zeros((2, 32, 32, 3), np.uint8)
+        >>> features = BottleneckFeatures("LeNet5", weights="random", image_size=32)
+        >>> features.fit_transform(images).shape
+        (2, 120)
+    """
+
+    n_features_out_: int
+
+    def __init__(
+        self,
+        backbone: str = "EfficientNetLite0",
+        *,
+        weights: str = "pretrained",
+        layer: str = "auto",
+        pooling: str = "avg",
+        image_size: str | int | tuple[int, int] = "auto",
+        resize: str = "stretch",
+        seed: int = 0,
+        engine: str = "auto",
+        precision: str = "float32",
+        cache: str | os.PathLike[str] | None = None,
+    ) -> None:
+        self.backbone = backbone
+        self.weights = weights
+        self.layer = layer
+        self.pooling = pooling
+        self.image_size = image_size
+        self.resize = resize
+        self.seed = seed
+        self.engine = engine
+        self.precision = precision
+        self.cache = cache
+
+    def fit(self, X: Iterable[ImageLike] | NDArray[Any], y: ArrayLike | None = None) -> Self:
+        """Check the parameters, and find the number of features with the first image.
+
+        Args:
+            X: Images; see `transform`.
+            y: Ignored.
+
+        Raises:
+            InputError: a parameter cannot be used, or the first image cannot be read.
+        """
+        images = as_list(X)
+        if not images:
+            raise ValueError("expected at least one image, received none (0 sample(s))")
+        self._vectors(requests_for(images[:1]))
+        return self
+
+    def transform(self, X: Iterable[ImageLike] | NDArray[Any]) -> NDArray[np.float32]:
+        """Return the features of images, computing those that the store lacks.
+
+        Args:
+            X: Paths, Pillow images, arrays of RGB pixels (height, width, 3) uint8 of any sizes, or
+                one array (n_images, height, width, 3).
+
+        Returns:
+            (n_images, n_features_out_) float32.
+
+        Raises:
+            InputError: a parameter cannot be used, or images cannot be read; the message names
+                them.
+        """
+        images = as_list(X)
+        if not images:
+            raise ValueError("expected at least one image, received none (0 sample(s))")
+        return self._vectors(requests_for(images))
+
+    def get_feature_names_out(self, input_features: object = None) -> NDArray[np.object_]:
+        """Return a name per feature: backbone, layer and number.
+
+        Args:
+            input_features: Ignored; images have no features of their own.
+
+        Raises:
+            InputError: no image has been seen yet, which would tell how many there are.
+        """
+        bottleneck = self._identified()
+        if not hasattr(self, "n_features_out_"):
+            from sklearn.exceptions import NotFittedError
+
+            raise NotFittedError(
+                "the number of features is known once an image was seen: call fit or transform"
+            )
+        stem = f"{bottleneck.spec.name.lower()}_{bottleneck.taps[0].layer}"
+        return np.array([f"{stem}_{i}" for i in range(self.n_features_out_)], dtype=object)
+
+    def _identified(self) -> Bottleneck:
+        size = self.image_size
+        content = {
+            "backbone": self.backbone,
+            "weights": os.fspath(self.weights),
+            "layer": self.layer,
+            "pooling": self.pooling,
+            "image_size": list(size) if isinstance(size, tuple) else size,
+            "resize": self.resize,
+            "seed": self.seed,
+            "engine": self.engine,
+            "precision": self.precision,
+            "augment": {"views": 0, "seed": 0},
+        }
+        known: tuple[Any, Bottleneck] | None = getattr(self, "_bottleneck", None)
+        if known is not None and known[0] == content:
+            return known[1]
+        options = check(content, ExtractOptions, "BottleneckFeatures")
+        bottleneck = identify(options, engines.resolve(options.engine, options.precision))
+        self._bottleneck = (content, bottleneck)
+        self._previous: Extraction | None = None
+        return bottleneck
+
+    def _vectors(self, requests: list[Request]) -> NDArray[np.float32]:
+        bottleneck = self._identified()
+        store = FeatureStore(None if self.cache is None else Path(self.cache))
+        unreadable: dict[str, str] = {}
+        extraction = extract(
+            bottleneck,
+            requests,
+            store=store,
+            load=engines.load,
+            previous=self._previous,
+            unreadable=unreadable,
+        )
+        refuse([f"{path}: {reason}" for path, reason in unreadable.items()])
+        self._previous = extraction
+        vectors = extraction.array()
+        flat: NDArray[np.float32] = vectors.reshape(len(vectors), -1)
+        self.n_features_out_ = flat.shape[1]
+        return flat
+
+    def __getstate__(self) -> dict[str, Any]:
+        # An engine and an index of the store are no part of what the transformer is.
+        state: dict[str, Any] = super().__getstate__()
+        return {name: value for name, value in state.items() if name not in _TRANSIENT}
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return True
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.requires_fit = False
+        tags.no_validation = True
+        tags.input_tags.two_d_array = False
+        tags.input_tags.three_d_array = True
+        tags.input_tags.string = True
+        tags.transformer_tags.preserves_dtype = []
+        return tags

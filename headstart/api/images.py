@@ -1,0 +1,108 @@
+"""Images as people hold them in Python, made into requests for their features."""
+
+import os
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from joblib import cpu_count
+from numpy.typing import NDArray
+from PIL import Image
+
+from headstart.common.errors import InputError
+from headstart.extraction.extract import Request, request_for
+from headstart.images import decoding
+from headstart.images.decoding import UnreadableImage
+
+ImageLike = str | os.PathLike[str] | NDArray[np.uint8] | Image.Image
+"""A path, RGB or gray pixels in [0, 255] as uint8, or an image of Pillow."""
+
+_NAMED = 5
+
+
+def as_list(images: Iterable[ImageLike] | NDArray[Any]) -> list[ImageLike]:
+    """Return the images one by one.
+
+    Args:
+        images: Paths, arrays or Pillow images in any sequence, an array of paths, or an array
+            (n_images, height, width, 3) of pixels.
+
+    Raises:
+        TypeError: it is a single image or path; put it in a list.
+    """
+    if isinstance(images, str | os.PathLike | Image.Image):
+        raise TypeError(
+            f"expected a sequence of images, received one {type(images).__name__}; put it in a list"
+        )
+    if isinstance(images, np.ndarray) and images.dtype.kind not in "OUSTu":
+        raise ValueError(
+            "expected paths, Pillow images, or RGB pixels in [0, 255] as uint8, received an array "
+            f"of {images.dtype} with shape {images.shape}; images of other types are converted "
+            "with `.astype('uint8')` once they are in that range"
+        )
+    if isinstance(images, np.ndarray) and images.dtype == np.uint8 and images.ndim < 3:
+        raise ValueError(
+            "expected pixels of shape (n_images, height, width, 3), received an array of shape "
+            f"{images.shape}"
+        )
+    return list(images)
+
+
+def requests_for(images: Sequence[ImageLike]) -> list[Request]:
+    """Return a request per image, reading several files at a time.
+
+    Raises:
+        InputError: files cannot be read; the message names the first of them.
+        ValueError: an array does not hold an image.
+        TypeError: something is no image at all.
+    """
+    unreadable: list[str] = []
+
+    def one(position: int) -> Request | None:
+        image = images[position]
+        if isinstance(image, str | os.PathLike):
+            try:
+                return request_for(Path(image))
+            except UnreadableImage as error:
+                unreadable.append(f"{os.fspath(image)}: {error.reason}")
+                return None
+        return request_for(_pixels(image, position), f"image {position}")
+
+    with ThreadPoolExecutor(cpu_count()) as pool:
+        requests = list(pool.map(one, range(len(images))))
+    refuse(unreadable)
+    return [request for request in requests if request is not None]
+
+
+def refuse(unreadable: Sequence[str]) -> None:
+    """Raise an InputError that names the first of the unreadable images, if there are any."""
+    if unreadable:
+        named = "".join(f"\n  {line}" for line in sorted(unreadable)[:_NAMED])
+        more = f"\n  and {len(unreadable) - _NAMED} more" if len(unreadable) > _NAMED else ""
+        raise InputError(
+            f"{len(unreadable)} of the images cannot be read; mend or leave them out:{named}{more}"
+        )
+
+
+def _pixels(image: Any, position: int) -> NDArray[np.uint8]:
+    """Return RGB pixels, (height, width, 3) uint8, of an image in memory."""
+    if isinstance(image, Image.Image):
+        return decoding.to_pixels(image)
+    if not isinstance(image, np.ndarray):
+        raise TypeError(
+            f"image {position}: expected a path, an array or a Pillow image, received "
+            f"{type(image).__name__}"
+        )
+    gray = image.ndim == 2 or (image.ndim == 3 and image.shape[2] == 1)
+    if image.dtype != np.uint8 or not (gray or (image.ndim == 3 and image.shape[2] == 3)):
+        raise ValueError(
+            f"image {position}: expected RGB pixels in [0, 255], (height, width, 3) uint8, "
+            f"received {image.dtype} of shape {image.shape}"
+        )
+    if 0 in image.shape:
+        raise ValueError(f"image {position}: expected pixels, received shape {image.shape}")
+    if gray:
+        image = np.repeat(image.reshape(*image.shape[:2], 1), 3, axis=2)
+    return np.ascontiguousarray(image)

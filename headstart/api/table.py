@@ -1,0 +1,126 @@
+"""The features that a pipeline has written, as arrays and as a table."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headstart.common import places
+from headstart.dataset.manifest import read_manifest
+from headstart.features.file import FeatureFile
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureTable:
+    """The rows of a feature file: one per image and augmented view.
+
+    Attributes:
+        X: (n_rows, *feature_shape) float32; mapped from the file, not loaded.
+        y: (n_rows,) class indices.
+        class_names: A class index is a position in it.
+        split: (n_rows,) "train", "validation" or "test".
+        view: (n_rows,) 0 for the image itself, k for its k-th augmented copy.
+        group: (n_rows,) images of one group share a number; -1 stands alone.
+        sha256: (n_rows,) hexadecimal digests of the image files.
+        path: (n_rows,) of the image files; None where the manifest is not beside the features.
+    """
+
+    X: NDArray[np.float32]
+    y: NDArray[np.int64]
+    class_names: tuple[str, ...]
+    split: NDArray[np.str_]
+    view: NDArray[np.int32]
+    group: NDArray[np.int64]
+    sha256: NDArray[np.str_]
+    path: NDArray[np.object_] | None
+
+    def select(self, split: str, *, views: bool = False) -> "FeatureTable":
+        """Return the rows of one split.
+
+        Args:
+            split: "train", "validation" or "test".
+            views: Whether augmented copies come along, or the images themselves only.
+        """
+        chosen = self.split == split
+        if not views:
+            chosen &= self.view == 0
+        return FeatureTable(
+            X=self.X[chosen],
+            y=self.y[chosen],
+            class_names=self.class_names,
+            split=self.split[chosen],
+            view=self.view[chosen],
+            group=self.group[chosen],
+            sha256=self.sha256[chosen],
+            path=None if self.path is None else self.path[chosen],
+        )
+
+    def to_frame(self) -> "pd.DataFrame":
+        """Return a table of pandas.
+
+        Its columns are path (if known), label, split, view, group and sha256, then one per
+        feature, called by its number.
+        """
+        import pandas as pd
+
+        about: dict[str, Any] = {} if self.path is None else {"path": self.path}
+        about |= {
+            "label": np.array(self.class_names, dtype=object)[self.y],
+            "split": self.split.astype(object),
+            "view": self.view,
+            "group": self.group,
+            "sha256": self.sha256.astype(object),
+        }
+        features = pd.DataFrame(np.asarray(self.X).reshape(len(self.X), -1))
+        return pd.concat([pd.DataFrame(about), features], axis=1)
+
+
+def read_features(path: str | os.PathLike[str] = places.FEATURES) -> FeatureTable:
+    """Read the feature file of a project.
+
+    Args:
+        path: The HDF5 file, or the project's folder.
+
+    Raises:
+        InputError: the file is missing, damaged or of another format.
+
+    Examples:
+        >>> import headstart
+        >>> table = headstart.read_features("features/bottleneck.h5")  # doctest: +SKIP
+        >>> train = table.select("train")  # doctest: +SKIP
+        >>> LogisticRegression().fit(train.X, train.y)  # doctest: +SKIP
+    """
+    location = Path(path)
+    if location.is_dir():
+        location = location / places.FEATURES
+    file = FeatureFile.open(location)
+    return FeatureTable(
+        X=file.features,
+        y=file.label,
+        class_names=file.header.class_names,
+        split=file.split,
+        view=file.view,
+        group=file.group,
+        sha256=file.sha256,
+        path=_paths(file),
+    )
+
+
+def _paths(file: FeatureFile) -> NDArray[np.object_] | None:
+    project = file.path.absolute().parents[1]
+    if not (project / places.MANIFEST).is_file():
+        return None
+    rows = read_manifest(project / places.MANIFEST).rows
+    if file.image.max() >= len(rows):
+        return None
+    found = [rows[image] for image in file.image.tolist()]
+    # A manifest that was written since is of other images.
+    if any(row.sha256 != digest for row, digest in zip(found, file.sha256, strict=True)):
+        return None
+    return np.array([row.path for row in found], dtype=object)

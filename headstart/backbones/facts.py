@@ -1,0 +1,23 @@
+"""What is known of every backbone, by the names under which it is shown. Needs no TensorFlow."""
+
+from collections.abc import Callable
+from typing import Any
+
+from headstart.backbones.spec import BackboneSpec
+from headstart.backbones.weights import available_offline, describe_source
+
+FACTS: dict[str, Callable[[BackboneSpec], Any]] = {
+    "name": lambda spec: spec.name,
+    "size_mb": lambda spec: spec.size_mb,
+    "top1": lambda spec: spec.top1,
+    "top5": lambda spec: spec.top5,
+    "parameters": lambda spec: spec.parameters,
+    "depth": lambda spec: spec.depth,
+    "image_size": lambda spec: spec.default_size,
+    "min_size": lambda spec: spec.min_size,
+    "feature_dim": lambda spec: spec.feature_dim,
+    "preprocessing": lambda spec: spec.preprocessing.name,
+    "weights": describe_source,
+    "offline": available_offline,
+}
+"""Getters by name; what is not published is None."""

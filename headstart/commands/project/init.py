@@ -1,0 +1,209 @@
+"""`headstart init`: make a project in any folder."""
+
+import argparse
+import os
+from pathlib import Path
+
+from headstart.backbones import get
+from headstart.commands import yaml_text
+from headstart.commands.project.template import (
+    PIPELINE_FILE,
+    cached_outputs,
+    make_lock,
+    template_files,
+    template_params,
+)
+from headstart.common.errors import InputError
+from headstart.common.files import atomic_write
+from headstart.common.lock import LOCK_FILE
+from headstart.common.params import PARAMS_FILE
+
+_IGNORE_FILES = (".gitignore", ".dvcignore")
+"""Files to which the lines that they lack are added, where they are there already."""
+
+_README = """\
+# {name}
+
+An image classifier on {photos}, made with Headstart.
+
+- `dvc repro` runs what is new: it lists the photos, computes their features, trains and scores.
+- `params.yaml` holds every value that decides a result. Edit one, `dvc repro` again, and
+  `dvc metrics diff` shows what that changed against the last commit.
+- `headstart scores` prints the scores; `report/index.html` shows everything, open it in a browser.
+- `headstart predict PHOTO ...` classifies other photos with the selected model.
+- `pipeline/` holds one short file per stage of `dvc.yaml`; they are yours to edit.
+- `headstart upgrade`, after an update of Headstart, says what will run again and why.
+"""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
+    parser.add_argument(
+        "folder",
+        metavar="FOLDER",
+        nargs="?",
+        type=Path,
+        default=Path(),
+        help="where the project goes; made when missing (default: the current folder)",
+    )
+    parser.add_argument(
+        "--source",
+        type=Path,
+        metavar="PHOTOS",
+        help="the folder of photos, or the .csv, to learn from (default: a small sample of faces)",
+    )
+    parser.add_argument("--backbone", metavar="NAME", help="as `headstart backbones` lists them")
+    parser.add_argument(
+        "--no-scm", action="store_true", help="do without git, even inside a git repository"
+    )
+    parser.epilog = (
+        "Nothing is overwritten. A run that was cut off is finished by the same command."
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Write the project's files, all or none, and tell the next steps.
+
+    Raises:
+        InputError: an unknown backbone, photos that are not there, or files in the way.
+    """
+    folder: Path = args.folder
+    with_git = not args.no_scm and _in_git(folder)
+    source = None if args.source is None else _source(args.source, folder)
+    files = _files(folder, source, args.backbone, with_git=with_git)
+    if (folder / LOCK_FILE).exists():
+        raise InputError(
+            f"{folder / LOCK_FILE} exists: this is a project already; `headstart upgrade` renews it"
+        )
+    _refuse_to_overwrite(folder, files)
+    try:
+        for path, content in files.items():
+            with atomic_write(folder / path) as temporary:
+                temporary.write_bytes(content)
+    except OSError as error:
+        raise InputError(
+            f"{error.filename}: {error.strerror}; put that right and run the same command again"
+        ) from None
+    print("\n".join(_next_steps(folder, source, len(files), with_git=with_git)))
+    return 0
+
+
+def _files(
+    folder: Path, source: str | None, backbone: str | None, *, with_git: bool
+) -> dict[str, bytes]:
+    """Return what to write, by path from the project's folder, the lock last."""
+    values = {}
+    if source is not None:
+        values["prepare.source"] = source
+    if backbone is not None:
+        values["extract.backbone"] = get(backbone).name
+    shared = template_files(sample=source is None)
+    pipeline = yaml_text.load(shared[PIPELINE_FILE].decode())
+    ignored = ["__pycache__/", "/exports/", "/plots/comparison.*", *cached_outputs(pipeline)]
+    config = "[core]\n    analytics = false\n" + ("" if with_git else "    no_scm = true\n")
+    readme = _README.format(
+        name=folder.resolve().name,
+        photos="100 faces and 100 other pictures"
+        if source is None
+        else f"the photos of `{source}`",
+    )
+    files = {
+        **shared,
+        str(PARAMS_FILE): yaml_text.changed(template_params(), values).encode(),
+        "README.md": readme.encode(),
+        # Weights files that a user puts there are watched by DVC.
+        "models/weights/.gitkeep": b"",
+        ".gitignore": _lines(ignored),
+        # As in a fresh clone of a DVC project, which DVC fills up by itself.
+        ".dvc/config": config.encode(),
+        ".dvc/.gitignore": _lines(["/config.local", "/tmp", "/cache"]),
+        str(LOCK_FILE): make_lock(shared).model_dump_json(indent=2).encode() + b"\n",
+    }
+    return _joined(folder, files)
+
+
+def _joined(folder: Path, files: dict[str, bytes]) -> dict[str, bytes]:
+    """Fit the files to what a repository has: a README, ignore files, DVC's configuration."""
+    for name in ("README.md", ".dvc/config", ".dvc/.gitignore"):
+        if (folder / name).exists():
+            del files[name]
+    for name in _IGNORE_FILES:
+        if (folder / name).exists():
+            present = (folder / name).read_text(encoding="utf-8")
+            missing = [
+                line
+                for line in files[name].decode().splitlines()
+                if line not in present.splitlines()
+            ]
+            separator = "\n" if present and not present.endswith("\n") else ""
+            files[name] = (present + separator).encode() + _lines(missing)
+    return files
+
+
+def _refuse_to_overwrite(folder: Path, files: dict[str, bytes]) -> None:
+    """Let through what an earlier run, cut off, has written: the same bytes."""
+    in_the_way = [
+        path
+        for path, content in files.items()
+        if path not in _IGNORE_FILES
+        and (folder / path).exists()
+        and not ((folder / path).is_file() and (folder / path).read_bytes() == content)
+    ]
+    if in_the_way:
+        raise InputError(
+            f"{folder}: exists already: {', '.join(in_the_way)}; nothing is written. Move them "
+            "away, or choose another folder"
+        )
+
+
+def _source(photos: Path, folder: Path) -> str:
+    """Return the photos' path as params.yaml names it: relative where they lie in the project."""
+    if not photos.exists():
+        raise InputError(
+            f"--source {photos}: there is no such folder or file; expected a folder with one "
+            "sub-folder per class, or a .csv with the columns path,label"
+        )
+    if folder.resolve().is_relative_to(photos.resolve()):
+        raise InputError(
+            f"--source {photos}: the project would lie among its own photos; choose another folder "
+            f"than {folder}"
+        )
+    absolute = Path(os.path.abspath(photos))  # noqa: PTH100 - a link keeps its name
+    project = Path(os.path.abspath(folder))  # noqa: PTH100
+    if absolute.is_relative_to(project):
+        return absolute.relative_to(project).as_posix()
+    return str(absolute)
+
+
+def _in_git(folder: Path) -> bool:
+    resolved = folder.resolve()
+    return any((parent / ".git").exists() for parent in (resolved, *resolved.parents))
+
+
+def _next_steps(folder: Path, source: str | None, count: int, *, with_git: bool) -> list[str]:
+    lines = [f"{folder.resolve()}: a project, {count} files. Next:"]
+    if folder.resolve() != Path.cwd():
+        lines.append(f"  cd {folder}")
+    lines.append("  dvc repro")
+    if (
+        with_git
+        and source is not None
+        and (folder / source).is_dir()
+        and not Path(source).is_absolute()
+    ):
+        lines.append(f"  dvc add {source}    # keeps the photos themselves out of git")
+    if with_git:
+        lines.append(
+            "  git add . && git commit -m Start    # `dvc metrics diff` compares with that"
+        )
+    else:
+        lines += [
+            "Without git everything runs; missed is what compares commits: `dvc metrics diff`,",
+            "`dvc exp` and `headstart compare`. To have them, now or later:",
+            "  git init && dvc config --unset core.no_scm && git add . && git commit -m Start",
+        ]
+    return lines
+
+
+def _lines(lines: list[str]) -> bytes:
+    return "".join(f"{line}\n" for line in lines).encode()
