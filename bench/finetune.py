@@ -23,7 +23,7 @@ sys.path.insert(0, str(ROOT))
 
 from bench.projects import Project
 from bench.results import machine, table, write_section
-from headstart.backbones import building, cuts
+from headstart.catalog import building, cuts
 from headstart.common import places
 from headstart.common.tensorflow_runtime import keras, seed_everything
 from headstart.extraction.bottleneck import identify

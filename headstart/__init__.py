@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from headstart.api.features import BottleneckFeatures
+    from headstart.api.listing import backbones
     from headstart.api.model import LoadedModel, load_model
     from headstart.api.table import FeatureTable, read_features
 
@@ -20,6 +21,7 @@ __all__ = [
     "BottleneckFeatures",
     "FeatureTable",
     "LoadedModel",
+    "backbones",
     "load_model",
     "read_features",
 ]
@@ -31,6 +33,10 @@ def __getattr__(name: str) -> Any:
             from headstart.api.features import BottleneckFeatures
 
             return BottleneckFeatures
+        case "backbones":
+            from headstart.api.listing import backbones
+
+            return backbones
         case "LoadedModel" | "load_model":
             from headstart.api import model
 

@@ -18,7 +18,7 @@ def backbones() -> "pd.DataFrame":
     """
     import pandas as pd
 
-    from headstart.backbones import specs
-    from headstart.backbones.facts import FACTS
+    from headstart.catalog import specs
+    from headstart.catalog.facts import FACTS
 
     return pd.DataFrame([{name: of(spec) for name, of in FACTS.items()} for spec in specs()])

@@ -5,7 +5,7 @@ import hashlib
 import re
 from pathlib import Path
 
-from headstart import backbones
+from headstart import catalog
 from headstart.commands.params import load_params
 from headstart.common.errors import InputError
 from headstart.common.files import atomic_write
@@ -57,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
             format of pictures.
     """
     extract = load_params().extract
-    spec = backbones.get(extract.backbone)
+    spec = catalog.get(extract.backbone)
     image_size = spec.image_size(args.image_size or extract.image_size)
     n_views = args.views or extract.augment.views or _DEFAULT_VIEWS
     if args.output.suffix.lower() not in decoding.SUFFIXES:

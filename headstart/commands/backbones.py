@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 from rich.console import Console
 from rich.table import Table
 
-from headstart import backbones
-from headstart.backbones.facts import FACTS
-from headstart.backbones.spec import BackboneSpec
-from headstart.backbones.weights import available_offline
+from headstart import catalog
+from headstart.catalog.facts import FACTS
+from headstart.catalog.spec import BackboneSpec
+from headstart.catalog.weights import available_offline
 from headstart.common.errors import InputError
 
 _WIDE = 200
@@ -107,7 +107,7 @@ def run(args: argparse.Namespace) -> int:
             raise InputError(
                 "--cuts needs the name of one backbone: headstart backbones NAME --cuts"
             )
-        _print_cuts(backbones.get(args.name), args.image_size, as_json=args.json)
+        _print_cuts(catalog.get(args.name), args.image_size, as_json=args.json)
         return 0
     if args.image_size:
         raise InputError("--image-size belongs to --cuts; the table is the same for all sizes")
@@ -116,10 +116,10 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _chosen(args: argparse.Namespace) -> list[BackboneSpec]:
-    found = [spec for spec in backbones.specs() if (args.name or "").lower() in spec.name.lower()]
+    found = [spec for spec in catalog.specs() if (args.name or "").lower() in spec.name.lower()]
     if not found:
         # This raises an error that suggests similar names.
-        backbones.get(args.name)
+        catalog.get(args.name)
     if args.offline:
         found = [spec for spec in found if available_offline(spec)]
     value = FACTS[args.sort]
@@ -168,8 +168,8 @@ def _print_cuts(spec: BackboneSpec, image_size: list[int] | None, *, as_json: bo
         )
     size = spec.image_size("auto" if image_size is None else (image_size * 2)[:2])
     # Here, because importing TensorFlow takes seconds.
-    from headstart.backbones.building import build_architecture
-    from headstart.backbones.cuts import find_cuts
+    from headstart.catalog.building import build_architecture
+    from headstart.catalog.cuts import find_cuts
 
     cuts = find_cuts(build_architecture(spec, size, seed=0))
     if as_json:

@@ -6,9 +6,9 @@ Needs no TensorFlow; `headstart.extraction.model` makes a Keras model of it.
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from headstart import backbones
-from headstart.backbones.spec import BackboneSpec
-from headstart.backbones.weights import WeightsIdentity, resolve
+from headstart import catalog
+from headstart.catalog.spec import BackboneSpec
+from headstart.catalog.weights import WeightsIdentity, resolve
 from headstart.common.errors import InputError
 from headstart.common.vocabulary import EngineName, Pooling, Sizing
 from headstart.extraction.options import ExtractOptions
@@ -67,7 +67,7 @@ def identify(options: ExtractOptions, engine: EngineName) -> Bottleneck:
     Raises:
         InputError: no such backbone, image size or weights.
     """
-    spec = backbones.get(options.backbone)
+    spec = catalog.get(options.backbone)
     weights = resolve(spec, options.weights, options.seed)
     tap = FeatureIdentity(
         backbone=spec.name,
@@ -92,7 +92,7 @@ def recover(identity: FeatureIdentity) -> Bottleneck:
     Raises:
         InputError: its weights are not to be had any more, or are others by now.
     """
-    spec = backbones.get(identity.backbone)
+    spec = catalog.get(identity.backbone)
     name, _, seed = identity.weights.partition(":")
     is_random = name == "random" and seed.isdecimal()
     weights = resolve(spec, name, int(seed)) if is_random else resolve(spec, identity.weights, 0)

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from headstart.backbones import building, cuts
+from headstart.catalog import building, cuts
 from headstart.common.tensorflow_runtime import keras
 from headstart.common.vocabulary import Pooling
 from headstart.extraction.bottleneck import Bottleneck

@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 
-from headstart import backbones
+from headstart import catalog
 from headstart.common.cache import Keep
 from headstart.common.code import digest_of_code
 from headstart.extraction.store import FeatureStore
@@ -42,7 +42,7 @@ def network_size(identity: FeatureIdentity, store: FeatureStore | None = None) -
         "image_size": list(identity.image_size),
         "layer": identity.layer,
         "keras": version("keras"),
-        "code": digest_of_code(["backbones"]),
+        "code": digest_of_code(["catalog"]),
     }
     size = keep.get(key)
     if size is None:
@@ -53,9 +53,9 @@ def network_size(identity: FeatureIdentity, store: FeatureStore | None = None) -
 
 def _count(identity: FeatureIdentity) -> NetworkSize:
     # Here, because importing TensorFlow takes seconds.
-    from headstart.backbones.building import build_architecture
-    from headstart.backbones.cuts import get_cut
+    from headstart.catalog.building import build_architecture
+    from headstart.catalog.cuts import get_cut
 
-    spec = backbones.get(identity.backbone)
+    spec = catalog.get(identity.backbone)
     cut = get_cut(build_architecture(spec, identity.image_size, seed=0), identity.layer)
     return NetworkSize(multiply_adds=cut.multiply_adds_below, parameters=cut.parameters_below)

@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 from typing import Any
 
-from headstart.backbones import cuts
-from headstart.backbones.building import preprocess
-from headstart.backbones.spec import Preprocessing
+from headstart.catalog import cuts
+from headstart.catalog.building import preprocess
+from headstart.catalog.spec import Preprocessing
 from headstart.common.tensorflow_runtime import keras
 from headstart.common.vocabulary import Pooling
 from headstart.finetuning.blocks import block_of_layers

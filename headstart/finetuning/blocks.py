@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from headstart.backbones import cuts
-from headstart.backbones.cuts import Cut
+from headstart.catalog import cuts
+from headstart.catalog.cuts import Cut
 from headstart.common.errors import InputError
 from headstart.common.tensorflow_runtime import keras
 

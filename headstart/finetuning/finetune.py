@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from headstart.backbones import building
-from headstart.backbones.weights import resolve
+from headstart.catalog import building
+from headstart.catalog.weights import resolve
 from headstart.common.cache import claim, temporary_folder
 from headstart.common.code import digest_of_code
 from headstart.common.files import digest_of, sha256_of
@@ -308,7 +308,7 @@ def _digest(run: FinetuneRun, trunk: str) -> str:
             "class_weight": data.class_weight.tolist(),
             "head": sha256_of(run.head_folder / CARD_FILE),
             "trunk": trunk,
-            "code": digest_of_code(["backbones", "finetuning", "heads"]),
+            "code": digest_of_code(["catalog", "finetuning", "heads"]),
             "versions": {name: version(name) for name in ("keras", "tensorflow", "numpy")},
         }
     )

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
-from headstart.backbones import cuts
+from headstart.catalog import cuts
 from headstart.common.errors import InputError
 from headstart.common.tensorflow_runtime import keras, tf
 from headstart.extraction import engines

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from pydantic import TypeAdapter
 
-from headstart import backbones
-from headstart.backbones import building
+from headstart import catalog
+from headstart.catalog import building
 from headstart.common.files import atomic_write
 from headstart.common.tensorflow_runtime import keras
 from headstart.features.identity import FeatureIdentity
@@ -57,7 +57,7 @@ def load_finetuned(folder: Path) -> Finetuned:
 
 def build_assembly(identity: FeatureIdentity, head: keras.Model) -> Assembly:
     """Build the architecture with random weights in the backbone."""
-    spec = backbones.get(identity.backbone)
+    spec = catalog.get(identity.backbone)
     backbone = building.build_architecture(spec, identity.image_size, seed=0)
     return Assembly(cut_off(backbone, identity.layer), spec.preprocessing, identity.pooling, head)
 

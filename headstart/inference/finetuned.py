@@ -7,8 +7,8 @@ network nor TensorFlow.
 from dataclasses import replace
 from pathlib import Path
 
-from headstart import backbones
-from headstart.backbones.weights import WeightsIdentity
+from headstart import catalog
+from headstart.catalog.weights import WeightsIdentity
 from headstart.common.files import sha256_of
 from headstart.extraction.bottleneck import Bottleneck
 from headstart.extraction.engines import Engine
@@ -39,7 +39,7 @@ def as_bottleneck(folder: Path, card: FinetunedCard) -> Bottleneck:
     weights = WeightsIdentity(
         kind="file", path=path, sha256=sha256, seed=None, description=f"fine-tuned weights {path}"
     )
-    return Bottleneck(spec=backbones.get(identity.backbone), weights=weights, taps=(identity,))
+    return Bottleneck(spec=catalog.get(identity.backbone), weights=weights, taps=(identity,))
 
 
 def load_engine(bottleneck: Bottleneck, store: FeatureStore) -> Engine:

@@ -5,9 +5,9 @@ What is put on starts from Keras' global seed, which the caller sets.
 
 from typing import Any
 
-from headstart.backbones import unet
-from headstart.backbones.building import build_architecture, preprocess
-from headstart.backbones.spec import BackboneSpec
+from headstart.catalog import unet
+from headstart.catalog.building import build_architecture, preprocess
+from headstart.catalog.spec import BackboneSpec
 from headstart.common.tensorflow_runtime import keras
 
 layers = keras.layers

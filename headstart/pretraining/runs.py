@@ -17,10 +17,10 @@ from headstart.common.vocabulary import Sizing
 from headstart.pretraining.options import INDEX_FILE, PretrainOptions, PretrainRun
 
 if TYPE_CHECKING:
-    from headstart.backbones import BackboneSpec
+    from headstart.catalog import BackboneSpec
     from headstart.pretraining.listing import Source, SourceListing
 
-_CODE = ("common", "images", "dataset", "backbones", "pretraining")
+_CODE = ("common", "images", "dataset", "catalog", "pretraining")
 _LIBRARIES = ("keras", "numpy", "tensorflow")
 # What a kept run consists of.
 _WEIGHTS, _DESCRIPTION = "backbone.weights.h5", "run.json"
@@ -109,10 +109,10 @@ def _key(name: str) -> str:
 
 
 def _plan(name: str, run: PretrainRun, source: "Source") -> _Plan:
-    from headstart import backbones
+    from headstart import catalog
 
     try:
-        spec = backbones.get(run.backbone)
+        spec = catalog.get(run.backbone)
         image_size = spec.image_size(run.image_size)
     except InputError as error:
         # It begins with the name of the option.
@@ -136,7 +136,7 @@ def _train(plan: _Plan, folder: Path) -> None:
     run, spec = plan.run, plan.spec
     with open_source(plan.listing, run, plan.sizing, folder) as images:
         # Whatever is wrong with the source is told before TensorFlow is imported.
-        from headstart.backbones.loading import save
+        from headstart.catalog.loading import save
         from headstart.pretraining.training import pretrain
 
         trained = pretrain(plan.key, run, spec, images)

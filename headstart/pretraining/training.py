@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from headstart.backbones.spec import BackboneSpec
+from headstart.catalog.spec import BackboneSpec
 from headstart.common.errors import InputError
 from headstart.common.progress import progress
 from headstart.common.tensorflow_runtime import keras, seed_everything

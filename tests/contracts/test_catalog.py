@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from headstart import backbones
-from headstart.backbones import alexnet, googlenet, lenet, unet
-from headstart.backbones.building import build_architecture
-from headstart.backbones.cuts import find_cuts
-from headstart.backbones.spec import BackboneSpec, DownloadWeights
+from headstart import catalog
+from headstart.catalog import alexnet, googlenet, lenet, unet
+from headstart.catalog.building import build_architecture
+from headstart.catalog.cuts import find_cuts
+from headstart.catalog.spec import BackboneSpec, DownloadWeights
 from headstart.common.errors import InputError
 from headstart.extraction.bottleneck import Bottleneck, identify
 from headstart.extraction.model import assemble, outputs_of
@@ -33,7 +33,7 @@ SEED = GOLDEN["seed"]
 def _parameters() -> Iterator[Any]:
     """One backbone of each family always, the others marked as slow."""
     families = set()
-    for spec in sorted(backbones.specs(), key=lambda spec: spec.parameters):
+    for spec in sorted(catalog.specs(), key=lambda spec: spec.parameters):
         slow = () if spec.family not in families else (pytest.mark.slow,)
         families.add(spec.family)
         yield pytest.param(spec, id=spec.name, marks=slow)
@@ -102,7 +102,7 @@ def test_features_are_those_of_keras(spec: BackboneSpec) -> None:
 
 @pytest.mark.parametrize("name", KERAS)
 def test_the_table_says_what_keras_says(name: str) -> None:
-    spec, golden = backbones.get(name), KERAS[name]
+    spec, golden = catalog.get(name), KERAS[name]
     assert spec.feature_layer == golden["layer"]
     assert spec.feature_dim == golden["shape"][-1]
     assert spec.parameters == golden["parameters"]
@@ -122,7 +122,7 @@ def test_all_of_keras_applications_is_in_the_table() -> None:
     from headstart.common.tensorflow_runtime import keras
 
     builders = {name for name in dir(keras.applications) if name[0].isupper()}
-    assert builders == set(KERAS) == {spec.name for spec in backbones.specs()} & builders
+    assert builders == set(KERAS) == {spec.name for spec in catalog.specs()} & builders
 
 
 # Average-pooled features: the first three and the norm.
@@ -164,7 +164,7 @@ def test_networks_that_keras_lacks_keep_their_features(spec: BackboneSpec) -> No
 def test_parameter_counts_are_the_published_ones(
     name: str, build: Callable[..., Any], channels: int, classes: int, published: int
 ) -> None:
-    spec = backbones.get(name)
+    spec = catalog.get(name)
     model = build((*spec.default_size, channels), True, classes)
     assert model.count_params() == published
     if channels == spec.channels:
@@ -173,7 +173,7 @@ def test_parameter_counts_are_the_published_ones(
 
 @pytest.mark.parametrize("name", ["LeNet5", "GoogLeNet", "UNet", "MobileNetV3Small"])
 def test_the_default_size_and_the_smallest_work(name: str) -> None:
-    spec = backbones.get(name)
+    spec = catalog.get(name)
     for size in (list(spec.default_size), [spec.min_size, spec.min_size]):
         pooled, spatial = outputs_of(
             assemble(bottleneck(spec, size).tapped([("auto", "avg"), ("auto", "none")])),
@@ -197,7 +197,7 @@ def test_gray_and_transparent_images_become_what_the_backbone_needs(name: str, m
 
     from PIL import Image
 
-    spec = backbones.get(name)
+    spec = catalog.get(name)
     file = io.BytesIO()
     Image.fromarray(image_of([40, 48])).convert(mode).save(file, "png")
     pixels = decoding.decode(file.getvalue())
@@ -206,7 +206,7 @@ def test_gray_and_transparent_images_become_what_the_backbone_needs(name: str, m
 
 
 def test_every_cut_can_be_extracted_at() -> None:
-    spec = backbones.get("GoogLeNet")
+    spec = catalog.get("GoogLeNet")
     cuts = find_cuts(build_architecture(spec, (64, 64), seed=SEED))
     ways = bottleneck(spec, [64, 64]).tapped([(cut.name, "none") for cut in cuts])
     outputs = outputs_of(assemble(ways), image_of([64, 64])[None])

@@ -214,7 +214,7 @@ def test_the_stage_needs_neither_tensorflow_nor_a_backbone(tmp_path: Path) -> No
         "import sys\n"
         "from pipeline import evaluate\n"
         "evaluate.main()\n"
-        "needless = ('tensorflow', 'keras', 'openvino', 'headstart.backbones',\n"
+        "needless = ('tensorflow', 'keras', 'openvino', 'headstart.catalog',\n"
         "            'headstart.extraction', 'headstart.images')\n"
         "print([name for name in needless if name in sys.modules])\n"
     )

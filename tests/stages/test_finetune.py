@@ -448,15 +448,15 @@ def test_a_cut_that_does_not_exist_is_refused(small: Project, tmp_path: Path) ->
 def test_weights_that_changed_since_and_a_head_of_other_features_are_refused(
     small: Project, tmp_path: Path
 ) -> None:
-    from headstart import backbones
-    from headstart.backbones.building import build_architecture
+    from headstart import catalog
+    from headstart.catalog.building import build_architecture
 
     file = tmp_path / "lenet.weights.h5"
-    network = build_architecture(backbones.get("LeNet5"), (32, 32), seed=1)
+    network = build_architecture(catalog.get("LeNet5"), (32, 32), seed=1)
     network.save_weights(file)
     extracting = {"backbone": "LeNet5", "weights": str(file), "image_size": 32}
     project = make_project(tmp_path / "project", extracting, {"ridge": {}})
-    build_architecture(backbones.get("LeNet5"), (32, 32), seed=2).save_weights(file)
+    build_architecture(catalog.get("LeNet5"), (32, 32), seed=2).save_weights(file)
     with pytest.raises(InputError, match="expected those that the model was trained with"):
         project.finetune(tmp_path, head="ridge")
     (tmp_path / "mixed").mkdir()

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from headstart.backbones import building, cuts
+from headstart.catalog import building, cuts
 from headstart.commands.advise.facts import CutFacts, NetworkFacts
 from headstart.common.tensorflow_runtime import keras
 from headstart.extraction.bottleneck import Bottleneck

@@ -13,7 +13,7 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from headstart.backbones.spec import PackageWeights
+from headstart.catalog.spec import PackageWeights
 from headstart.commands.advise.facts import CutFacts, NetworkFacts
 from headstart.common.cache import Keep
 from headstart.common.code import digest_of_code
@@ -33,7 +33,7 @@ def network_facts(bottleneck: Bottleneck, store: FeatureStore) -> NetworkFacts:
         "image_size": list(bottleneck.image_size),
         "machine": [platform.node(), platform.machine(), os.cpu_count()],
         "versions": {name: version(name) for name in ("keras", "tensorflow")},
-        "code": digest_of_code(["backbones", "finetuning", "commands/advise/measuring.py"]),
+        "code": digest_of_code(["catalog", "finetuning", "commands/advise/measuring.py"]),
     }
     content = keep.get(key)
     if content is None:
@@ -63,7 +63,7 @@ def imagenet_probabilities(
     if bottleneck.weights.kind != "pretrained" or not published:
         return None
     keep = Keep("advice", store.root)
-    code = digest_of_code(["backbones"])
+    code = digest_of_code(["catalog"])
     digest = digest_of([bottleneck.spec.name, bottleneck.weights.sha256, code])
     folder = keep.find(digest)
     if folder is None:

@@ -8,8 +8,8 @@ from pathlib import Path
 from rich.console import Console
 from ruamel.yaml import YAML
 
-from headstart import backbones
-from headstart.backbones.weights import available_offline
+from headstart import catalog
+from headstart.catalog.weights import available_offline
 from headstart.commands.compare.candidates import Candidate, make_candidates, parse_over
 from headstart.commands.compare.running import Runner, run_all
 from headstart.commands.compare.sandbox import open_sandbox
@@ -116,9 +116,9 @@ def run(args: argparse.Namespace) -> int:
 
 def _backbones(args: argparse.Namespace) -> list[str]:
     # Their names are checked here, so that a spelling mistake shows before anything runs.
-    names = [backbones.get(name).name for name in args.backbones]
+    names = [catalog.get(name).name for name in args.backbones]
     if args.all_offline:
-        offline = [spec.name for spec in backbones.specs() if available_offline(spec)]
+        offline = [spec.name for spec in catalog.specs() if available_offline(spec)]
         names += [name for name in offline if name not in names]
     return names
 

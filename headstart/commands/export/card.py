@@ -11,7 +11,7 @@ from typing import Any
 import jinja2
 from ruamel.yaml import YAML
 
-from headstart import backbones
+from headstart import catalog
 from headstart.commands.export.export import Exported, ExportJob
 
 HEADLINE = {
@@ -78,7 +78,7 @@ def render(job: ExportJob, exported: Exported, facts: CardFacts) -> str:
         job=job,
         card=job.card,
         identity=identity,
-        spec=backbones.get(identity.backbone),
+        spec=catalog.get(identity.backbone),
         exported=exported,
         agreement=exported.agreement,
         facts=facts,

@@ -4,7 +4,7 @@ import argparse
 import os
 from pathlib import Path
 
-from headstart.backbones import get
+from headstart.catalog import get
 from headstart.commands import yaml_text
 from headstart.commands.project.template import (
     PIPELINE_FILE,

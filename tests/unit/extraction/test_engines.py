@@ -154,7 +154,7 @@ def test_features_are_those_of_the_keras_model(
     load: Callable[..., Engine], pictures: np.ndarray
 ) -> None:
     """Preprocessing, network and pooling put together by hand, nothing folded or converted."""
-    from headstart.backbones import building
+    from headstart.catalog import building
 
     wanted = bottleneck()
     network = building.build(wanted.spec, wanted.image_size, wanted.weights)

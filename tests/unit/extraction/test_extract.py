@@ -254,7 +254,7 @@ def test_an_image_that_is_gone(
 
 
 def test_features_that_are_not_finite(store: FeatureStore, photos: Path, tmp_path: Path) -> None:
-    from headstart.backbones import building
+    from headstart.catalog import building
 
     network = building.build(bottleneck().spec, (32, 32), bottleneck().weights)
     weights = network.get_weights()

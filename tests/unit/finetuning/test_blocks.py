@@ -2,8 +2,8 @@ from collections.abc import Callable
 
 import pytest
 
-from headstart import backbones
-from headstart.backbones.building import build_architecture
+from headstart import catalog
+from headstart.catalog.building import build_architecture
 from headstart.common.errors import InputError
 from headstart.finetuning.assembly import cut_off
 from headstart.finetuning.blocks import block_of_layers, block_starts, resolve_unfreeze
@@ -15,7 +15,7 @@ def build() -> Callable[[str], object]:
 
     def make(name: str) -> object:
         if name not in built:
-            spec = backbones.get(name)
+            spec = catalog.get(name)
             built[name] = build_architecture(spec, (64, 64), seed=0)
         return built[name]
 

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from headstart.backbones import cuts
-from headstart.backbones.spec import TF
+from headstart.catalog import cuts
+from headstart.catalog.spec import TF
 from headstart.common.tensorflow_runtime import keras, seed_everything, tf
 from headstart.finetuning.assembly import Assembly
 from headstart.finetuning.batches import CachedActivations, shuffled

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from headstart import backbones
+from headstart import catalog
 from headstart.common.errors import InputError
 from headstart.common.tensorflow_runtime import keras
 from headstart.pretraining import networks
@@ -13,7 +13,7 @@ from headstart.pretraining.data import SourceImages
 from headstart.pretraining.options import PretrainRun
 from headstart.pretraining.training import _Batches, pretrain
 
-LENET = backbones.get("LeNet5")
+LENET = catalog.get("LeNet5")
 
 
 def run(**changes: Any) -> PretrainRun:
@@ -104,7 +104,7 @@ def test_augmented_views_are_new_in_each_epoch_and_for_training_only(bars: Sourc
 
 def test_a_share_of_each_image_is_erased_and_the_target_is_whole(bars: SourceImages) -> None:
     chosen = run(objective="reconstruct", erase=0.25, batch_size=80)
-    unet = backbones.get("UNet")
+    unet = catalog.get("UNet")
     held_out = _Batches(bars, bars.train, chosen, unet)
     images, targets = held_out[0]
     assert (images == 127).all(axis=-1).mean() == pytest.approx(0.25, abs=0.02)
@@ -125,7 +125,7 @@ def test_a_gray_network_reconstructs_gray(bars: SourceImages) -> None:
 @pytest.mark.parametrize(("name", "size"), [("GoogLeNet", (40, 72)), ("UNet", (32, 48))])
 def test_decoders_give_images_of_the_input_size(name: str, size: tuple[int, int]) -> None:
     keras.utils.set_random_seed(0)
-    backbone, model = networks.autoencoder(backbones.get(name), size, 0)
+    backbone, model = networks.autoencoder(catalog.get(name), size, 0)
     image = np.zeros((1, *size, 3), np.uint8)
     assert model(image).shape == (1, *size, 3)
     # The backbone's variables are the autoencoder's own, so training the one trains the other.
@@ -134,10 +134,10 @@ def test_decoders_give_images_of_the_input_size(name: str, size: tuple[int, int]
 
 
 def test_the_unet_decoder_has_the_papers_skips() -> None:
-    from headstart.backbones import unet
-    from headstart.backbones.building import build_architecture
+    from headstart.catalog import unet
+    from headstart.catalog.building import build_architecture
 
-    encoder = build_architecture(backbones.get("UNet"), (32, 32), seed=0)
+    encoder = build_architecture(catalog.get("UNet"), (32, 32), seed=0)
     decoder = keras.Model(encoder.input, unet.expand(encoder))
     for level in range(1, 5):
         joined = decoder.get_layer(f"decoder{level}_concat").input
@@ -145,9 +145,9 @@ def test_the_unet_decoder_has_the_papers_skips() -> None:
 
 
 def test_saved_weights_are_those_that_extract_names(bars: SourceImages, tmp_path: Path) -> None:
-    from headstart.backbones.building import build
-    from headstart.backbones.loading import save
-    from headstart.backbones.weights import resolve
+    from headstart.catalog.building import build
+    from headstart.catalog.loading import save
+    from headstart.catalog.weights import resolve
 
     trained = pretrain("pretrain.runs.x", run(epochs=1), LENET, bars)
     path = tmp_path / "x.weights.h5"

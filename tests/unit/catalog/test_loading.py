@@ -9,16 +9,16 @@ import h5py
 import numpy as np
 import pytest
 
-from headstart import backbones
-from headstart.backbones import loading
-from headstart.backbones.building import build, build_architecture
-from headstart.backbones.spec import BackboneSpec, DownloadWeights
-from headstart.backbones.weights import resolve
+from headstart import catalog
+from headstart.catalog import loading
+from headstart.catalog.building import build, build_architecture
+from headstart.catalog.spec import BackboneSpec, DownloadWeights
+from headstart.catalog.weights import resolve
 from headstart.common.errors import InputError
 from headstart.common.tensorflow_runtime import keras
 
 layers = keras.layers
-LENET = backbones.get("LeNet5")
+LENET = catalog.get("LeNet5")
 
 
 def arrays(model: Any) -> list[np.ndarray]:
@@ -114,7 +114,7 @@ def test_nested_layers_are_read(tmp_path: Path, name: str) -> None:
     saved.set_weights([np.full(array.shape, i + 1.0) for i, array in enumerate(arrays(saved))])
     SAVED[name](saved, tmp_path / name)
     model = tiny()
-    load(tmp_path / name, model, backbones.get("ConvNeXtTiny"))
+    load(tmp_path / name, model, catalog.get("ConvNeXtTiny"))
     assert_same_weights(model, saved)
 
 
@@ -138,7 +138,7 @@ def test_published_efficientnet_weights_give_keras_own_features(
     # What Keras' file holds: the deviations where the layer expects their squares.
     mean, deviation = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
     set_normalization(published, mean, deviation)
-    spec = backbones.get("EfficientNetB0")
+    spec = catalog.get("EfficientNetB0")
     assert isinstance(spec.pretrained, DownloadWeights)
     file = tmp_path / "models" / spec.pretrained.file
     save_legacy_weights(published, file)
@@ -159,7 +159,7 @@ def test_published_efficientnet_weights_give_keras_own_features(
 
 
 def test_efficientnet_weights_with_a_true_variance_are_kept(tmp_path: Path) -> None:
-    spec = backbones.get("EfficientNetB0")
+    spec = catalog.get("EfficientNetB0")
     model = build_architecture(spec, (32, 32), seed=0)
     set_normalization(model, [0.0] * 3, [0.25] * 3)
     model.save_weights(tmp_path / "x.weights.h5")
@@ -213,7 +213,7 @@ def test_differing_layers_are_named_with_both_shapes(tmp_path: Path, name: str) 
 
 def test_many_missing_layers_are_counted(tmp_path: Path) -> None:
     lenet(1).save(tmp_path / "x.h5")
-    spec = backbones.get("MobileNetV3Small")
+    spec = catalog.get("MobileNetV3Small")
     with pytest.raises(
         InputError, match=r"layers are missing from the file: conv, conv_bn, .* and 81 more"
     ):
@@ -283,7 +283,7 @@ def test_efficientnet_lite_recognizes_a_cat_and_a_coffee(number: int) -> None:
     from PIL import Image
     from skimage import data
 
-    spec = backbones.get(f"EfficientNetLite{number}")
+    spec = catalog.get(f"EfficientNetLite{number}")
     weights = resolve(spec, "pretrained", 0)
     model = build(spec, spec.default_size, weights, include_top=True)
     assert model.count_params() == spec.parameters

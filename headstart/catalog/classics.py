@@ -3,7 +3,7 @@
 Accuracies are those of the papers; parameters and size are those of the models with top.
 """
 
-from headstart.backbones.spec import GRAY, TF, BackboneSpec
+from headstart.catalog.spec import GRAY, TF, BackboneSpec
 
 SPECS = (
     BackboneSpec(

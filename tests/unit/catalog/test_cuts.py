@@ -2,9 +2,9 @@ from typing import Any
 
 import pytest
 
-from headstart import backbones
-from headstart.backbones.building import build_architecture
-from headstart.backbones.cuts import find_cuts, get_cut, multiply_adds, tensor_at
+from headstart import catalog
+from headstart.catalog.building import build_architecture
+from headstart.catalog.cuts import find_cuts, get_cut, multiply_adds, tensor_at
 from headstart.common.errors import InputError
 from headstart.common.tensorflow_runtime import keras
 
@@ -12,7 +12,7 @@ layers = keras.layers
 
 
 def built(name: str, side: int = 64) -> Any:
-    return build_architecture(backbones.get(name), (side, side), seed=0)
+    return build_architecture(catalog.get(name), (side, side), seed=0)
 
 
 @pytest.fixture(scope="module")
@@ -145,4 +145,4 @@ def test_automatic_names_do_not_depend_on_what_was_built_before() -> None:
     first = [cut.name for cut in find_cuts(built("MobileNetV3Small"))]
     keras.layers.Activation("relu")
     assert [cut.name for cut in find_cuts(built("MobileNetV3Small"))] == first
-    assert first[-1] == backbones.get("MobileNetV3Small").feature_layer
+    assert first[-1] == catalog.get("MobileNetV3Small").feature_layer

@@ -7,12 +7,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from headstart.backbones import efficientnet_lite
-from headstart.backbones.naming import snake_case
-from headstart.backbones.spec import BackboneSpec, PackageWeights
-from headstart.backbones.torch_pickle import read_state_dict
-from headstart.backbones.weights import WeightsIdentity
-from headstart.backbones.weights_file import Arrays, LayerKey, open_weights
+from headstart.catalog import efficientnet_lite
+from headstart.catalog.naming import snake_case
+from headstart.catalog.spec import BackboneSpec, PackageWeights
+from headstart.catalog.torch_pickle import read_state_dict
+from headstart.catalog.weights import WeightsIdentity
+from headstart.catalog.weights_file import Arrays, LayerKey, open_weights
 from headstart.common.errors import InputError
 from headstart.common.files import atomic_write
 from headstart.common.tensorflow_runtime import keras
@@ -53,7 +53,7 @@ def save(backbone: keras.Model, path: Path) -> None:
     """Write a backbone's weights atomically; the same weights give the same bytes.
 
     Args:
-        backbone: What `headstart.backbones.building` built.
+        backbone: What `headstart.catalog.building` built.
         path: A file whose name ends in .weights.h5.
     """
     with atomic_write(path) as temporary:

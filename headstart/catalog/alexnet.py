@@ -8,7 +8,7 @@ epochs.
 
 from typing import Any
 
-from headstart.backbones.response_normalization import normalize_responses
+from headstart.catalog.response_normalization import normalize_responses
 from headstart.common.tensorflow_runtime import keras
 
 layers = keras.layers

@@ -3,8 +3,8 @@
 import difflib
 from functools import cache
 
-from headstart.backbones import classics, keras_applications, lite
-from headstart.backbones.spec import BackboneSpec
+from headstart.catalog import classics, keras_applications, lite
+from headstart.catalog.spec import BackboneSpec
 from headstart.common.errors import InputError
 
 __all__ = ["BackboneSpec", "get", "specs"]

@@ -5,10 +5,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from headstart.backbones import alexnet, efficientnet_lite, googlenet, lenet, loading, unet
-from headstart.backbones.naming import rename_as_in_a_fresh_session
-from headstart.backbones.spec import BackboneSpec, Preprocessing
-from headstart.backbones.weights import WeightsIdentity
+from headstart.catalog import alexnet, efficientnet_lite, googlenet, lenet, loading, unet
+from headstart.catalog.naming import rename_as_in_a_fresh_session
+from headstart.catalog.spec import BackboneSpec, Preprocessing
+from headstart.catalog.weights import WeightsIdentity
 from headstart.common.tensorflow_runtime import keras
 
 
@@ -24,7 +24,7 @@ def build(
     Args:
         spec: The catalog entry.
         image_size: (height, width) in pixels, as `spec.image_size` permits.
-        weights: What `headstart.backbones.weights.resolve` found.
+        weights: What `headstart.catalog.weights.resolve` found.
         include_top: Whether to end in the ImageNet classifier. Keras' downloads come without one.
 
     Returns:

@@ -7,7 +7,7 @@ al. 2015.
 
 from typing import Any, NamedTuple
 
-from headstart.backbones.response_normalization import normalize_responses
+from headstart.catalog.response_normalization import normalize_responses
 from headstart.common.tensorflow_runtime import keras
 
 layers = keras.layers

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from headstart import backbones
-from headstart.backbones.spec import BackboneSpec, DownloadWeights, PackageWeights
-from headstart.backbones.weights import available_offline, describe_source, resolve
+from headstart import catalog
+from headstart.catalog.spec import BackboneSpec, DownloadWeights, PackageWeights
+from headstart.catalog.weights import available_offline, describe_source, resolve
 from headstart.common.errors import InputError
 
 CONTENT = bytes(range(256)) * 40
-LITE0 = backbones.get("EfficientNetLite0")
+LITE0 = catalog.get("EfficientNetLite0")
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):
@@ -47,7 +47,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def downloaded(url: str, digest: str | None = None) -> BackboneSpec:
     source = DownloadWeights(url, "vgg.h5", digest)
-    return dataclasses.replace(backbones.get("VGG16"), pretrained=source)
+    return dataclasses.replace(catalog.get("VGG16"), pretrained=source)
 
 
 @pytest.mark.parametrize("algorithm", ["md5", "sha256", None])
@@ -136,17 +136,17 @@ def test_a_package_that_is_not_installed_is_named() -> None:
 
 
 def test_unpublished_weights_are_told_with_what_to_do() -> None:
-    lenet = backbones.get("LeNet5")
+    lenet = catalog.get("LeNet5")
     assert describe_source(lenet) == "none published"
     with pytest.raises(InputError, match=r"nobody publishes .* LeNet5; use weights: random, or tr"):
         resolve(lenet, "pretrained", 0)
 
 
 def test_random_weights_are_named_by_backbone_and_seed() -> None:
-    lenet = backbones.get("LeNet5")
+    lenet = catalog.get("LeNet5")
     found = resolve(lenet, "random", 3)
     assert (found.kind, found.path, found.seed) == ("random", None, 3)
-    others = [resolve(lenet, "random", 4), resolve(backbones.get("AlexNet"), "random", 3)]
+    others = [resolve(lenet, "random", 4), resolve(catalog.get("AlexNet"), "random", 3)]
     assert len({found.sha256, *(other.sha256 for other in others)}) == 3
 
 

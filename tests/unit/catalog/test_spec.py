@@ -6,8 +6,8 @@ import sys
 import numpy as np
 import pytest
 
-from headstart import backbones
-from headstart.backbones.spec import CAFFE, GRAY, LITE, NONE, TF, TORCH, Preprocessing
+from headstart import catalog
+from headstart.catalog.spec import CAFFE, GRAY, LITE, NONE, TF, TORCH, Preprocessing
 from headstart.common.errors import InputError
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (2, 5, 7, 3), dtype=np.uint8)
@@ -37,7 +37,7 @@ def test_gray_is_the_luma_that_pillow_computes() -> None:
 
 @pytest.mark.parametrize("rule", [TF, TORCH, CAFFE, NONE, LITE, GRAY], ids=lambda rule: rule.name)
 def test_the_affine_form_and_the_graph_form_equal_the_rule(rule: Preprocessing) -> None:
-    from headstart.backbones.building import preprocess
+    from headstart.catalog.building import preprocess
 
     matrix, offset = rule.affine()
     affine = IMAGE.astype(np.float32) @ matrix + offset
@@ -59,12 +59,12 @@ def test_the_digest_names_the_rule_and_not_its_label() -> None:
 
 
 def test_the_catalog_has_every_name_once_and_needs_no_tensorflow() -> None:
-    names = [spec.name for spec in backbones.specs()]
+    names = [spec.name for spec in catalog.specs()]
     assert len(names) == len(set(names)) == 47
     code = (
-        "import sys; from headstart import backbones; backbones.get('VGG16'); "
-        "from headstart.backbones import weights; "
-        "weights.resolve(backbones.get('VGG16'), 'random', 0); "
+        "import sys; from headstart import catalog; catalog.get('VGG16'); "
+        "from headstart.catalog import weights; "
+        "weights.resolve(catalog.get('VGG16'), 'random', 0); "
         "sys.exit('tensorflow' in sys.modules or 'keras' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
@@ -82,16 +82,16 @@ def test_the_catalog_has_every_name_once_and_needs_no_tensorflow() -> None:
 )
 def test_a_misspelt_name_is_answered_with_the_nearest(name: str, nearest: str) -> None:
     with pytest.raises(InputError, match=rf"no '{name}' in the catalog; did you mean.*{nearest}"):
-        backbones.get(name)
+        catalog.get(name)
 
 
 def test_a_name_like_no_other_is_answered_without_a_guess() -> None:
     with pytest.raises(InputError, match=r"no 'xyz' in the catalog; `headstart backbones` lists"):
-        backbones.get("xyz")
+        catalog.get("xyz")
 
 
 def test_image_sizes_are_the_default_a_side_or_height_and_width() -> None:
-    spec = backbones.get("Xception")
+    spec = catalog.get("Xception")
     assert spec.image_size("auto") == (299, 299)
     assert spec.image_size(71) == (71, 71)
     assert spec.image_size([96, 128]) == (96, 128)
@@ -111,4 +111,4 @@ def test_image_sizes_are_the_default_a_side_or_height_and_width() -> None:
 )
 def test_other_image_sizes_are_refused(name: str, wanted: int | list[int], message: str) -> None:
     with pytest.raises(InputError, match=message):
-        backbones.get(name).image_size(wanted)
+        catalog.get(name).image_size(wanted)

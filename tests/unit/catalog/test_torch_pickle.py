@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from headstart.backbones.torch_pickle import read_state_dict
+from headstart.catalog.torch_pickle import read_state_dict
 from headstart.common.errors import InputError
 
 HEAD = pickle.dumps(0x1950A86A20F9469CFC6C, 2) + pickle.dumps(1001, 2)

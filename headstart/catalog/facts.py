@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
-from headstart.backbones.spec import BackboneSpec
-from headstart.backbones.weights import available_offline, describe_source
+from headstart.catalog.spec import BackboneSpec
+from headstart.catalog.weights import available_offline, describe_source
 
 FACTS: dict[str, Callable[[BackboneSpec], Any]] = {
     "name": lambda spec: spec.name,

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from headstart.backbones.spec import (
+from headstart.catalog.spec import (
     CAFFE,
     NONE,
     TF,

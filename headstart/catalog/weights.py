@@ -10,8 +10,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
 
-from headstart.backbones import specs
-from headstart.backbones.spec import BackboneSpec, DownloadWeights, PackageWeights
+from headstart.catalog import specs
+from headstart.catalog.spec import BackboneSpec, DownloadWeights, PackageWeights
 from headstart.common.errors import InputError
 from headstart.common.files import atomic_write, digest_of, sha256_of
 from headstart.common.vocabulary import NUMERICS
@@ -43,7 +43,7 @@ class WeightsIdentity:
 def resolve(spec: BackboneSpec, weights: str, seed: int) -> WeightsIdentity:
     """Find the weights that `extract.weights` names; download Keras' own if they are missing.
 
-    Needs no TensorFlow; `headstart.backbones.building` loads what this finds.
+    Needs no TensorFlow; `headstart.catalog.building` loads what this finds.
 
     Args:
         spec: The backbone.
