@@ -1,7 +1,7 @@
 """A trained model, to classify any images from Python."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,23 +10,30 @@ from numpy.typing import NDArray
 
 from headstart.api.images import ImageLike, as_list, refuse, requests_for
 from headstart.common import places
+from headstart.common.errors import InputError
 from headstart.evaluation.novelty import Novelty
 from headstart.extraction.store import FeatureStore
 from headstart.heads.base import CARD_FILE
 from headstart.inference.inputs import NothingFound, expand
 from headstart.inference.model import (
+    ModelOutput,
     TrainedModel,
     find_novelty,
+    load_trained_model,
     model_folder,
 )
-from headstart.inference.model import load_model as load_trained_model
 
 if TYPE_CHECKING:
     import pandas as pd
 
+_CHUNK = 1024
+"""Images whose features are in memory at once; spatial maps are large."""
+
+Images = str | os.PathLike[str] | Iterable[ImageLike] | NDArray[Any]
+
 
 class LoadedModel:
-    """A trained model with the preprocessing that it was trained with.
+    """A trained model with the preprocessing that it was trained with; see `load_model`.
 
     Attributes:
         folder: Where it lies.
@@ -42,63 +49,75 @@ class LoadedModel:
     def __repr__(self) -> str:
         return f"LoadedModel({str(self.folder)!r}, classes: {', '.join(self.classes_)})"
 
-    def predict(
-        self, images: str | os.PathLike[str] | Iterable[ImageLike] | NDArray[Any]
-    ) -> "pd.DataFrame":
-        """Classify images.
+    def predict(self, images: Images) -> "pd.DataFrame":
+        """Classify images, as `headstart predict` does.
 
         Args:
             images: As for `BottleneckFeatures.transform`; also the path of one image, of a folder
                 (with all below it) or a glob.
 
         Returns:
-            A row per image: path (of images in memory "image 0" and so on), class, its calibrated
-            probability in [0, 1], and novelty: how unlike training the image is, 1 being the usual
-            limit; missing where the project has no models/novelty.h5.
+            A row per image, in order: path (of images in memory "image 0" and so on), class, its
+            calibrated probability in [0, 1], and novelty: how unlike training the image is, 1 being
+            the limit above which `headstart predict` names no class; missing where the model has no
+            novelty.h5 beside or above it.
 
         Raises:
             InputError: images cannot be read; the message names them.
         """
         import pandas as pd
 
-        names, probabilities, features = self._run(images, features=self._novelty is not None)
-        best = probabilities.argmax(axis=1)
-        novelty = np.full(len(names), np.nan)
-        if self._novelty is not None and features is not None:
-            novelty = self._novelty.score(features)
+        names: list[str] = []
+        best: list[NDArray[np.int64]] = []
+        probability: list[NDArray[np.float64]] = []
+        novelty: list[NDArray[np.float64]] = []
+        for chunk, output in self._outputs(images, features=self._novelty is not None):
+            names += chunk
+            best.append(output.probabilities.argmax(axis=1))
+            probability.append(output.probabilities.max(axis=1))
+            if self._novelty is None or output.features is None:
+                novelty.append(np.full(len(chunk), np.nan))
+            else:
+                novelty.append(self._novelty.score(output.features))
         return pd.DataFrame(
             {
                 "path": names,
-                "class": self.classes_[best],
-                "probability": probabilities[np.arange(len(best)), best],
-                "novelty": novelty,
+                "class": self.classes_[np.concatenate(best)],
+                "probability": np.concatenate(probability),
+                "novelty": np.concatenate(novelty),
             }
         )
 
-    def predict_proba(
-        self, images: str | os.PathLike[str] | Iterable[ImageLike] | NDArray[Any]
-    ) -> NDArray[np.float64]:
-        """Return calibrated probabilities, (n_images, n_classes), rows summing to 1.
+    def predict_proba(self, images: Images) -> NDArray[np.float64]:
+        """Return calibrated probabilities.
 
         Args:
             images: As for `predict`.
 
+        Returns:
+            (n_images, n_classes), the columns in the order of `classes_`, rows summing to 1.
+
         Raises:
             InputError: images cannot be read; the message names them.
         """
-        return self._run(images, features=False)[1]
+        outputs = self._outputs(images, features=False)
+        return np.concatenate([output.probabilities for _, output in outputs])
 
-    def _run(
-        self, images: str | os.PathLike[str] | Iterable[ImageLike] | NDArray[Any], *, features: bool
-    ) -> tuple[list[str], NDArray[np.float64], NDArray[np.float32] | None]:
+    def _outputs(
+        self, images: Images, *, features: bool
+    ) -> Iterator[tuple[list[str], ModelOutput]]:
+        """Yield the names of the next images and what the model says of them."""
         if isinstance(images, str | os.PathLike):
             found = list(expand([os.fspath(images)]))
             refuse([f"{one.name}: {one.reason}" for one in found if isinstance(one, NothingFound)])
             images = [one for one in found if isinstance(one, Path)]
+        # All are read before any is classified: what cannot be read is told at once.
         requests = requests_for(as_list(images))
-        output = self._model.predict(requests, 0, features=features)
-        refuse([f"{path}: {reason}" for path, reason in output.unreadable.items()])
-        return [request.path for request in requests], output.probabilities, output.features
+        for start in range(0, len(requests), _CHUNK):
+            chunk = requests[start : start + _CHUNK]
+            output = self._model.predict(chunk, 0, features=features)
+            refuse([f"{path}: {reason}" for path, reason in output.unreadable.items()])
+            yield [request.path for request in chunk], output
 
 
 def load_model(
@@ -108,7 +127,7 @@ def load_model(
 
     Args:
         folder: A project's folder, for the model that its validation selected; or a model's own,
-            such as models/heads/logistic.
+            such as models/heads/logistic or models/finetuned, wherever it lies.
         cache: Folder of the feature store; None for the user's own.
 
     Raises:
@@ -116,11 +135,20 @@ def load_model(
 
     Examples:
         >>> import headstart
-        >>> model = headstart.load_model("models/heads/logistic")  # doctest: +SKIP
-        >>> model.predict(["a.jpg", "b.jpg"])  # doctest: +SKIP
+        >>> model = headstart.load_model("models/heads/logistic")
+        >>> model.predict(["photos/cold/00.jpg"]).loc[0, "class"]
+        'cold'
+        >>> model.predict_proba("photos/warm").shape
+        (20, 2)
     """
     place = Path(folder)
-    if not (place / CARD_FILE).is_file() and (place / places.TEST_METRICS).is_file():
+    if not (place / CARD_FILE).is_file():
+        if not (place / places.TEST_METRICS).is_file():
+            raise InputError(
+                f"{place}: expected a model's folder, which holds {CARD_FILE}, or that of a "
+                f"project whose `dvc repro` has finished, which holds {places.TEST_METRICS}; "
+                "received neither"
+            )
         place = model_folder(None, None, place)
     store = FeatureStore(None if cache is None else Path(cache))
     model = load_trained_model(place, store, None)

@@ -5,12 +5,15 @@ What decides that is the model's own card: params.yaml may have been edited sinc
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from headstart.catalog.weights import FILE_SUFFIXES
 from headstart.common import places
 from headstart.common.errors import InputError
 from headstart.common.files import read_json
@@ -19,8 +22,9 @@ from headstart.extraction import engines
 from headstart.extraction.bottleneck import Bottleneck, recover
 from headstart.extraction.extract import Extraction, Request, extract
 from headstart.extraction.store import FeatureStore
+from headstart.features.identity import FeatureIdentity
 from headstart.heads import load as load_head
-from headstart.heads.base import Head, HeadCard, read_card
+from headstart.heads.base import HeadCard, read_card
 from headstart.heads.finetuned_card import KIND as FINETUNED
 from headstart.heads.finetuned_card import NAME as FINETUNED_NAME
 from headstart.heads.finetuned_card import read_finetuned_card
@@ -63,7 +67,7 @@ class TrainedModel(ABC):
         """
 
 
-def load_model(folder: Path, store: FeatureStore, recipe: AugmentOptions | None) -> TrainedModel:
+def load_trained_model(folder: Path, store: FeatureStore, recipe: AugmentOptions | None) -> TrainedModel:
     """Load a head or a fine-tuned model.
 
     Args:
@@ -76,7 +80,7 @@ def load_model(folder: Path, store: FeatureStore, recipe: AugmentOptions | None)
     """
     if read_card(folder)["kind"] == FINETUNED:
         return _FinetunedModel(folder, store, recipe)
-    return _HeadModel(load_head(folder), store, recipe)
+    return _HeadModel(folder, store, recipe)
 
 
 def model_folder(head: str | None, folder: Path | None, project: Path = Path()) -> Path:
@@ -161,18 +165,19 @@ class _FeatureSource:
             load=self._load,
             previous=self._previous,
             unreadable=unreadable,
+            quiet=True,
         )
-        if len(unreadable.keys() & {request.path for request in requests}) == len(requests):
-            return np.empty((0, *self._shape), np.float32)
-        return self._previous.array()
+        vectors = self._previous.array()
+        self._previous.release()
+        return vectors
 
 
 class _HeadModel(TrainedModel):
-    def __init__(self, head: Head, store: FeatureStore, recipe: AugmentOptions | None) -> None:
-        self.card = head.card
-        self._head = head
+    def __init__(self, folder: Path, store: FeatureStore, recipe: AugmentOptions | None) -> None:
+        self._head = load_head(folder)
+        self.card = self._head.card
         self._source = _FeatureSource(
-            recover(head.card.identity), store, recipe, head.card.feature_shape
+            _recover_near(folder, self.card.identity), store, recipe, self.card.feature_shape
         )
 
     def predict(self, requests: Sequence[Request], views: int, *, features: bool) -> ModelOutput:
@@ -195,9 +200,14 @@ class _FinetunedModel(TrainedModel):
             (len(card.head.class_names),),
             finetuned.load_engine,
         )
-        self._features = _FeatureSource(
-            recover(card.head.identity), store, None, card.head.feature_shape
-        )
+        self._folder = folder
+        self._store = store
+
+    @cached_property
+    def _features(self) -> _FeatureSource:
+        # Only now, since the weights of the backbone before fine-tuning may be gone.
+        bottleneck = _recover_near(self._folder, self.card.identity)
+        return _FeatureSource(bottleneck, self._store, None, self.card.feature_shape)
 
     def predict(self, requests: Sequence[Request], views: int, *, features: bool) -> ModelOutput:
         unreadable: dict[str, str] = {}
@@ -210,6 +220,21 @@ class _FinetunedModel(TrainedModel):
         vectors = self._features.vectors(readable, gone)
         kept = np.array([request.path not in gone for request in readable], dtype=bool)
         return ModelOutput(probabilities[kept], vectors, unreadable | gone)
+
+
+def _recover_near(folder: Path, identity: FeatureIdentity) -> Bottleneck:
+    """Return the bottleneck of a model's features, wherever its project lies.
+
+    Args:
+        folder: The model's.
+        identity: Of the features; a weights file is named relative to the project's folder, which
+            holds the model's.
+    """
+    if identity.weights.endswith(FILE_SUFFIXES):
+        for above in folder.absolute().parents:
+            if (above / identity.weights).is_file():
+                return recover(replace(identity, weights=str(above / identity.weights)))
+    return recover(identity)
 
 
 def _with_views(requests: Sequence[Request], views: int) -> list[Request]:

@@ -15,7 +15,9 @@ import pytest
 from PIL import Image
 from ruamel.yaml import YAML
 
+import headstart
 from headstart.commands import cli
+from headstart.common.errors import InputError
 from headstart.dataset.manifest import read_manifest
 from headstart.extraction.store import FeatureStore
 from headstart.scoring.predictions import Predictions
@@ -35,11 +37,8 @@ def trained(photo_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     params["train"]["heads"] = {"logistic": {}, "prototype": {}}
     YAML().dump(params, root / "params.yaml")
     with chdir(root):
-        for stage in (prepare, extract, novelty):
-            stage.main([])
-        for head in params["train"]["heads"]:
-            train.main([head])
-        evaluate.main([])
+        for stage in (prepare, extract, train, novelty, evaluate):
+            stage.main()
     return root
 
 
@@ -71,7 +70,7 @@ def test_predictions_are_those_of_evaluate(run: Run) -> None:
     manifest = read_manifest(Path("data/manifest.csv"))
     test = [row for row in manifest if row.split == "test"]
     for head in ("logistic", "prototype"):
-        expected = Predictions.read(Path("predictions") / f"{head}.h5").probabilities
+        expected = Predictions.read(Path("predictions/heads") / f"{head}.h5").probabilities
         status, output, _ = run(
             *(row.path for row in test), "--head", head, "--no-abstain", "--format", "json"
         )
@@ -89,7 +88,7 @@ def test_the_selected_head_speaks_unless_another_is_named(run: Run, photo_folder
     photo = photo_folder / "warm" / "00.jpg"
     named = run(photo, "--head", selected())[1]
     assert run(photo)[1] == named
-    assert run(photo, "--model", Path("models").absolute() / selected())[1] == named
+    assert run(photo, "--model", Path("models/heads").absolute() / selected())[1] == named
 
 
 def test_its_own_preprocessing_whatever_params_say_now(run: Run, photo_folder: Path) -> None:
@@ -149,6 +148,48 @@ def test_what_cannot_be_read_is_told_one_by_one_and_the_rest_goes_on(
     assert run(tmp_path / "b.jpg", "--format", "json")[:2] == (1, "")
 
 
+def test_nothing_readable_and_an_empty_store_end_in_messages(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HEADSTART_CACHE", str(tmp_path / "empty"))
+    # By its header an image, so that only decoding finds the damage.
+    damaged = tmp_path / "cut.jpg"
+    Image.new("RGB", (64, 64)).save(damaged)
+    damaged.write_bytes(damaged.read_bytes()[:-40])
+    for files in ([damaged], ["missing.jpg"], [damaged, "missing.jpg"]):
+        status, output, messages = run(*files)
+        assert (status, output) == (1, "")
+        assert messages.count("error: ") == len(files) == len(messages.splitlines())
+
+
+def test_python_says_the_same(run: Run, photo_folder: Path, tmp_path: Path) -> None:
+    photos = sorted(photo_folder.rglob("*.jpg"))[:6]
+    wanted = rows(run(*photos, "--format", "csv", "--no-abstain")[1])
+    model = headstart.load_model()
+    frame = model.predict(photos)
+    assert list(frame.columns) == ["path", "class", "probability", "novelty"]
+    assert list(frame["path"]) == list(map(str, photos))
+    assert list(frame["class"]) == [row["prediction"] for row in wanted]
+    np.testing.assert_allclose(
+        frame["probability"], [float(row["probability_1"]) for row in wanted], atol=1e-6
+    )
+    probabilities = model.predict_proba(photos)
+    assert probabilities.shape == (6, len(model.classes_))
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1)
+    novelty = rows(run(*photos, "--format", "csv")[1])
+    np.testing.assert_allclose(
+        frame["novelty"], [float(row["novelty"]) for row in novelty], atol=1e-4
+    )
+    named = headstart.load_model(Path("models/heads") / selected())
+    assert named.predict(photo_folder / "warm").shape == (20, 4)
+    pixels = [np.asarray(Image.open(photo)) for photo in photos]
+    np.testing.assert_allclose(named.predict_proba(pixels), probabilities, atol=1e-6)
+    with pytest.raises(InputError, match=r"no\.jpg: no such file"):
+        model.predict(["no.jpg"])
+    with pytest.raises(InputError, match="no such head"):
+        headstart.load_model(tmp_path)
+
+
 def test_views_are_averaged(run: Run, photo_folder: Path) -> None:
     photo = photo_folder / "cold" / "03.jpg"
     plain = rows(run(photo, "--format", "csv", "--no-abstain")[1])
@@ -173,7 +214,7 @@ def test_a_second_prediction_runs_no_backbone_and_imports_no_tensorflow(
     first = run(tmp_path / "new.png")[1]
     shards = sorted(FeatureStore().root.rglob("*"))
     code = (
-        "import sys; from pipeline import cli; status = cli.main(sys.argv[1:]);"
+        "import sys; from headstart.commands import cli; status = cli.main(sys.argv[1:]);"
         "print([name for name in ('tensorflow', 'openvino', 'dvc') if name in sys.modules],"
         "file=sys.stderr); sys.exit(status)"
     )
@@ -190,9 +231,9 @@ def test_a_model_without_its_novelty_says_so(
     run: Run, trained: Path, photo_folder: Path, tmp_path: Path
 ) -> None:
     photo = photo_folder / "warm" / "01.jpg"
-    copied = tmp_path / "models" / "mine"
+    copied = tmp_path / "elsewhere" / "mine"
     copied.mkdir(parents=True)
-    for file in (trained / "models" / "logistic").iterdir():
+    for file in (trained / "models/heads/logistic").iterdir():
         if file.is_file():
             (copied / file.name).write_bytes(file.read_bytes())
     status, output, messages = run(photo, "--model", copied, "--format", "csv")
@@ -204,7 +245,7 @@ def test_a_model_without_its_novelty_says_so(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--head", "resnet"], "models/resnet/head.json: no such head"),
+        (["--head", "resnet"], "models/heads/resnet/head.json: no such head"),
         (["--model", "nowhere"], "nowhere/head.json: no such head"),
     ],
 )

@@ -34,7 +34,7 @@ from headstart.features.file import FeatureFile
 from headstart.heads import load as load_head
 from headstart.heads.base import HeadCard, read_card
 from headstart.heads.finetuned_card import KIND as FINETUNED
-from headstart.inference.model import load_model, model_folder
+from headstart.inference.model import load_trained_model, model_folder
 
 OUTPUT = Path("exports")
 
@@ -142,7 +142,7 @@ def _probabilities(
     requests = [Request(row.path, row.sha256) for row in rows]
     store = FeatureStore()
     if card.kind == FINETUNED:
-        outcome = load_model(model, store, None).predict(requests, 0, features=False)
+        outcome = load_trained_model(model, store, None).predict(requests, 0, features=False)
         for path, reason in outcome.unreadable.items():
             raise InputError(f"{path}: {reason}; run `dvc repro` to list the images again")
         return outcome.probabilities

@@ -17,7 +17,7 @@ from headstart.extraction.options import ExtractOptions
 from headstart.extraction.store import FeatureStore
 from headstart.inference.classifier import Failure, Prediction, classify
 from headstart.inference.inputs import STANDARD_INPUT, expand
-from headstart.inference.model import TrainedModel, find_novelty, load_model, model_folder
+from headstart.inference.model import TrainedModel, find_novelty, load_trained_model, model_folder
 
 _BAR_FROM = 100
 """Images from which on a progress bar is drawn."""
@@ -93,7 +93,7 @@ def run(args: argparse.Namespace) -> int:
     """
     folder = model_folder(args.head, args.model)
     recipe = load_section("extract", ExtractOptions).augment if args.views else None
-    model = load_model(folder, FeatureStore(), recipe)
+    model = load_trained_model(folder, FeatureStore(), recipe)
     novelty = None if args.no_abstain else _novelty(folder, model)
     header, write = make_writer(args.format, model.card.class_names, args.top)
     sys.stdout.write(header)
