@@ -281,7 +281,7 @@ def unfair_optimum(kind: str, file: FeatureFile) -> tuple[float, float]:
         scaler = StandardScaler().fit(train)
         train, judged = scaler.transform(train), scaler.transform(judged)
     given, wanted = (file.label[part] for part in rows)
-    # Neighbouring values of a path in one task, each fit started from the one before.
+    # Neighboring values of a path in one task, each fit started from the one before.
     grid = {
         "logistic": np.logspace(5, -6, 89),
         # Above 1 liblinear does not converge in minutes.

@@ -107,7 +107,7 @@ def pixels(paths: Sequence[Path]) -> np.ndarray:
 
 
 def accuracies(inputs: dict[str, np.ndarray], labels: np.ndarray, shots: int) -> np.ndarray:
-    """Return the accuracy per draw of labelled images and input: (DRAWS, n_inputs)."""
+    """Return the accuracy per draw of labeled images and input: (DRAWS, n_inputs)."""
     rng = np.random.default_rng(shots)
     scores = np.empty((DRAWS, len(inputs)))
     for draw in range(DRAWS):
@@ -157,7 +157,7 @@ def transfer(digits: Path, scratch: Path) -> list[str]:
     return [
         f"LeNet5 learns the digits 0 to 4 (held-out accuracy {card['scores']['accuracy']:.3f}, "
         f"{card['seconds']:.0f} s); a logistic regression reads 5 to 9 from its maps at {LAYER}. "
-        f"Mean accuracy over {DRAWS} draws of the labelled images, on all others.",
+        f"Mean accuracy over {DRAWS} draws of the labeled images, on all others.",
         "",
         *table(header, rows),
     ]

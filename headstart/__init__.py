@@ -7,6 +7,8 @@ moment: nothing heavy is loaded before it is needed.
 - `read_features`: the features that a pipeline has written, as arrays or a table.
 - `load_model`: a trained model, to classify any images.
 - `backbones`: the catalog as a table.
+- `InputError`: what they raise, with a message for people, where an image, file or parameter cannot
+  be used.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -16,10 +18,12 @@ if TYPE_CHECKING:
     from headstart.api.listing import backbones
     from headstart.api.model import LoadedModel, load_model
     from headstart.api.table import FeatureTable, read_features
+    from headstart.common.errors import InputError
 
 __all__ = [
     "BottleneckFeatures",
     "FeatureTable",
+    "InputError",
     "LoadedModel",
     "backbones",
     "load_model",
@@ -27,26 +31,41 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    match name:
-        case "BottleneckFeatures":
-            from headstart.api.features import BottleneckFeatures
+if not TYPE_CHECKING:
+    # A type checker would otherwise take any name for one of this package.
 
-            return BottleneckFeatures
-        case "backbones":
-            from headstart.api.listing import backbones
+    def __getattr__(name: str) -> Any:
+        match name:
+            case "BottleneckFeatures":
+                from headstart.api.features import BottleneckFeatures
 
-            return backbones
-        case "LoadedModel" | "load_model":
-            from headstart.api import model
+                return BottleneckFeatures
+            case "backbones":
+                from headstart.api.listing import backbones
 
-            return getattr(model, name)
-        case "FeatureTable" | "read_features":
-            from headstart.api import table
+                return backbones
+            case "LoadedModel":
+                from headstart.api.model import LoadedModel
 
-            return getattr(table, name)
-    raise AttributeError(f"module 'headstart' has no attribute {name!r}")
+                return LoadedModel
+            case "load_model":
+                from headstart.api.model import load_model
+
+                return load_model
+            case "FeatureTable":
+                from headstart.api.table import FeatureTable
+
+                return FeatureTable
+            case "read_features":
+                from headstart.api.table import read_features
+
+                return read_features
+            case "InputError":
+                from headstart.common.errors import InputError
+
+                return InputError
+        raise AttributeError(f"module 'headstart' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted(__all__)
+    return sorted({*globals(), *__all__})

@@ -1,12 +1,17 @@
 """What all tests share: an own feature store, no network, small generated photos."""
 
 import os
+import shutil
 from collections.abc import Callable
+from contextlib import chdir
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from ruamel.yaml import YAML
+
+ROOT = Path(__file__).parents[1]
 
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 
@@ -50,4 +55,22 @@ def photo_folder(
             image = photo(index + 100 * channel, 96, 128) // 2
             image[..., channel] += 100
             Image.fromarray(image).save(root / label / f"{index:02}.jpg", quality=92)
+    return root
+
+
+@pytest.fixture(scope="session")
+def trained(photo_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project whose pipeline has run: warm and cold photos, LeNet5 with random weights."""
+    from pipeline import evaluate, extract, novelty, prepare, train
+
+    root = tmp_path_factory.mktemp("trained")
+    shutil.copytree(photo_folder, root / "photos")
+    params = YAML(typ="safe").load((ROOT / "params.yaml").read_text())
+    params["prepare"]["source"] = "photos"
+    params["extract"] |= {"backbone": "LeNet5", "weights": "random", "seed": 3}
+    params["train"]["heads"] = {"logistic": {}, "prototype": {}}
+    YAML().dump(params, root / "params.yaml")
+    with chdir(root):
+        for stage in (prepare, extract, train, novelty, evaluate):
+            stage.main()
     return root

@@ -40,8 +40,8 @@ def blobs(
     """Overlapping Gaussian classes: features (n, n_columns) float32 and labels (n,), mixed."""
     rng = np.random.default_rng(seed)
     labels = rng.permutation(np.repeat(np.arange(n_classes), n_per_class))
-    centres = gap * np.random.default_rng(99).standard_normal((n_classes, n_columns))
-    features = centres[labels] / np.sqrt(n_columns) + rng.standard_normal((len(labels), n_columns))
+    centers = gap * np.random.default_rng(99).standard_normal((n_classes, n_columns))
+    features = centers[labels] / np.sqrt(n_columns) + rng.standard_normal((len(labels), n_columns))
     return (features + 1).astype(np.float32), labels
 
 

@@ -2,22 +2,23 @@
 
 import os
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.exceptions import NotFittedError
 
 from headstart.api.images import ImageLike, as_list, refuse, requests_for
+from headstart.api.table import feature_names
 from headstart.common.params import check
 from headstart.extraction import engines
 from headstart.extraction.bottleneck import Bottleneck, identify
 from headstart.extraction.extract import Extraction, Request, extract
 from headstart.extraction.options import ExtractOptions
 from headstart.extraction.store import FeatureStore
-
-_TRANSIENT = ("_bottleneck", "_previous")
 
 
 class BottleneckFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # untyped
@@ -92,8 +93,6 @@ class BottleneckFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             InputError: a parameter cannot be used, or the first image cannot be read.
         """
         images = as_list(X)
-        if not images:
-            raise ValueError("expected at least one image, received none (0 sample(s))")
         self._vectors(requests_for(images[:1]))
         return self
 
@@ -112,8 +111,6 @@ class BottleneckFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
                 them.
         """
         images = as_list(X)
-        if not images:
-            raise ValueError("expected at least one image, received none (0 sample(s))")
         return self._vectors(requests_for(images))
 
     def get_feature_names_out(self, input_features: object = None) -> NDArray[np.object_]:
@@ -123,64 +120,48 @@ class BottleneckFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             input_features: Ignored; images have no features of their own.
 
         Raises:
-            InputError: no image has been seen yet, which would tell how many there are.
+            NotFittedError: no image has been seen yet, which would tell how many there are.
         """
-        bottleneck = self._identified()
         if not hasattr(self, "n_features_out_"):
-            from sklearn.exceptions import NotFittedError
-
             raise NotFittedError(
                 "the number of features is known once an image was seen: call fit or transform"
             )
-        stem = f"{bottleneck.spec.name.lower()}_{bottleneck.taps[0].layer}"
-        return np.array([f"{stem}_{i}" for i in range(self.n_features_out_)], dtype=object)
+        return feature_names(self._current().bottleneck.taps[0], self.n_features_out_)
 
-    def _identified(self) -> Bottleneck:
-        size = self.image_size
+    def _current(self) -> "_Extractor":
+        """Return what the present parameters mean; found anew only when they have changed."""
         content = {
             "backbone": self.backbone,
             "weights": os.fspath(self.weights),
             "layer": self.layer,
             "pooling": self.pooling,
-            "image_size": list(size) if isinstance(size, tuple) else size,
+            # Grids of parameters may come from NumPy, whose numbers are not Python's.
+            "image_size": np.asarray(self.image_size).tolist(),
             "resize": self.resize,
-            "seed": self.seed,
+            "seed": np.asarray(self.seed).tolist(),
             "engine": self.engine,
             "precision": self.precision,
             "augment": {"views": 0, "seed": 0},
         }
-        known: tuple[Any, Bottleneck] | None = getattr(self, "_bottleneck", None)
-        if known is not None and known[0] == content:
-            return known[1]
-        options = check(content, ExtractOptions, "BottleneckFeatures")
-        bottleneck = identify(options, engines.resolve(options.engine, options.precision))
-        self._bottleneck = (content, bottleneck)
-        self._previous: Extraction | None = None
-        return bottleneck
+        store = FeatureStore(None if self.cache is None else Path(self.cache))
+        key = (content, store.root, _changed(Path(self.weights)))
+        known: _Extractor | None = getattr(self, "_extractor", None)
+        if known is None or known.key != key:
+            options = check(content, ExtractOptions, "BottleneckFeatures")
+            bottleneck = identify(options, engines.resolve(options.engine, options.precision))
+            known = self._extractor = _Extractor(key, bottleneck, store)
+        return known
 
     def _vectors(self, requests: list[Request]) -> NDArray[np.float32]:
-        bottleneck = self._identified()
-        store = FeatureStore(None if self.cache is None else Path(self.cache))
-        unreadable: dict[str, str] = {}
-        extraction = extract(
-            bottleneck,
-            requests,
-            store=store,
-            load=engines.load,
-            previous=self._previous,
-            unreadable=unreadable,
-        )
-        refuse([f"{path}: {reason}" for path, reason in unreadable.items()])
-        self._previous = extraction
-        vectors = extraction.array()
-        flat: NDArray[np.float32] = vectors.reshape(len(vectors), -1)
+        vectors = self._current().vectors(requests)
+        flat = vectors.reshape(len(vectors), -1)
         self.n_features_out_ = flat.shape[1]
         return flat
 
     def __getstate__(self) -> dict[str, Any]:
         # An engine and an index of the store are no part of what the transformer is.
         state: dict[str, Any] = super().__getstate__()
-        return {name: value for name, value in state.items() if name not in _TRANSIENT}
+        return {name: value for name, value in state.items() if name != "_extractor"}
 
     def __sklearn_is_fitted__(self) -> bool:
         return True
@@ -194,3 +175,49 @@ class BottleneckFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         tags.input_tags.string = True
         tags.transformer_tags.preserves_dtype = []
         return tags
+
+
+@dataclass
+class _Extractor:
+    """What some parameters mean, with the engine and the store's index that were used last.
+
+    Attributes:
+        key: The parameters.
+        bottleneck: What to compute.
+        store: Where features are kept.
+        previous: The last extraction.
+    """
+
+    key: tuple[object, ...]
+    bottleneck: Bottleneck
+    store: FeatureStore
+    previous: Extraction | None = None
+
+    def vectors(self, requests: list[Request]) -> NDArray[np.float32]:
+        """Return the features of images, (n_images, *feature_shape).
+
+        Raises:
+            InputError: images cannot be decoded; the message names them.
+        """
+        unreadable: dict[str, str] = {}
+        self.previous = extract(
+            self.bottleneck,
+            requests,
+            store=self.store,
+            load=engines.load,
+            previous=self.previous,
+            unreadable=unreadable,
+        )
+        vectors = self.previous.array()
+        self.previous.release()
+        refuse([f"{path}: {reason}" for path, reason in unreadable.items()])
+        return vectors
+
+
+def _changed(weights: Path) -> tuple[int, int] | None:
+    """Return the size and time of a weights file, which may be written anew; None if it is none."""
+    try:
+        status = weights.stat()
+    except OSError:
+        return None
+    return status.st_size, status.st_mtime_ns

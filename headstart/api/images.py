@@ -3,7 +3,9 @@
 import os
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -26,16 +28,33 @@ def as_list(images: Iterable[ImageLike] | NDArray[Any]) -> list[ImageLike]:
     """Return the images one by one.
 
     Args:
-        images: Paths, arrays or Pillow images in any sequence, an array of paths, or an array
-            (n_images, height, width, 3) of pixels.
+        images: Paths, arrays or Pillow images in any sequence, an array, column or table of one
+            column of paths, or an array (n_images, height, width, 3) of pixels.
 
     Raises:
         TypeError: it is a single image or path; put it in a list.
+        ValueError: it is empty, or an array or table of something else.
     """
-    if isinstance(images, str | os.PathLike | Image.Image):
+    single = isinstance(images, str | os.PathLike | Image.Image)
+    # Its rows would pass for gray images three pixels wide.
+    single |= isinstance(images, np.ndarray) and images.ndim == 3 and images.shape[2] in (3, 4)
+    if single:
         raise TypeError(
             f"expected a sequence of images, received one {type(images).__name__}; put it in a list"
         )
+    if hasattr(images, "columns") and hasattr(images, "to_numpy"):
+        if len(images.columns) != 1:
+            raise ValueError(
+                "expected one column of paths, received a table of the columns "
+                f"{', '.join(map(str, images.columns))}"
+            )
+        images = images.to_numpy()
+    if isinstance(images, np.ndarray) and images.dtype.kind in "OUT" and images.ndim == 2:
+        if images.shape[1] != 1:
+            raise ValueError(
+                f"expected one column of paths, received an array of shape {images.shape}"
+            )
+        images = images[:, 0]
     if isinstance(images, np.ndarray) and images.dtype.kind not in "OUSTu":
         raise ValueError(
             "expected paths, Pillow images, or RGB pixels in [0, 255] as uint8, received an array "
@@ -47,7 +66,10 @@ def as_list(images: Iterable[ImageLike] | NDArray[Any]) -> list[ImageLike]:
             "expected pixels of shape (n_images, height, width, 3), received an array of shape "
             f"{images.shape}"
         )
-    return list(images)
+    listed = list(images)
+    if not listed:
+        raise ValueError("expected at least one image, received none (0 sample(s))")
+    return listed
 
 
 def requests_for(images: Sequence[ImageLike]) -> list[Request]:
@@ -59,16 +81,21 @@ def requests_for(images: Sequence[ImageLike]) -> list[Request]:
         TypeError: something is no image at all.
     """
     unreadable: list[str] = []
+    loading = Lock()
 
     def one(position: int) -> Request | None:
         image = images[position]
-        if isinstance(image, str | os.PathLike):
-            try:
+        name = os.fspath(image) if isinstance(image, str | os.PathLike) else f"image {position}"
+        try:
+            if isinstance(image, str | os.PathLike):
                 return request_for(Path(image))
-            except UnreadableImage as error:
-                unreadable.append(f"{os.fspath(image)}: {error.reason}")
-                return None
-        return request_for(_pixels(image, position), f"image {position}")
+            # One image of Pillow may stand in the list more than once, and is no matter of threads.
+            with loading if isinstance(image, Image.Image) else nullcontext():
+                pixels = _pixels(image, position)
+            return request_for(pixels, name)
+        except UnreadableImage as error:
+            unreadable.append(f"{name}: {error.reason}")
+            return None
 
     with ThreadPoolExecutor(cpu_count()) as pool:
         requests = list(pool.map(one, range(len(images))))

@@ -92,7 +92,7 @@ def check_lock(stage: str, path: Path = LOCK_FILE) -> None:
         installed = version("headstart")
         force = "--force-reinstall " if installed == lock.version else ""
         raise InputError(
-            f"{path}: the stage {stage!r} is locked to the code of headstart {lock.version}, and that of "
-            f"the installed headstart {installed} differs; `pip install {force}"
+            f"{path}: the stage {stage!r} is locked to the code of headstart {lock.version}, and "
+            f"that of the installed headstart {installed} differs; `pip install {force}"
             f"headstart=={lock.version}` keeps to it, `headstart upgrade` moves on"
         )

@@ -44,7 +44,7 @@ with standard_error_silenced():
 
 logging.getLogger("tensorflow").setLevel(logging.ERROR)
 
-__all__ = ["keras", "seed_everything", "standard_error_silenced", "tf"]
+__all__ = ["dtype_policy", "keras", "seed_everything", "standard_error_silenced", "tf"]
 
 
 def seed_everything(seed: int) -> None:
@@ -55,3 +55,14 @@ def seed_everything(seed: int) -> None:
     """
     keras.utils.set_random_seed(seed)
     tf.config.experimental.enable_op_determinism()
+
+
+@contextmanager
+def dtype_policy(name: str) -> Iterator[None]:
+    """Build layers with a dtype policy, such as "mixed_bfloat16", and put the old one back."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(name)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)

@@ -43,7 +43,7 @@ above 0.985. The most of a difference in brightness and contrast comes from brig
 """
 
 BRIGHTNESS = 32.0
-"""Largest difference of the means of two pictures taken for one, in grey levels of 255."""
+"""Largest difference of the means of two pictures taken for one, in gray levels of 255."""
 
 CONTRAST = 1.35
 """Largest ratio of their standard deviations."""
@@ -53,10 +53,10 @@ MAX_NEIGHBORS = 16
 
 _GRID = 32
 _FREQUENCIES = 16
-# The vector, then mean and standard deviation in grey levels.
+# The vector, then mean and standard deviation in gray levels.
 _LENGTH = _FREQUENCIES**2 - 1
 _MEAN, _DEVIATION = _LENGTH, _LENGTH + 1
-# Below this deviation, in grey levels, a picture shows nothing: what is left is noise.
+# Below this deviation, in gray levels, a picture shows nothing: what is left is noise.
 _LEAST_CONTRAST = 2.0
 # Dimensions of the search tree: more of them prune better, and cost more to walk.
 _TREE_LENGTH = 16
@@ -103,7 +103,7 @@ def describe(thumbnail: NDArray[np.uint8]) -> NDArray[np.float16]:
     """Describe a picture so that near duplicates can be found.
 
     Args:
-        thumbnail: In grey, (h, w) uint8, each side at least `THUMBNAIL_SIDE` or the image's own.
+        thumbnail: In gray, (h, w) uint8, each side at least `THUMBNAIL_SIDE` or the image's own.
 
     Returns:
         (257,) float16: a unit vector of 255, brightness and contrast; zeros when the picture
@@ -192,7 +192,7 @@ def near_duplicates(
         ("mirrored", _MIRROR),
     )
     for kind, signs in kinds:
-        # In the tree's own order neighbours follow each other, which halves the time.
+        # In the tree's own order neighbors follow each other, which halves the time.
         for start in range(0, len(described), _CHUNK):
             asked = tree.indices[start : start + _CHUNK]
             _, neighbors = tree.query(

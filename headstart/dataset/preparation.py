@@ -159,8 +159,8 @@ def _check_readable(
     n_images, most = n_photos + len(unreadable), options.max_unreadable
     if n_images == 0:
         raise InputError(
-            f"prepare.source: no image among its files; {quarantine} says what they are. "
-            f"Images are recognized by endings such as {', '.join(sorted(decoding.SUFFIXES)[:_NAMED])}."
+            f"prepare.source: no image among its files; {quarantine} says what they are. Images "
+            f"are recognized by endings such as {', '.join(sorted(decoding.SUFFIXES)[:_NAMED])}."
         )
     if len(unreadable) > most * n_images:
         named = "".join(f"\n  {one.path}: {one.reason}" for one in unreadable[:_NAMED])

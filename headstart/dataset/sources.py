@@ -30,7 +30,7 @@ class SourceFile(NamedTuple):
 
     Attributes:
         path: Posix path; relative to the working directory when the source is, else absolute.
-        label: Name of its class; empty when the file lies in no class folder. NFC-normalised:
+        label: Name of its class; empty when the file lies in no class folder. NFC-normalized:
             macOS hands folder names over decomposed, and the same photos must give the same
             classes wherever they are kept.
         split: Given by the source, or None.

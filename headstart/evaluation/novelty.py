@@ -26,7 +26,7 @@ FORMAT = 1
 MAX_BANK = 10_000
 
 MAX_CALIBRATION = 5_000
-"""Images that set the threshold, at most; its error is then below a tenth of a per cent."""
+"""Images that set the threshold, at most; its error is then below a tenth of a percent."""
 
 MIN_CALIBRATION = 100
 """With fewer validation images, the training images help, each compared with the others."""

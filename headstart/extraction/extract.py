@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 
 from headstart.common.errors import InputError
 from headstart.common.progress import progress
+from headstart.dataset.manifest import Manifest
 from headstart.extraction import engines
 from headstart.extraction.bottleneck import Bottleneck
 from headstart.extraction.forward_pass import BackbonePass, Computed, ImageTask
 from headstart.extraction.store import Collection, FeatureStore, make_keys, unique_keys
-from headstart.features.file import Columns, Header, create_feature_file
+from headstart.features.file import Columns, FeatureFile, Header, create_feature_file
 from headstart.images import augmentation, decoding
 from headstart.images.decoding import UnusableImage
 from headstart.images.options import AugmentOptions
@@ -61,6 +62,24 @@ def request_for(image: Path | NDArray[np.uint8], name: str = "") -> Request:
     digest = hashlib.sha256(f"headstart pixels {image.shape} ".encode())
     digest.update(np.ascontiguousarray(image).data)
     return Request(name, digest.hexdigest(), pixels=image)
+
+
+def requests_of(
+    file: FeatureFile, manifest: Manifest, rows: NDArray[np.int64] | None = None
+) -> list[Request]:
+    """Return what was requested for rows of a feature file.
+
+    Args:
+        file: The features.
+        manifest: Their images.
+        rows: Which rows; None for all.
+    """
+    chosen = np.arange(len(file)) if rows is None else rows
+    columns = (file.image[chosen], file.sha256[chosen], file.view[chosen])
+    return [
+        Request(manifest.rows[image].path, str(sha256), int(view))
+        for image, sha256, view in zip(*columns, strict=True)
+    ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,7 +276,7 @@ class Extraction:
                 self._unreadable[request.path] = reasons[request.sha256]
 
     def _jobs(self, rows: NDArray[np.int64]) -> Iterator[ImageTask]:
-        """Gather neighbouring rows of one image, so that it is decoded once for all its views."""
+        """Gather neighboring rows of one image, so that it is decoded once for all its views."""
         for sha256, group in itertools.groupby(
             rows.tolist(), key=lambda row: self._requests[row].sha256
         ):

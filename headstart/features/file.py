@@ -108,7 +108,7 @@ class FeatureWriter:
         if features.shape != (len(rows), *self._shape):
             raise ValueError(f"expected shape {(len(rows), *self._shape)}, got {features.shape}")
         data = np.ascontiguousarray(features, dtype=_FEATURE_TYPE)
-        # Neighbouring rows go out in one call; in manifest order that is the whole block.
+        # Neighboring rows go out in one call; in manifest order that is the whole block.
         starts = np.flatnonzero(np.diff(rows, prepend=rows[:1] - 2) != 1)
         for start, stop in zip(starts, [*starts[1:], len(rows)], strict=True):
             self._write_at(data[start:stop], self._offset + int(rows[start]) * self._row_bytes)

@@ -55,14 +55,14 @@ class Matrix:
             # Indexing with an array copies, so a block may be changed in place.
             yield place, pooled(np.asarray(self._features[self._rows[place]]))
 
-    def standardise(self, mean: npt.NDArray[np.float64], scale: npt.NDArray[np.float64]) -> None:
+    def standardize(self, mean: npt.NDArray[np.float64], scale: npt.NDArray[np.float64]) -> None:
         """From now on, see (row - mean) / scale; both of shape (n_columns,)."""
         self._shift = mean.astype(np.float32)
         self._factor = (1 / scale).astype(np.float32)
         if self._whole is not None:
-            self._standardise(self._whole)
+            self._standardize(self._whole)
 
-    def _standardise(self, block: npt.NDArray[np.float32]) -> None:
+    def _standardize(self, block: npt.NDArray[np.float32]) -> None:
         if self._shift is not None and self._factor is not None:
             block -= self._shift
             block *= self._factor
@@ -73,7 +73,7 @@ class Matrix:
             yield slice(0, len(self._rows)), self._whole
             return
         for place, block in self._read():
-            self._standardise(block)
+            self._standardize(block)
             yield place, block
 
 

@@ -20,7 +20,7 @@ class Moments:
         total: Sum of the weights.
         mean: (n_columns,).
         scale: (n_columns,) standard deviation, or ones where features keep their scale.
-        variances: (rank,) eigenvalues of the standardised features' scatter matrix, weighted.
+        variances: (rank,) eigenvalues of the standardized features' scatter matrix, weighted.
         basis: (n_columns, rank) float32, its eigenvectors.
     """
 
@@ -54,12 +54,12 @@ def weighted_deviation(matrix: Matrix, mean: Float64s, weights: Float64s) -> Flo
 def decompose(
     matrix: Matrix, weights: Float64s, dtype: type[np.float32] | type[np.float64] = np.float32
 ) -> tuple[Float64s, Floats]:
-    """Return eigenvalues and eigenvectors of X' diag(weights) X of a centred matrix.
+    """Return eigenvalues and eigenvectors of X' diag(weights) X of a centered matrix.
 
     Of the smaller of the two Gram matrices; directions without any spread are left out.
 
     Args:
-        matrix: Centred, (n_rows, n_columns).
+        matrix: Centered, (n_rows, n_columns).
         weights: (n_rows,).
         dtype: Precision of the products.
 
@@ -84,15 +84,15 @@ def decompose(
 
 
 def moments(matrix: Matrix, weights: Float64s, *, scaled: bool) -> Moments:
-    """Measure the features and standardise `matrix` with what was found.
+    """Measure the features and standardize `matrix` with what was found.
 
     Args:
-        matrix: Raw features; afterwards it gives standardised ones.
+        matrix: Raw features; afterwards it gives standardized ones.
         weights: (n_rows,).
-        scaled: Whether columns are divided by their standard deviation, or centred only.
+        scaled: Whether columns are divided by their standard deviation, or centered only.
     """
     mean = weighted_mean(matrix, weights)
     scale = weighted_deviation(matrix, mean, weights) if scaled else np.ones(matrix.shape[1])
-    matrix.standardise(mean, scale)
+    matrix.standardize(mean, scale)
     variances, basis = decompose(matrix, weights)
     return Moments(float(weights.sum()), mean, scale, variances, basis)

@@ -102,7 +102,7 @@ def resolve_unfreeze(backbone: keras.Model, unfreeze: str | float) -> Cut | None
             raise InputError(f"finetune.unfreeze: {error}") from None
     found = cuts.find_cuts(backbone)
     largest = unfreeze * (found[-1].parameters_below + found[-1].parameters_above)
-    # Above the others lies no kernel, at most a normalisation.
+    # Above the others lies no kernel, at most a normalization.
     learning = [cut for cut in found if cut.multiply_adds_above]
     lowest = next((cut for cut in learning if cut.parameters_above <= largest), learning[-1])
     # Of cuts that leave the same parameters above, the highest leaves the least to compute.

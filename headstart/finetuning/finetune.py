@@ -16,7 +16,7 @@ from headstart.common.cache import claim, temporary_folder
 from headstart.common.code import digest_of_code
 from headstart.common.files import digest_of, sha256_of
 from headstart.common.progress import notify
-from headstart.common.tensorflow_runtime import keras, seed_everything
+from headstart.common.tensorflow_runtime import dtype_policy, keras, seed_everything
 from headstart.dataset.manifest import Manifest
 from headstart.extraction.bottleneck import Bottleneck, recover
 from headstart.extraction.store import FeatureStore
@@ -28,7 +28,7 @@ from headstart.finetuning.head_layers import head_layers
 from headstart.finetuning.live import LiveImages
 from headstart.finetuning.options import FinetuneOptions
 from headstart.finetuning.parity import Parity, check_parity
-from headstart.finetuning.plan import Hardware, Step, choose_hardware, dtype_policy, plan_steps
+from headstart.finetuning.plan import Hardware, Step, choose_hardware, plan_steps
 from headstart.finetuning.saving import save_weights
 from headstart.finetuning.training import Examples, Phase, predict, train
 from headstart.finetuning.trunk import cache_trunk, trunk_bytes

@@ -27,7 +27,7 @@ def head_layers(head: Head, *, keep_weights: bool = True) -> keras.Model:
         (batch, *feature_shape) float32 to logits (batch, n_classes).
 
     Raises:
-        InputError: the kind of head is no layer, such as nearest neighbours.
+        InputError: the kind of head is no layer, such as nearest neighbors.
     """
     card = head.card
     if isinstance(head, NetworkHead):

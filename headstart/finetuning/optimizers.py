@@ -1,4 +1,4 @@
-"""Optimisers and learning rate schedules for fine-tuning."""
+"""Optimizers and learning rate schedules for fine-tuning."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -15,7 +15,7 @@ def learning_rate_schedule(options: FinetuneOptions, steps: int) -> Any:
 
     Args:
         options: `learning_rate` is the peak, `warmup` the share of `steps` until it is reached.
-        steps: Number of optimiser steps of the whole phase.
+        steps: Number of optimizer steps of the whole phase.
 
     Returns:
         A float, or a Keras schedule of the step number.
@@ -39,10 +39,10 @@ def learning_rate_schedule(options: FinetuneOptions, steps: int) -> Any:
 def make_optimizer(
     options: FinetuneOptions, steps: int, factors: Mapping[str, float], *, loss_scaling: bool
 ) -> keras.optimizers.Optimizer:
-    """Return the optimiser that `options` describes.
+    """Return the optimizer that `options` describes.
 
     Args:
-        options: Names the optimiser and its settings.
+        options: Names the optimizer and its settings.
         steps: Number of steps of the whole phase.
         factors: What the learning rate of each trainable variable, by path, is multiplied with.
         loss_scaling: Whether gradients are computed in float16, which needs it.
@@ -68,9 +68,9 @@ def make_optimizer(
 
 
 def _by_layer(kind: Any) -> Any:
-    """Derive an optimiser with a learning rate factor per variable, and decoupled weight decay.
+    """Derive an optimizer with a learning rate factor per variable, and decoupled weight decay.
 
-    Keras' own weight decay cannot follow the factors. Biases and the scales of normalisation,
+    Keras' own weight decay cannot follow the factors. Biases and the scales of normalization,
     which have one axis, are not decayed.
     Source: Loshchilov and Hutter, "Decoupled Weight Decay Regularization" (2019), algorithm 2;
     Clark et al., "ELECTRA" (2020), section 3.1 (layer-wise learning rate decay).

@@ -63,13 +63,13 @@ def check_parity(
     rows = images[np.linspace(0, len(images) - 1, min(SAMPLES, len(images))).astype(np.int64)]
     (inputs,) = source.read(rows, 0, len(rows))
     cached = np.asarray(file.features[rows])
-    expected = _centred(head.logits(cached) / head.card.temperature)
+    expected = _centered(head.logits(cached) / head.card.temperature)
     starts_from_images = inputs.dtype == np.uint8
     features = _run(assembly.features_from(cut, images=starts_from_images), inputs)
     found = Parity(
         features=_difference(features, cached),
-        head=_difference(_centred(_run(assembly.head, cached)), expected),
-        logits=_difference(_centred(_run(assembly.head, features)), expected),
+        head=_difference(_centered(_run(assembly.head, cached)), expected),
+        logits=_difference(_centered(_run(assembly.head, features)), expected),
     )
     tolerance = TOLERANCE[precision]
     if found.head > tolerance:
@@ -92,7 +92,7 @@ def _run(model: keras.Model, inputs: NDArray[np.generic]) -> NDArray[np.float64]
     return np.asarray(keras.ops.convert_to_numpy(model(inputs, training=False)), np.float64)
 
 
-def _centred(logits: NDArray[np.floating]) -> NDArray[np.float64]:
+def _centered(logits: NDArray[np.floating]) -> NDArray[np.float64]:
     # A constant added to all logits of an image changes no probability.
     return np.asarray(logits - logits.mean(axis=1, keepdims=True), np.float64)
 

@@ -98,14 +98,3 @@ def choose_hardware(options: FinetuneOptions) -> Hardware:
             "bfloat16, so mixed would only be slower; use float32"
         ) from None
     return Hardware(strategy, "mixed_bfloat16", loss_scaling=False)
-
-
-@contextmanager
-def dtype_policy(name: str) -> Iterator[None]:
-    """Build layers with a dtype policy, such as "mixed_bfloat16", and put the old one back."""
-    before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(name)
-    try:
-        yield
-    finally:
-        keras.config.set_dtype_policy(before)

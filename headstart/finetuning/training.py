@@ -72,7 +72,7 @@ def train(
         phases: In the order of running.
         variables: All that any phase may change, states of random generators included.
         examples: Rows, targets and weights.
-        options: Optimiser, schedule, patience, seed, batch size.
+        options: Optimizer, schedule, patience, seed, batch size.
         checkpoint: Where the state goes after each epoch; a state found there is taken up.
         loss_scaling: Whether gradients are computed in float16.
         start_counts: Whether the weights at the start may be the best; random ones, which say
@@ -144,7 +144,7 @@ def _compile(phase: Phase, options: FinetuneOptions, n_train: int, *, loss_scali
         loss=keras.losses.CategoricalCrossentropy(
             from_logits=True, label_smoothing=options.label_smoothing
         ),
-        # Beside the loss, which regularisation and smoothing blur; unweighted.
+        # Beside the loss, which regularization and smoothing blur; unweighted.
         metrics=[
             keras.metrics.CategoricalCrossentropy(from_logits=True, name="log_loss"),
             keras.metrics.CategoricalAccuracy(name="accuracy"),

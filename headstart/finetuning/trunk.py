@@ -6,7 +6,7 @@ from pathlib import Path
 from headstart.common.errors import InputError
 from headstart.dataset.manifest import Manifest
 from headstart.extraction.bottleneck import Bottleneck
-from headstart.extraction.extract import Request, extract
+from headstart.extraction.extract import extract, requests_of
 from headstart.extraction.store import FeatureStore
 from headstart.features.file import Columns, FeatureFile
 from headstart.finetuning.batches import CachedActivations
@@ -70,10 +70,6 @@ def _assemble(
     manifest: Manifest,
     store: FeatureStore,
 ) -> None:
-    requests = [
-        Request(manifest.rows[image].path, str(sha256), int(view))
-        for image, sha256, view in zip(file.image, file.sha256, file.view, strict=True)
-    ]
     columns = Columns(
         label=file.label,
         split=file.split,
@@ -85,7 +81,7 @@ def _assemble(
     augment = file.header.augment
     extraction = extract(
         bottleneck.tapped([(name, "none") for name in paths]),
-        requests,
+        requests_of(file, manifest),
         recipe=None if augment is None else AugmentOptions.model_validate(augment),
         store=store,
     )

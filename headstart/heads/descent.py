@@ -1,6 +1,6 @@
-"""Regularised linear classifiers along a path of penalties, by preconditioned L-BFGS.
+"""Regularized linear classifiers along a path of penalties, by preconditioned L-BFGS.
 
-Minimises sum_i c_i loss(W' x_i + b, y_i) + penalty / 2 |W|^2 over a falling sequence of penalties,
+Minimizes sum_i c_i loss(W' x_i + b, y_i) + penalty / 2 |W|^2 over a falling sequence of penalties,
 each started from the one before. The unknowns are rotated into the eigenbasis of the features'
 covariance and scaled by the curvature that the loss and the penalty have there, which makes the
 problem nearly round: a handful of passes over the features per penalty instead of hundreds.
@@ -43,7 +43,7 @@ class _Design:
     """The features as the descent multiplies with them.
 
     Attributes:
-        matrix: Standardised features.
+        matrix: Standardized features.
         rotated: Features in the eigenbasis, (n_rows, rank), unless they are large.
         basis: The eigenbasis.
         dtype: Precision of the products.
@@ -110,7 +110,7 @@ class _Problem:
         design: The features.
         labels: (n_rows,).
         counts: (n_rows,) what each sample counts.
-        loss: What is minimised besides the penalty.
+        loss: What is minimized besides the penalty.
         penalty: Factor of |W|^2 / 2.
         spread: (rank + 1, 1) variance of each direction, and the intercept's last.
         curvature: Mean second derivative of the loss by a logit, about where the solution is.
@@ -182,14 +182,14 @@ def descend(
     penalties: Sequence[float],
     n_classes: int,
 ) -> Iterator[Linear]:
-    """Yield the minimiser at each penalty.
+    """Yield the minimizer at each penalty.
 
     Args:
-        matrix: Standardised features.
+        matrix: Standardized features.
         labels: (n_rows,) class indices; a class may be absent.
         weights: (n_rows,) what each sample counts.
         measured: Moments of the same features and weights.
-        loss: What is minimised.
+        loss: What is minimized.
         penalties: Falling, so that each solution is a good start for the next.
         n_classes: Number of classes.
     """
@@ -220,7 +220,7 @@ def descend(
         path.add(penalty, solution)
         curvature = problem.curvature
         if index >= len(lead_in):
-            yield Linear.from_standardised(
+            yield Linear.from_standardized(
                 measured.basis @ solution[:-1], solution[-1], measured.mean, measured.scale
             )
 

@@ -1,4 +1,4 @@
-"""Nearest neighbours by cosine, their votes weighted by how near they are."""
+"""Nearest neighbors by cosine, their votes weighted by how near they are."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from headstart.heads.selection import PathHead, SettingFit
 NEIGHBORS = (1, 3, 5, 10, 20, 50, 100, 200)
 
 VOTE_TEMPERATURE = 0.07
-"""A neighbour's vote is exp(cosine / 0.07).
+"""A neighbor's vote is exp(cosine / 0.07).
 
 Source: Wu et al., Unsupervised Feature Learning via Non-Parametric Instance Discrimination,
     CVPR 2018, section 3.4.
@@ -81,7 +81,7 @@ class NeighborVotes:
 
 
 class KnnHead(PathHead):
-    """Keeps the training features; the number of neighbours is chosen on held-out images.
+    """Keeps the training features; the number of neighbors is chosen on held-out images.
 
     The training vectors are searched block by block, in the file where they are large.
     """

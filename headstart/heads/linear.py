@@ -21,14 +21,14 @@ class Linear:
     bias: npt.NDArray[np.float32]
 
     @classmethod
-    def from_standardised(
+    def from_standardized(
         cls,
         weights: npt.NDArray[np.float64],
         bias: npt.NDArray[np.float64],
         mean: npt.NDArray[np.float64],
         scale: npt.NDArray[np.float64],
     ) -> "Linear":
-        """Fold the standardisation (x - mean) / scale into weights and bias."""
+        """Fold the standardization (x - mean) / scale into weights and bias."""
         raw = weights / scale[:, None]
         return cls(raw.astype(np.float32), (bias - mean @ raw).astype(np.float32))
 

@@ -1,4 +1,4 @@
-"""Linear heads: weights on raw features, found along a path of regularisation."""
+"""Linear heads: weights on raw features, found along a path of regularization."""
 
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
@@ -20,7 +20,7 @@ class LinearHead(PathHead):
     """A head whose logits are linear in the raw features.
 
     Attributes:
-        grid: The settings to try, from the strongest regularisation to the weakest.
+        grid: The settings to try, from the strongest regularization to the weakest.
     """
 
     model_type = Linear
@@ -30,7 +30,7 @@ class LinearHead(PathHead):
     def as_linear(self) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
         """Return weights (n_columns, n_classes) and bias (n_classes,) of the logits.
 
-        On raw features (maps averaged to vectors), standardisation folded in; dividing the
+        On raw features (maps averaged to vectors), standardization folded in; dividing the
         logits by the card's temperature gives the calibrated ones.
         """
         return self._model.weights, self._model.bias
@@ -41,11 +41,11 @@ class LinearHead(PathHead):
 
 
 class DescentHead(LinearHead):
-    """A linear head that minimises a convex loss.
+    """A linear head that minimizes a convex loss.
 
     Attributes:
-        loss: What is minimised besides the penalty.
-        scaled: Whether features are standardised, or only centred.
+        loss: What is minimized besides the penalty.
+        scaled: Whether features are standardized, or only centered.
     """
 
     loss: ClassVar[Loss]

@@ -1,4 +1,4 @@
-"""Linear support vector classification on standardised features."""
+"""Linear support vector classification on standardized features."""
 
 from headstart.heads.linear_path import DescentHead
 from headstart.heads.losses import SquaredHinge
@@ -9,7 +9,7 @@ C_GRID = tuple(float(10 ** (-7 + 0.5 * step)) for step in range(19))
 
 
 class LinearSVCHead(DescentHead):
-    """The problem of scikit-learn's `LinearSVC` on standardised features, and its solution.
+    """The problem of scikit-learn's `LinearSVC` on standardized features, and its solution.
 
     Solved by `headstart.heads.descent` instead of liblinear: the same weights, all classes at
     once, each C from the one before, in a fraction of the time, and in blocks where the features

@@ -12,7 +12,7 @@ Source: Kornblith et al., Do Better ImageNet Models Transfer Better?, CVPR 2019,
 
 
 class LogisticHead(DescentHead):
-    """Minimises the summed cross-entropy + l2 / 2 |W|^2: scikit-learn's C is 1 / l2."""
+    """Minimizes the summed cross-entropy + l2 / 2 |W|^2: scikit-learn's C is 1 / l2."""
 
     kind = "logistic"
     options_type = LogisticOptions

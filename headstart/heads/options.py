@@ -51,7 +51,7 @@ class GapOptions(NetworkOptions):
 
 
 class LinearSVCOptions(Section):
-    """scikit-learn's LinearSVC on standardised features; C chosen on a log grid."""
+    """scikit-learn's LinearSVC on standardized features; C chosen on a log grid."""
 
     kind: Literal["linear_svc"]
     c: Literal["auto"] | Positive = "auto"
@@ -78,7 +78,7 @@ class PrototypeOptions(Section):
 
 
 class KnnOptions(Section):
-    """Nearest neighbours by cosine."""
+    """Nearest neighbors by cosine."""
 
     kind: Literal["knn"]
     neighbors: Literal["auto"] | Count = "auto"

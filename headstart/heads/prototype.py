@@ -43,7 +43,7 @@ class Prototypes:
 
 
 class PrototypeHead(PathHead):
-    """Centred features of length 1, nearest class mean; nothing to choose.
+    """Centered features of length 1, nearest class mean; nothing to choose.
 
     A class weight changes nothing: it would multiply all of a class's images alike.
 

@@ -17,7 +17,7 @@ L2_PATH = tuple(float(10 ** (8 - 0.25 * step)) for step in range(57))
 
 
 class RidgeHead(LinearHead):
-    """Minimises sum_i |y_i - W' x_i - b|^2 + l2 |W|^2 with y in {-1, 1}.
+    """Minimizes sum_i |y_i - W' x_i - b|^2 + l2 |W|^2 with y in {-1, 1}.
 
     The weights are those of scikit-learn's `RidgeClassifier(alpha=l2)`. Features are read once,
     block by block, whatever their size.
@@ -36,16 +36,16 @@ class RidgeHead(LinearHead):
         weights = data.weights(train)
         mean = weighted_mean(matrix, weights)
         ones = np.ones_like(mean)
-        matrix.standardise(mean, ones)
+        matrix.standardize(mean, ones)
         values, basis = decompose(matrix, weights, np.float64)
         targets = 2.0 * np.eye(data.n_classes)[data.label[train]] - 1.0
-        centre = weights @ targets / weights.sum()
+        center = weights @ targets / weights.sum()
         moment = np.zeros((matrix.shape[1], data.n_classes))
         for place, block in matrix.blocks():
-            moment += block.T @ (weights[place, None] * (targets[place] - centre))
+            moment += block.T @ (weights[place, None] * (targets[place] - center))
         rotated = basis.T @ moment
         for setting in settings:
             if setting is not None:
                 solution = basis @ (rotated / (values + setting)[:, None])
-                model = Linear.from_standardised(solution, centre, mean, ones)
+                model = Linear.from_standardized(solution, center, mean, ones)
                 yield SettingFit(setting, linear_logits(model, judged), model)

@@ -67,7 +67,9 @@ class TrainedModel(ABC):
         """
 
 
-def load_trained_model(folder: Path, store: FeatureStore, recipe: AugmentOptions | None) -> TrainedModel:
+def load_trained_model(
+    folder: Path, store: FeatureStore, recipe: AugmentOptions | None
+) -> TrainedModel:
     """Load a head or a fine-tuned model.
 
     Args:

@@ -48,8 +48,8 @@ def class_evidence(
         moves = _STEP * _contributions(spatial, pooling, chunk)
         both = np.concatenate([base + moves, base - moves]).astype(np.float32)
         scores = logits(both).astype(np.float64)
-        centred = scores[:, label] - scores.mean(axis=1)
-        evidence[chunk] = (centred[: len(chunk)] - centred[len(chunk) :]) / (2 * _STEP)
+        centered = scores[:, label] - scores.mean(axis=1)
+        evidence[chunk] = (centered[: len(chunk)] - centered[len(chunk) :]) / (2 * _STEP)
     return evidence.reshape(height, width)
 
 

@@ -1,6 +1,5 @@
 """Feature vectors in two dimensions, to be looked at."""
 
-from importlib import import_module
 from importlib.util import find_spec
 
 import numpy as np
@@ -72,9 +71,11 @@ def _umap(reduced: Points, seed: int) -> Points:
             "params.yaml: report.projections: umap needs the package umap-learn, which is not "
             "installed: run `pip install umap-learn`, or take umap off the list"
         )
-    # umap imports TensorFlow where it finds it, with all its noise.
-    import_module("headstart.common.tensorflow_runtime")
-    solver = import_module("umap").UMAP(
+    # umap imports TensorFlow where it finds it, with all its noise, unless that is silenced first.
+    import headstart.common.tensorflow_runtime  # noqa: F401
+    from umap import UMAP  # isort: skip
+
+    solver = UMAP(
         n_neighbors=min(_NEIGHBORS, len(reduced) - 1),
         init=_start(reduced, 10.0),
         random_state=seed,

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from headstart.extraction.bottleneck import recover
-from headstart.extraction.extract import Request, extract
+from headstart.extraction.extract import extract, requests_of
 from headstart.extraction.store import FeatureStore
 from headstart.report.features import SpatialMaps
 from headstart.report.results import Results
@@ -29,14 +29,13 @@ def spatial_maps(results: Results, store: FeatureStore | None = None) -> Spatial
         if file is None:
             return None
         identity = file.header.identity
+        rows = file.rows()
+        wanted = rows[np.searchsorted(file.image[rows], images)]
         if identity.pooling == "none":
-            rows = file.rows()
-            wanted = rows[np.searchsorted(file.image[rows], images)]
             activations = file.features[wanted]
         else:
             bottleneck = recover(replace(identity, pooling="none"))
-            rows_of = results.manifest.rows
-            requests = [Request(rows_of[image].path, rows_of[image].sha256) for image in images]
+            requests = requests_of(file, results.manifest, wanted)
             activations = extract(bottleneck, requests, store=store).array()
         # A vector, or a map of one position, says nothing about where.
         return activations if activations.ndim == 4 and max(activations.shape[1:3]) > 1 else None

@@ -71,15 +71,11 @@ def features_of(
     spec: BackboneSpec, size: list[int], dtype: str = "float32"
 ) -> dict[str, np.ndarray]:
     """Return the features of one image, pooled in each way, through the whole extractor."""
-    from headstart.common.tensorflow_runtime import keras
+    from headstart.common.tensorflow_runtime import dtype_policy
 
     ways = bottleneck(spec, size).tapped([("auto", "avg"), ("auto", "max"), ("auto", "none")])
-    before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(dtype)
-    try:
+    with dtype_policy(dtype):
         outputs = outputs_of(assemble(ways), image_of(size)[None])
-    finally:
-        keras.config.set_dtype_policy(before)
     return dict(
         zip(("avg", "max", "none"), (np.asarray(output)[0] for output in outputs), strict=True)
     )
@@ -87,20 +83,15 @@ def features_of(
 
 def _keras_maps(spec: BackboneSpec, size: list[int], dtype: str) -> np.ndarray:
     """Return what Keras' own network, with the same random weights, makes of the image."""
-    from headstart.common.tensorflow_runtime import keras
+    from headstart.common.tensorflow_runtime import dtype_policy, keras
 
-    before = keras.config.dtype_policy()
-    keras.backend.clear_session()
-    keras.config.set_dtype_policy(dtype)
-    try:
+    with dtype_policy(dtype):
         random.seed(SEED)
         model = getattr(keras.applications, spec.name)(
             weights=None, include_top=False, input_shape=(*size, 3)
         )
         # The EfficientNets scale their input themselves.
         return np.asarray(model(image_of(size)[None].astype(dtype), training=False))[0]
-    finally:
-        keras.config.set_dtype_policy(before)
 
 
 @pytest.mark.parametrize("spec", [entry for entry in _parameters() if entry.id in KERAS])

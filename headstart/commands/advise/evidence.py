@@ -9,7 +9,7 @@ from headstart.commands.advise.facts import NetworkFacts
 from headstart.commands.advise.network import imagenet_probabilities, network_facts
 from headstart.dataset.manifest import Manifest
 from headstart.extraction.bottleneck import Bottleneck, identify
-from headstart.extraction.extract import Request, extract
+from headstart.extraction.extract import Request, extract, requests_of
 from headstart.extraction.options import ExtractOptions
 from headstart.extraction.store import FeatureStore
 from headstart.features.file import FeatureFile
@@ -162,11 +162,7 @@ def _images(
         train=np.searchsorted(rows, whole.train_images),
         validation=np.searchsorted(rows, whole.validation),
     )
-    requests = [
-        Request(manifest.rows[image].path, str(sha256))
-        for image, sha256 in zip(file.image[rows], data.sha256, strict=True)
-    ]
-    return data, requests
+    return data, requests_of(file, manifest, rows)
 
 
 def _probe(

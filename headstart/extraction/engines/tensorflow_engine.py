@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from headstart.common.tensorflow_runtime import keras, tf
+from headstart.common.tensorflow_runtime import dtype_policy, keras, tf
 from headstart.common.vocabulary import Precision
 from headstart.extraction.bottleneck import Bottleneck
 from headstart.extraction.engines.folding import fold_batch_normalization
@@ -116,7 +116,7 @@ def on_gpus(bottleneck: Bottleneck, devices: Sequence[str]) -> TensorFlowEngine:
 
 def _on_device(bottleneck: Bottleneck, device: str) -> tuple[tf.distribute.Strategy, keras.Model]:
     strategy = tf.distribute.OneDeviceStrategy(device)
-    with strategy.scope(), _dtype_policy(_GPU_POLICIES[bottleneck.taps[0].precision]):
+    with strategy.scope(), dtype_policy(_GPU_POLICIES[bottleneck.taps[0].precision]):
         return strategy, assemble(bottleneck, rewrite=fold_batch_normalization)
 
 
@@ -145,16 +145,6 @@ def _optimizer_option(name: str, value: bool) -> Iterator[None]:
         yield
     finally:
         tf.config.optimizer.set_experimental_options({name: before})
-
-
-@contextlib.contextmanager
-def _dtype_policy(name: str) -> Iterator[None]:
-    before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(name)
-    try:
-        yield
-    finally:
-        keras.config.set_dtype_policy(before)
 
 
 def _fitting_batch_size(model: keras.Model) -> int:

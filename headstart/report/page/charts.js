@@ -3,8 +3,8 @@ let plotting = null;
 
 // Okabe and Ito's hues, told apart by color-blind eyes too, darkened or lightened for each theme in
 // the style sheet. Shapes vary with them, so that no group is told by its color alone.
-const COLOUR_NAMES = Array.from({ length: 8 }, (_, index) => `--hue-${index}`);
-let COLOURS = [];
+const COLOR_NAMES = Array.from({ length: 8 }, (_, index) => `--hue-${index}`);
+let COLORS = [];
 const SYMBOLS = ["circle", "square", "diamond", "triangle-up", "cross"];
 
 function loadPlotly() {
@@ -22,7 +22,7 @@ function loadPlotly() {
   return plotting;
 }
 
-function themeColour(name) {
+function themeColor(name) {
   const probe = element("span", { style: { color: `var(${name})` }, hidden: true });
   document.body.append(probe);
   const color = getComputedStyle(probe).color;
@@ -30,20 +30,20 @@ function themeColour(name) {
   return color;
 }
 
-function readColours() {
-  COLOURS = COLOUR_NAMES.map(themeColour);
+function readColors() {
+  COLORS = COLOR_NAMES.map(themeColor);
 }
 
 function layout(more) {
-  const axis = { gridcolor: themeColour("--line"), linecolor: themeColour("--line"),
-    zerolinecolor: themeColour("--line"), automargin: true, fixedrange: true };
+  const axis = { gridcolor: themeColor("--line"), linecolor: themeColor("--line"),
+    zerolinecolor: themeColor("--line"), automargin: true, fixedrange: true };
   const titled = (own) => ({ ...axis, ...own, title: { standoff: 12, ...own.title } });
   return { ...more,
     paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", dragmode: more.dragmode ?? false,
-    font: { family: getComputedStyle(document.body).fontFamily, size: 13, color: themeColour("--text") },
+    font: { family: getComputedStyle(document.body).fontFamily, size: 13, color: themeColor("--text") },
     margin: { l: 16, r: 16, t: 8, b: 16, ...more.margin },
     legend: { orientation: "h", x: 0, y: 1.02, xanchor: "left", yanchor: "bottom", itemwidth: 30, traceorder: "normal", ...more.legend },
-    hoverlabel: { font: { color: themeColour("--text") }, bgcolor: themeColour("--surface"), bordercolor: themeColour("--line") },
+    hoverlabel: { font: { color: themeColor("--text") }, bgcolor: themeColor("--surface"), bordercolor: themeColor("--line") },
     xaxis: titled(more.xaxis), yaxis: titled(more.yaxis) };
 }
 
@@ -72,7 +72,7 @@ function drawCounts() {
   const order = REPORT.class_names.map((_, index) => index).reverse();
   place.style.height = `${many ? 420 : 90 + 30 * order.length}px`;
   plot(place, ["train", "validation", "test"].map((split, column) => ({
-    type: "bar", orientation: "h", name: splitName(split), marker: { color: COLOURS[column] },
+    type: "bar", orientation: "h", name: splitName(split), marker: { color: COLORS[column] },
     y: order, x: order.map((index) => REPORT.data.counts[index][column]), hovertemplate: "%{text}: %{x}",
     text: order.map((index) => plain(className(index))), textposition: "none",
   })), {
@@ -95,8 +95,8 @@ function drawScores() {
   const traces = [["validation", "circle-open", -0.12, 1], ["test", "diamond", 0.12, 0]].map(([split, symbol, shift, color]) => {
     const found = heads.map((head, index) => ({ index, name: head.name, score: head.scores[split] && head.scores[split][metric] })).filter((one) => one.score);
     return { type: "scatter", mode: "markers", name: splitName(split), x: found.map((one) => one.score.value), y: found.map((one) => one.index - shift),
-      marker: { symbol, size: 11, color: COLOURS[color], line: { width: 2, color: COLOURS[color] } },
-      error_x: { visible: found.some((one) => one.score.low !== null), type: "data", symmetric: false, thickness: 2, width: 5, color: COLOURS[color],
+      marker: { symbol, size: 11, color: COLORS[color], line: { width: 2, color: COLORS[color] } },
+      error_x: { visible: found.some((one) => one.score.low !== null), type: "data", symmetric: false, thickness: 2, width: 5, color: COLORS[color],
         array: found.map((one) => one.score.high === null ? 0 : one.score.high - one.score.value),
         arrayminus: found.map((one) => one.score.low === null ? 0 : one.score.value - one.score.low) },
       text: found.map((one) => plain(`${one.name}: ${metricValue(metric, one.score.value)}${one.score.low === null ? "" : ` (${metricValue(metric, one.score.low)} – ${metricValue(metric, one.score.high)})`}`)),
@@ -119,7 +119,7 @@ const ROUND_NUMBERS = [-2, -1, 0, 1, 2, 3, 4, 5].flatMap((power) => [1, 2, 5].ma
 const logTicks = (chart) => (!chart.x_log ? {} : chart.title === "learning" ? { tickvals: ROUND_NUMBERS } : { exponentformat: "power" });
 const ofShares = (chart) => ["reliability", "roc", "precision_recall"].includes(chart.title);
 const SHARES = { range: [-0.02, 1.02], tickformat: ".0%" };
-const DIAGONAL = () => ({ type: "line", x0: 0, y0: 0, x1: 1, y1: 1, line: { color: themeColour("--muted"), dash: "dot", width: 2 } });
+const DIAGONAL = () => ({ type: "line", x0: 0, y0: 0, x1: 1, y1: 1, line: { color: themeColor("--muted"), dash: "dot", width: 2 } });
 
 // A curve that hardly moves would fill the chart with its noise, or stand in a range beyond 100 %.
 function accuracyRange(chart) {
@@ -140,13 +140,13 @@ function drawCurves(chosen) {
     has("chart_help." + chart.title) ? element("figcaption", {}, text("chart_help." + chart.title)) : null)));
   charts.forEach((chart, index) => plot(places[index], chart.lines.map((line, rank) => ({
     type: "scatter", mode: line.x.length > 60 ? "lines" : "lines+markers", name: lineName(line.name), x: line.x, y: line.y, connectgaps: false,
-    line: { color: COLOURS[rank % COLOURS.length], width: 2, dash: ["solid", "dash", "dot", "dashdot"][rank % 4] },
+    line: { color: COLORS[rank % COLORS.length], width: 2, dash: ["solid", "dash", "dot", "dashdot"][rank % 4] },
     marker: { size: 6, symbol: SYMBOLS[rank % SYMBOLS.length] },
   })), {
     showlegend: chart.lines.length > 1,
     xaxis: { title: { text: text("axis." + chart.x_title) }, type: chart.x_log ? "log" : "linear", ...(ofShares(chart) ? SHARES : {}), ...logTicks(chart) },
     yaxis: { title: { text: text("axis." + chart.y_title) }, ...(ofShares(chart) ? SHARES : chart.y_title === "accuracy" ? accuracyRange(chart) : {}) },
-    shapes: chart.diagonal ? [DIAGONAL()] : chart.mark === null ? [] : [{ type: "line", x0: chart.mark, x1: chart.mark, yref: "paper", y0: 0, y1: 1, line: { color: themeColour("--muted"), dash: "dot", width: 2 } }],
+    shapes: chart.diagonal ? [DIAGONAL()] : chart.mark === null ? [] : [{ type: "line", x0: chart.mark, x1: chart.mark, yref: "paper", y0: 0, y1: 1, line: { color: themeColor("--muted"), dash: "dot", width: 2 } }],
   }));
 }
 
@@ -157,10 +157,10 @@ function drawMatrixChart(place, counts) {
   const names = REPORT.class_names.map((name) => short(name, 16));
   const indices = names.map((_, index) => index);
   const step = Math.ceil(names.length / 50);
-  const labelled = indices.filter((index) => index % step === 0);
-  const ticks = { tickvals: labelled, ticktext: labelled.map((index) => names[index]), tickfont: { size: 10 } };
+  const labeled = indices.filter((index) => index % step === 0);
+  const ticks = { tickvals: labeled, ticktext: labeled.map((index) => names[index]), tickfont: { size: 10 } };
   plot(place, [{ type: "heatmap", z: shares, x: indices, y: indices, xgap: 0.5, ygap: 0.5, zmin: 0, zmax: 1,
-    colorscale: [[0, themeColour("--surface")], [0.02, themeColour("--cool-low")], [1, themeColour("--cool-high")]],
+    colorscale: [[0, themeColor("--surface")], [0.02, themeColor("--cool-low")], [1, themeColor("--cool-high")]],
     text: counts.map((row, truth) => row.map((count, guess) => plain(cellTitle(truth, guess, count)))), hovertemplate: "%{text}<extra></extra>",
     colorbar: { title: { text: text("axis.share") }, tickvals: [0, Math.sqrt(0.1), Math.sqrt(0.5), 1], ticktext: ["0%", "10%", "50%", "100%"], thickness: 12 } }], {
     xaxis: { title: { text: text("matrix.guess") }, ...ticks, tickangle: -90 },
@@ -186,13 +186,13 @@ function drawComparison() {
     return { type: "scatter", mode: "markers+text", name: text(onFront ? "comparison.on_front" : "comparison.others"),
       x: found.map((one) => one.milliseconds), y: found.map((one) => one.test.value),
       text: found.map((one) => (one.standing === "winner" ? `<b>${short(one.label)}</b>` : short(one.label))), textposition: "top right", cliponaxis: false,
-      marker: { opacity: 1, color: COLOURS[index], symbol: SYMBOLS[index], size: found.map((one) => (one.standing === "winner" ? 15 : 10)) },
-      error_y: { visible: told, type: "data", symmetric: false, thickness: 1.5, width: 4, color: COLOURS[index],
+      marker: { opacity: 1, color: COLORS[index], symbol: SYMBOLS[index], size: found.map((one) => (one.standing === "winner" ? 15 : 10)) },
+      error_y: { visible: told, type: "data", symmetric: false, thickness: 1.5, width: 4, color: COLORS[index],
         array: found.map((one) => (one.test.high ?? one.test.value) - one.test.value), arrayminus: found.map((one) => one.test.value - (one.test.low ?? one.test.value)) },
       hovertemplate: "%{text}: %{y:.1%}, %{x:.2f} ms<extra></extra>" };
   }).filter((trace) => trace.x.length);
   plot(place, [{ type: "scatter", mode: "lines", x: front.map((one) => one.milliseconds), y: front.map((one) => one.test.value), hoverinfo: "skip", showlegend: false,
-    line: { shape: "hv", color: themeColour("--muted"), width: 1.5, dash: "dot" } }, ...points], {
+    line: { shape: "hv", color: themeColor("--muted"), width: 1.5, dash: "dot" } }, ...points], {
     margin: { r: 90 },
     xaxis: { title: { text: text("axis.time") }, type: "log", tickvals: ROUND_NUMBERS },
     yaxis: { title: { text: text("axis.test_accuracy") }, tickformat: ".0%" },

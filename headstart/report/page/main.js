@@ -39,7 +39,7 @@ function chooseNeighbors(id) {
 }
 
 function drawCharts() {
-  readColours();
+  readColors();
   drawCounts();
   drawScores();
   drawCurves();
@@ -52,7 +52,7 @@ function draw() {
   translatePage();
   byId("language").textContent = language === "ko" ? "English" : "한국어";
   byId("language").lang = language === "ko" ? "en" : "ko";
-  readColours();
+  readColors();
   drawSamples();
   drawLeaks();
   drawHeadParts();

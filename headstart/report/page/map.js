@@ -3,7 +3,7 @@ let projection = null;
 let visited = -1;
 
 const SYMBOL_OF_SPLIT = { train: "circle", validation: "square", test: "diamond" };
-const MOST_COLOURED = COLOUR_NAMES.length * SYMBOLS.length;
+const MOST_COLORED = COLOR_NAMES.length * SYMBOLS.length;
 
 function pointGroups(mode) {
   const groups = new Map();
@@ -20,12 +20,12 @@ function pointGroups(mode) {
 
 function groupLook(mode, key) {
   if (mode === "class") {
-    return { name: short(className(key)), color: COLOURS[key % COLOURS.length], symbol: SYMBOLS[key % SYMBOLS.length] };
+    return { name: short(className(key)), color: COLORS[key % COLORS.length], symbol: SYMBOLS[key % SYMBOLS.length] };
   }
   if (mode === "split") {
-    return { name: splitName(key), color: COLOURS[["train", "validation", "test"].indexOf(key)], symbol: SYMBOL_OF_SPLIT[key] };
+    return { name: splitName(key), color: COLORS[["train", "validation", "test"].indexOf(key)], symbol: SYMBOL_OF_SPLIT[key] };
   }
-  const looks = { unjudged: [themeColour("--muted"), "circle"], right: [COLOURS[0], "circle"], wrong: [COLOURS[5], "x"] };
+  const looks = { unjudged: [themeColor("--muted"), "circle"], right: [COLORS[0], "circle"], wrong: [COLORS[5], "x"] };
   return { name: text("map." + key), color: looks[key][0], symbol: looks[key][1] };
 }
 
@@ -37,7 +37,7 @@ function drawMapControls() {
       on: { change: () => { projection = method; drawMap(); } } }), text("projection." + method))));
   const color = byId("color");
   const modes = currentHead && currentHead.predictions.length ? ["class", "split", "verdict"] : ["class", "split"];
-  const mode = color.value || (REPORT.class_names.length > MOST_COLOURED && modes.length > 2 ? "verdict" : "class");
+  const mode = color.value || (REPORT.class_names.length > MOST_COLORED && modes.length > 2 ? "verdict" : "class");
   fill(color, ...modes.map((name) => element("option", { value: name, selected: name === mode }, text("color." + name))));
   color.onchange = drawMap;
   const highlight = byId("highlight");
@@ -56,7 +56,7 @@ function drawMap() {
     const look = groupLook(mode, key);
     return { type: "scatter", mode: "markers", name: look.name, customdata: members, hoverinfo: "none",
       x: members.map((index) => points[index][0]), y: members.map((index) => points[index][1]),
-      marker: { color: look.color, symbol: look.symbol, size: 9, line: { width: 1, color: themeColour("--surface") },
+      marker: { color: look.color, symbol: look.symbol, size: 9, line: { width: 1, color: themeColor("--surface") },
         opacity: members.map((index) => (lit === "" || String(REPORT.pictures[REPORT.map.pictures[index]].label) === lit ? 0.9 : 0.08)) } };
   });
   // A coarse pointer scrolls the page with the same gesture that would zoom here.
@@ -65,7 +65,7 @@ function drawMap() {
     ? text("axis.pca", { n: number + 1, share: percent(REPORT.map.explained[number], 0) })
     : text("axis.projection", { name: text("projection." + projection), n: number + 1 }) }, fixedrange: !zooms, zeroline: false, showticklabels: projection === "pca" });
   const place = byId("chart-map");
-  plot(place, traces, { dragmode: zooms ? "zoom" : false, hovermode: "closest", showlegend: traces.length <= MOST_COLOURED, xaxis: axis(0), yaxis: axis(1) })
+  plot(place, traces, { dragmode: zooms ? "zoom" : false, hovermode: "closest", showlegend: traces.length <= MOST_COLORED, xaxis: axis(0), yaxis: axis(1) })
     .then(() => {
       if (!place.on) return;
       for (const event of ["plotly_hover", "plotly_unhover", "plotly_click"]) place.removeAllListeners(event);

@@ -1,20 +1,28 @@
 """`BottleneckFeatures`, as scikit-learn and its users treat a transformer."""
 
+import gc
 import os
 import pickle
 import subprocess
 import sys
+import weakref
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 from sklearn.base import clone
+from sklearn.compose import make_column_transformer
+from sklearn.exceptions import NotFittedError, SkipTestWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
-from sklearn.utils import estimator_checks
+from sklearn.utils import get_tags
+from sklearn.utils.estimator_checks import check_estimator, parametrize_with_checks
+from sklearn.utils.validation import check_array
 
 from headstart import BottleneckFeatures, read_features
 from headstart.common.errors import InputError
@@ -27,21 +35,31 @@ from pipeline import prepare
 ROOT = Path(__file__).parents[3]
 SMALL = {"weights": "random", "image_size": 32, "engine": "openvino"}
 
-# Those of `check_estimator`'s that feed no two-dimensional numbers.
-CHECKS = [
-    estimator_checks.check_estimator_cloneable,
-    estimator_checks.check_estimator_repr,
-    estimator_checks.check_estimator_tags_renamed,
-    estimator_checks.check_get_params_invariance,
-    estimator_checks.check_mixin_order,
-    estimator_checks.check_no_attributes_set_in_init,
-    estimator_checks.check_set_params,
-    estimator_checks.check_valid_tag_types,
-]
-
 
 def lenet(**changes: object) -> BottleneckFeatures:
     return BottleneckFeatures("LeNet5", **{**SMALL, **changes})
+
+
+class FeaturesOfRows(BottleneckFeatures):
+    """Takes the tables of numbers of scikit-learn's checks, each row as a gray image of its bytes.
+
+    `BottleneckFeatures` itself declares that it takes no such tables, and then no check runs.
+    """
+
+    def fit(self, X: Any, y: Any = None) -> Self:  # noqa: N803
+        return super().fit(self._images(X))
+
+    def transform(self, X: Any) -> np.ndarray:  # noqa: N803
+        return super().transform(self._images(X))
+
+    def _images(self, X: Any) -> list[np.ndarray]:  # noqa: N803
+        rows = check_array(X, dtype=np.float64, ensure_all_finite=False)
+        return [np.ascontiguousarray(row).view(np.uint8).reshape(1, -1) for row in rows]
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.two_d_array = True
+        return tags
 
 
 @pytest.fixture
@@ -78,13 +96,21 @@ def labels(paths: list[Path]) -> list[str]:
     return [path.parent.name for path in paths]
 
 
-def test_the_estimator_checks_that_fit_images_pass() -> None:
-    estimator_checks.check_estimator(lenet())
-    for one in CHECKS:
-        one("BottleneckFeatures", lenet())
-    estimator_checks.check_parameters_default_constructible(
-        "BottleneckFeatures", BottleneckFeatures()
-    )
+# None fails, so there are no `expected_failed_checks`.
+@parametrize_with_checks([FeaturesOfRows("LeNet5", **SMALL)])
+def test_scikit_learns_checks_pass(
+    estimator: BottleneckFeatures, check: Callable[..., None]
+) -> None:
+    check(estimator)
+
+
+def test_tables_of_numbers_are_declared_to_be_no_input() -> None:
+    tags = get_tags(BottleneckFeatures())
+    assert not tags.requires_fit
+    assert tags.no_validation
+    assert not tags.input_tags.two_d_array
+    with pytest.warns(SkipTestWarning, match="Can't test estimator BottleneckFeatures"):
+        check_estimator(BottleneckFeatures())
 
 
 def test_a_second_cross_validation_runs_no_forward_pass(
@@ -160,6 +186,39 @@ def test_paths_arrays_and_pillow_images_give_the_same(paths: list[Path]) -> None
     np.testing.assert_array_equal(lenet().transform(np.array(some, dtype=object)), from_paths)
 
 
+def test_columns_and_tables_of_paths_are_taken(paths: list[Path]) -> None:
+    some = [str(path) for path in paths[:3]]
+    wanted = lenet().transform(some)
+    table = pd.DataFrame({"photo": some, "weight": [1.0, 2.0, 3.0]}, index=[7, 8, 9])
+    for given in (
+        table["photo"],
+        table[["photo"]],
+        table[["photo"]].to_numpy(),
+        table["photo"].astype("string"),
+        np.array(some),
+    ):
+        np.testing.assert_array_equal(lenet().transform(given), wanted)
+    frame = lenet().set_output(transform="pandas").transform(table["photo"])
+    assert list(frame.index) == [7, 8, 9]
+    beside = make_column_transformer((lenet(), "photo"), ("passthrough", ["weight"]))
+    assert beside.fit_transform(table).shape == (3, 121)
+
+
+def test_one_image_may_stand_in_the_list_more_than_once(paths: list[Path]) -> None:
+    image = Image.open(paths[0])
+    assert len(np.unique(lenet().transform([image] * 8), axis=0)) == 1
+
+
+def test_pixels_are_let_go(paths: list[Path]) -> None:
+    features = lenet()
+    image = np.array(Image.open(paths[0]))
+    held = weakref.ref(image)
+    features.fit_transform([image])
+    del image
+    gc.collect()
+    assert held() is None
+
+
 def test_gray_and_transparent_images_are_taken(paths: list[Path]) -> None:
     gray = np.asarray(Image.open(paths[0]).convert("L"))
     as_rgb = np.repeat(gray[..., None], 3, axis=2)
@@ -192,15 +251,44 @@ def test_a_changed_parameter_counts_at_once(paths: list[Path]) -> None:
     assert features.set_params(layer="s4").transform(paths[:1]).shape == (1, 16)
 
 
+def test_parameters_may_be_numbers_of_numpy(paths: list[Path]) -> None:
+    wanted = lenet(image_size=(32, 48), seed=1).transform(paths[:1])
+    given = lenet(image_size=np.array([32, 48]), seed=np.int64(1)).transform(paths[:1])
+    np.testing.assert_array_equal(given, wanted)
+
+
+def test_names_need_to_know_how_many(paths: list[Path]) -> None:
+    with pytest.raises(NotFittedError, match="call fit or transform"):
+        lenet().get_feature_names_out()
+
+
+def test_weights_that_are_written_anew_count_at_once(tmp_path: Path, paths: list[Path]) -> None:
+    from headstart.catalog import building, get
+
+    file = tmp_path / "mine.weights.h5"
+    features = lenet(weights=str(file))
+    found = []
+    for seed in range(2):
+        building.build_architecture(get("LeNet5"), (32, 32), seed=seed).save_weights(file)
+        found.append(features.transform(paths[:1]))
+    assert not np.array_equal(*found)
+
+
 def test_a_folder_of_ones_own_holds_the_store(tmp_path: Path, paths: list[Path]) -> None:
-    lenet(cache=tmp_path / "own").fit(paths)
+    features = lenet(cache=tmp_path / "own").fit(paths)
     assert any((tmp_path / "own" / "features").iterdir())
+    features.set_params(cache=str(tmp_path / "other")).transform(paths)
+    assert any((tmp_path / "other" / "features").iterdir())
 
 
 @pytest.mark.parametrize(
     ("make", "error", "message"),
     [
         (lambda _: "a.jpg", TypeError, "expected a sequence of images, received one str"),
+        (lambda _: Image.new("RGB", (8, 8)), TypeError, "received one Image; put it in a list"),
+        (lambda _: np.zeros((8, 8, 3), np.uint8), TypeError, "received one ndarray"),
+        (lambda _: pd.DataFrame({"a": ["x"], "b": ["y"]}), ValueError, "of the columns a, b"),
+        (lambda _: [Image.new("F", (8, 8))], InputError, "image 0: pixels of 32 bits"),
         (lambda _: [], ValueError, "expected at least one image"),
         (lambda _: [3], TypeError, "image 0: expected a path, an array or a Pillow image"),
         (lambda _: np.zeros((2, 8, 8, 3)), ValueError, r"received an array of float64 with shape"),

@@ -35,8 +35,8 @@ def test_other_code_is_refused_with_both_ways_out(path: Path) -> None:
     with pytest.raises(InputError) as refused:
         check_lock("train", path)
     assert str(refused.value) == (
-        f"{path}: the stage 'train' is locked to the code of headstart 0.0.7, and that of the installed "
-        f"headstart {INSTALLED} differs; `pip install headstart==0.0.7` keeps to it, "
+        f"{path}: the stage 'train' is locked to the code of headstart 0.0.7, and that of the "
+        f"installed headstart {INSTALLED} differs; `pip install headstart==0.0.7` keeps to it, "
         "`headstart upgrade` moves on"
     )
 

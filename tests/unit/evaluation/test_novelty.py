@@ -78,7 +78,7 @@ def test_the_familiar_is_kept_and_the_strange_is_not(file: FeatureFile) -> None:
     assert fitted.score(np.empty((0, 32), np.float32)).shape == (0,)
 
 
-def test_score_is_the_distance_to_the_kth_nearest_neighbour(file: FeatureFile) -> None:
+def test_score_is_the_distance_to_the_kth_nearest_neighbor(file: FeatureFile) -> None:
     fitted = fit(file, neighbors=3, keep=0.95)
     (vector,) = familiar(1, 2).astype(np.float32)
     train = file.features[file.rows("train")].astype(np.float64)

@@ -127,7 +127,7 @@ def test_bfloat16_is_near_float32(
 
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_place_and_neighbours_change_no_bit(
+def test_place_and_neighbors_change_no_bit(
     load: Callable[..., Engine], pictures: np.ndarray, engine: str, precision: str
 ) -> None:
     needs_precision(precision, engine)

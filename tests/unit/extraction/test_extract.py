@@ -105,9 +105,7 @@ def test_features_are_those_of_each_image(store: FeatureStore, photos: Path) -> 
     features = extract(bottleneck(), requests, store=store).array()
     engine = engines.load(bottleneck(), store)
     for request, vector in zip(requests, features, strict=True):
-        image = decoding.resize(
-            decoding.decode(Path(request.path).read_bytes()), Sizing((32, 32))
-        )
+        image = decoding.resize(decoding.decode(Path(request.path).read_bytes()), Sizing((32, 32)))
         assert np.array_equal(engine(image[np.newaxis])[0][0], vector)
     assert len(np.unique(features, axis=0)) == len(requests)
 
@@ -301,7 +299,8 @@ from pathlib import Path
 sys.path.insert(0, {str(ROOT)!r})
 from headstart.extraction import engines
 from headstart.extraction import store as feature_store
-from tests.unit.extraction.test_extract import bottleneck, requests_for, write, extract, FeatureStore
+from tests.unit.extraction.test_extract import (
+    bottleneck, requests_for, write, extract, FeatureStore)
 feature_store.SHARD_ROWS = {_SHARD_ROWS}
 folder, root, target, tally = map(Path, sys.argv[1:])
 

@@ -162,7 +162,7 @@ def test_equals_plain_keras_with_the_trunk_frozen(
     assert largest < 1e-6
 
 
-def test_frozen_normalisation_is_left_alone(
+def test_frozen_normalization_is_left_alone(
     activations: np.ndarray, examples: Examples, tmp_path: Path
 ) -> None:
     assembly = make_assembly()
@@ -180,7 +180,7 @@ def test_frozen_normalisation_is_left_alone(
         assert np.array_equal(learned[path], before[path]), path
 
 
-def test_normalisation_learns_when_asked(
+def test_normalization_learns_when_asked(
     activations: np.ndarray, examples: Examples, tmp_path: Path
 ) -> None:
     assembly = make_assembly(learn_statistics=True)

@@ -79,7 +79,7 @@ def test_larger_features_in_float32_give_the_same(
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("c", [1e-4, 1e-2, 1.0])
 @pytest.mark.parametrize("streaming_above", [10**9, 0])
-def test_linear_svc_is_linear_svc_on_standardised_features(
+def test_linear_svc_is_linear_svc_on_standardized_features(
     tmp_path: Path, shape: tuple[int, int, int], c: float, streaming_above: int
 ) -> None:
     data = _data(tmp_path, shape, streaming_above=streaming_above)

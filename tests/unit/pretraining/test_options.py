@@ -13,8 +13,8 @@ def test_a_name_that_is_no_file_name_is_refused(name: str) -> None:
         check({"source": "photos", "runs": {name: RUN}}, PretrainOptions, "params.yaml", "pretrain")
     message = str(caught.value)
     assert message.startswith(
-        f"params.yaml: pretrain.runs.{name}: nothing can be called {name!r}: the name stands in file "
-        "names, so use letters, digits, '-' and '_'"
+        f"params.yaml: pretrain.runs.{name}: nothing can be called {name!r}: the name stands in "
+        "file names, so use letters, digits, '-' and '_'"
     )
 
 

@@ -73,7 +73,13 @@ def test_an_edit_trains_one_run_alone(project: Project, capsys: pytest.CaptureFi
 
 def test_a_removed_run_leaves_nothing_behind(project: Project) -> None:
     project.run(a=A, b=B)
-    assert project.files() == {"a.weights.h5", "a.json", "b.weights.h5", "b.json", "runs.sha256.json"}
+    assert project.files() == {
+        "a.weights.h5",
+        "a.json",
+        "b.weights.h5",
+        "b.json",
+        "runs.sha256.json",
+    }
     project.run(b=B)
     assert project.files() == {"b.weights.h5", "b.json", "runs.sha256.json"}
     digest = (project.output / "b.weights.h5").read_text()

@@ -219,7 +219,9 @@ def test_predictions_of_other_images_are_refused(copy: Path) -> None:
     path = copy / "predictions/heads/logistic.h5"
     one = Predictions.read(path)
     replace(one, image=one.image + 1).write(path)
-    with pytest.raises(InputError, match=r"predictions.heads.logistic\.h5: expected probabilities of"):
+    with pytest.raises(
+        InputError, match=r"predictions.heads.logistic\.h5: expected probabilities of"
+    ):
         collected(copy)
 
 

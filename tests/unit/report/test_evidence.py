@@ -14,8 +14,8 @@ def linear(features: np.ndarray) -> np.ndarray:
 
 
 def test_of_a_linear_head_is_its_class_activation_map() -> None:
-    centred = WEIGHTS - WEIGHTS.mean(axis=1, keepdims=True)
-    expected = np.einsum("ijk,k->ij", SPATIAL, centred[:, 1]) / 12
+    centered = WEIGHTS - WEIGHTS.mean(axis=1, keepdims=True)
+    expected = np.einsum("ijk,k->ij", SPATIAL, centered[:, 1]) / 12
     found = class_evidence(SPATIAL, "avg", linear, 1)
     np.testing.assert_allclose(found, expected, atol=1e-6)
 
@@ -34,8 +34,8 @@ def test_of_a_curved_head_is_gradient_times_activation() -> None:
 
     pooled = SPATIAL.mean(axis=(0, 1)).astype(np.float64)
     slope = 0.3 * (1 - np.tanh(0.3 * linear(pooled)) ** 2) * WEIGHTS
-    centred = slope - slope.mean(axis=1, keepdims=True)
-    expected = np.einsum("ijk,k->ij", SPATIAL, centred[:, 0]) / 12
+    centered = slope - slope.mean(axis=1, keepdims=True)
+    expected = np.einsum("ijk,k->ij", SPATIAL, centered[:, 0]) / 12
     found = class_evidence(SPATIAL, "avg", head, 0)
     np.testing.assert_allclose(found, expected, rtol=0.02, atol=1e-4)
 
@@ -44,16 +44,16 @@ def test_after_max_pooling_only_the_strongest_positions_count() -> None:
     spatial = np.zeros((2, 2, 5), np.float32)
     spatial[0, 1] = [3, 0, 0, 0, 0]
     spatial[1, 0] = [2, 4, 0, 0, 0]
-    centred = WEIGHTS - WEIGHTS.mean(axis=1, keepdims=True)
+    centered = WEIGHTS - WEIGHTS.mean(axis=1, keepdims=True)
     found = class_evidence(spatial, "max", linear, 0)
-    np.testing.assert_allclose(found, [[0, 3 * centred[0, 0]], [4 * centred[1, 0], 0]], atol=1e-5)
+    np.testing.assert_allclose(found, [[0, 3 * centered[0, 0]], [4 * centered[1, 0], 0]], atol=1e-5)
 
 
 def test_of_an_unpooled_map_each_position_has_its_own_weights() -> None:
     weights = RNG.normal(size=(60, 3))
     found = class_evidence(SPATIAL, "none", lambda maps: maps.reshape(len(maps), -1) @ weights, 1)
-    centred = (weights - weights.mean(axis=1, keepdims=True))[:, 1].reshape(3, 4, 5)
-    np.testing.assert_allclose(found, (SPATIAL * centred).sum(axis=2), atol=1e-4)
+    centered = (weights - weights.mean(axis=1, keepdims=True))[:, 1].reshape(3, 4, 5)
+    np.testing.assert_allclose(found, (SPATIAL * centered).sum(axis=2), atol=1e-4)
 
 
 def test_brightness_leaves_out_what_speaks_against_the_class() -> None:
