@@ -1,7 +1,6 @@
 """From files to predictions, chunk by chunk, through the feature store."""
 
 import itertools
-import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -95,7 +94,7 @@ def _identify(item: Path | NothingFound) -> Request | Failure:
     try:
         return request_for(item)
     except UnreadableImage as error:
-        return Failure(printable(item), error.reason)
+        return Failure(str(item), error.reason)
 
 
 def _classify(
@@ -116,12 +115,12 @@ def _classify(
         if isinstance(item, Failure):
             done.append(item)
         elif item.path in unreadable:
-            done.append(Failure(printable(item.path), unreadable[item.path]))
+            done.append(Failure(item.path, unreadable[item.path]))
         else:
             score = None if scores is None else float(scores[row])
             done.append(
                 Prediction(
-                    path=printable(item.path),
+                    path=item.path,
                     probabilities=probabilities[row],
                     novelty=score,
                     abstained=score is not None and score > limit,
@@ -129,8 +128,3 @@ def _classify(
             )
             row += 1
     return done
-
-
-def printable(path: str | os.PathLike[str]) -> str:
-    """Return a path as text that any stream takes, whatever bytes are in its name."""
-    return os.fsencode(path).decode("utf-8", errors="backslashreplace")

@@ -9,7 +9,7 @@ from typing import Any, Self
 
 from tqdm import tqdm
 
-from headstart.commands.predict.writing import FORMATS, make_writer
+from headstart.commands.predict.writing import FORMATS, make_writer, printable
 from headstart.common.params import load_section
 from headstart.common.progress import notify, progress
 from headstart.evaluation.novelty import Novelty
@@ -109,7 +109,8 @@ def run(args: argparse.Namespace) -> int:
         for answer in answers:
             lines = write([one for one in answer if isinstance(one, Prediction)])
             told = [one for one in answer if isinstance(one, Failure)]
-            bar.advance(lines, [f"error: {one.path}: {one.reason}" for one in told], len(answer))
+            messages = [f"error: {printable(one.path)}: {one.reason}" for one in told]
+            bar.advance(lines, messages, len(answer))
             failures += len(told)
     return 1 if failures else 0
 

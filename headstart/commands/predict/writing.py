@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import Literal
 
@@ -45,6 +46,11 @@ def make_writer(form: Format, class_names: Sequence[str], top: int) -> tuple[str
     return "", lambda batch: _table(batch, class_names, top)
 
 
+def printable(path: str | os.PathLike[str]) -> str:
+    """Return a path as text that any stream takes, whatever bytes are in its name."""
+    return os.fsencode(path).decode("utf-8", errors="backslashreplace")
+
+
 def _csv_lines(rows: Sequence[list[str]] | Iterator[list[str]]) -> str:
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(rows)
@@ -55,7 +61,7 @@ def _csv_row(one: Prediction, class_names: Sequence[str], top: int) -> list[str]
     named = one.top(class_names, top)
     novelty = "" if one.novelty is None else f"{one.novelty:.4f}"
     chosen = "" if one.abstained else named[0][0]
-    return [one.path, chosen, novelty] + [
+    return [printable(one.path), chosen, novelty] + [
         word for name, probability in named for word in (name, f"{probability:.6f}")
     ]
 
@@ -63,7 +69,7 @@ def _csv_row(one: Prediction, class_names: Sequence[str], top: int) -> list[str]
 def _json_line(one: Prediction, class_names: Sequence[str], top: int) -> str:
     named = one.top(class_names, top)
     content = {
-        "path": one.path,
+        "path": printable(one.path),
         "prediction": None if one.abstained else named[0][0],
         "novelty": None if one.novelty is None else round(one.novelty, 4),
         "classes": [
@@ -74,15 +80,16 @@ def _json_line(one: Prediction, class_names: Sequence[str], top: int) -> str:
 
 
 def _table(batch: Sequence[Prediction], class_names: Sequence[str], top: int) -> str:
-    width = min(_WIDEST, max((cell_len(one.path) for one in batch), default=0))
+    paths = [printable(one.path) for one in batch]
+    width = min(_WIDEST, max(map(cell_len, paths), default=0))
     longest = max(map(cell_len, (*class_names, ABSTAINED)))
     lines = []
-    for one in batch:
+    for path, one in zip(paths, batch, strict=True):
         named = one.top(class_names, top)
         novelty = "" if one.novelty is None else f"novelty {one.novelty:5.2f}  "
         chosen = ABSTAINED if one.abstained else named[0][0]
         classes = ", ".join(f"{name} {probability:.1%}" for name, probability in named)
-        lines.append(f"{_pad(one.path, width)}  {_pad(chosen, longest)}  {novelty}{classes}\n")
+        lines.append(f"{_pad(path, width)}  {_pad(chosen, longest)}  {novelty}{classes}\n")
     return "".join(lines)
 
 

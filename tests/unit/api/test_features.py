@@ -186,6 +186,17 @@ def test_paths_arrays_and_pillow_images_give_the_same(paths: list[Path]) -> None
     np.testing.assert_array_equal(lenet().transform(np.array(some, dtype=object)), from_paths)
 
 
+def test_what_another_has_computed_since_is_not_computed_again(
+    passes: list[int], paths: list[Path]
+) -> None:
+    one, other = lenet(), lenet()
+    one.transform(paths[:2])
+    other.transform(paths[:5])
+    before = len(passes)
+    one.transform(paths[:5])
+    assert len(passes) == before
+
+
 def test_columns_and_tables_of_paths_are_taken(paths: list[Path]) -> None:
     some = [str(path) for path in paths[:3]]
     wanted = lenet().transform(some)

@@ -5,7 +5,8 @@ import os
 
 import numpy as np
 
-from headstart.commands.predict.writing import Prediction, make_writer, printable
+from headstart.commands.predict.writing import make_writer, printable
+from headstart.inference.classifier import Prediction
 
 CLASSES = ("cat", "고양이, 흰", "dog")
 KNOWN = Prediction("a,b.jpg", np.array([0.7, 0.1, 0.2]), 0.5, abstained=False)
@@ -47,3 +48,6 @@ def test_table_is_aligned_whatever_the_script() -> None:
 def test_any_file_name_can_be_printed() -> None:
     assert printable(os.fsdecode(b"caf\xe9.jpg")) == r"caf\xe9.jpg"
     assert printable("고양이.jpg") == "고양이.jpg"
+    odd = Prediction(os.fsdecode(b"caf\xe9.jpg"), np.array([0.7, 0.1, 0.2]), None, abstained=False)
+    for form in ("csv", "json", "table"):
+        make_writer(form, CLASSES, 1)[1]([odd]).encode()
