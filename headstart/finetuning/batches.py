@@ -12,7 +12,7 @@ from headstart.common.errors import InputError
 from headstart.common.tensorflow_runtime import tf
 
 
-class Source(Protocol):
+class BatchSource(Protocol):
     """Where a model's inputs come from, by row of the feature file.
 
     Attributes:
@@ -65,7 +65,7 @@ class Batches:
 
     def __init__(
         self,
-        source: Source,
+        source: BatchSource,
         rows: NDArray[np.int64],
         targets: NDArray[np.float32],
         weights: NDArray[np.float32],

@@ -22,7 +22,7 @@ from headstart.extraction.bottleneck import Bottleneck, recover
 from headstart.extraction.store import FeatureStore
 from headstart.features.file import FeatureFile
 from headstart.finetuning.assembly import Assembly, cut_off
-from headstart.finetuning.batches import Source
+from headstart.finetuning.batches import BatchSource
 from headstart.finetuning.checkpoint import Checkpoint, TrainingState
 from headstart.finetuning.head_layers import head_layers
 from headstart.finetuning.live import LiveImages
@@ -185,7 +185,7 @@ def _fits(run: FinetuneRun, steps: tuple[Step, ...]) -> bool:
 
 def _sources(
     run: FinetuneRun, steps: tuple[Step, ...], bottleneck: Bottleneck, trunk: str, held: ExitStack
-) -> list[Source]:
+) -> list[BatchSource]:
     cached: dict[str, Any] = {}
     if trunk == "cached":
         folder = held.enter_context(temporary_folder(run.store.root / "finetune"))
@@ -198,7 +198,7 @@ def _train(
     run: FinetuneRun,
     assembly: Assembly,
     steps: tuple[Step, ...],
-    sources: list[Source],
+    sources: list[BatchSource],
     checkpoint: Checkpoint,
     hardware: Hardware,
 ) -> TrainingState:
@@ -233,7 +233,7 @@ def _train(
     )
 
 
-def _model(assembly: Assembly, step: Step, source: Source) -> keras.Model:
+def _model(assembly: Assembly, step: Step, source: BatchSource) -> keras.Model:
     return assembly.logits_from(step.cut, images=isinstance(source, LiveImages))
 
 

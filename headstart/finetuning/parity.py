@@ -10,7 +10,7 @@ from headstart.common.tensorflow_runtime import keras
 from headstart.common.vocabulary import Precision
 from headstart.features.file import FeatureFile
 from headstart.finetuning.assembly import Assembly
-from headstart.finetuning.batches import Source
+from headstart.finetuning.batches import BatchSource
 from headstart.heads.base import Head
 
 SAMPLES = 32
@@ -41,7 +41,7 @@ class Parity:
 def check_parity(
     assembly: Assembly,
     cut: str | None,
-    source: Source,
+    source: BatchSource,
     head: Head,
     file: FeatureFile,
     precision: Precision,

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from headstart.common.progress import progress
 from headstart.common.tensorflow_runtime import keras
-from headstart.finetuning.batches import Batches, Source, shuffled
+from headstart.finetuning.batches import Batches, BatchSource, shuffled
 from headstart.finetuning.checkpoint import Arrays, Checkpoint, TrainingState
 from headstart.finetuning.optimizers import make_optimizer
 from headstart.finetuning.options import FinetuneOptions
@@ -30,7 +30,7 @@ class Phase:
     """
 
     epochs: int
-    source: Source
+    source: BatchSource
     model: keras.Model
     enter: Callable[[], None]
     factors: dict[str, float]
@@ -120,7 +120,7 @@ def _log_loss_at_start(
 
 
 def predict(
-    model: keras.Model, source: Source, rows: NDArray[np.int64], batch_size: int
+    model: keras.Model, source: BatchSource, rows: NDArray[np.int64], batch_size: int
 ) -> NDArray[np.float64]:
     """Return the logits of rows that are images themselves, (n_rows, n_classes)."""
     batches = Batches(
