@@ -154,7 +154,8 @@ def odd_names(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     yaml = YAML()
     params = yaml.load(root / "params.yaml")
     params["train"]["heads"] = {"finetuned": {"kind": "ridge"}, "selected": {"kind": "prototype"}}
-    params["finetune"] |= {"unfreeze": "all", "head": "finetuned", "epochs": 1}
+    # From scratch, so that it cannot end where its head stood.
+    params["finetune"] |= {"unfreeze": "scratch", "head": "finetuned", "epochs": 1}
     yaml.dump(params, root / "params.yaml")
     with chdir(root):
         for stage in (train, novelty, finetune, evaluate, report):
