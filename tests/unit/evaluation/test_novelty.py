@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 
 from headstart.common.errors import InputError
-from headstart.common.files import digest_of
+from headstart.common.files import digest_of, read_json
 from headstart.evaluation import novelty
-from headstart.evaluation.novelty import Novelty, fit, spread
+from headstart.evaluation.novelty import Novelty, fit, spread, write_novelty
+from headstart.evaluation.options import NoveltyOptions
 from headstart.features.file import Columns, FeatureFile, Header, write_feature_file
 from headstart.features.identity import FeatureIdentity
 
@@ -112,6 +113,18 @@ def test_saved_and_loaded_it_says_the_same(file: FeatureFile, tmp_path: Path) ->
     probe = familiar(20, 4).astype(np.float32)
     assert np.array_equal(loaded.score(probe), fitted.score(probe))
     assert loaded.kept == 0.99
+
+
+def test_the_share_kept_of_each_split_is_written(file: FeatureFile, tmp_path: Path) -> None:
+    options = NoveltyOptions(neighbors=5, keep=0.95)
+    write_novelty(file, options, model=tmp_path / "novelty.h5", metrics=tmp_path / "novelty.json")
+    written = Novelty.load(tmp_path / "novelty.h5")
+    content = read_json(tmp_path / "novelty.json")
+    assert (content["threshold"], content["neighbors"]) == (written.threshold, 5)
+    assert content["bank"] == len(written.bank) == 300
+    assert content["validation"] == {"images": 200, "kept": pytest.approx(0.95, abs=0.011)}
+    assert content["test"]["images"] == 100
+    assert 0.85 < content["test"]["kept"] <= 1
 
 
 def test_spatial_maps_are_averaged(tmp_path: Path) -> None:
