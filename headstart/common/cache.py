@@ -174,7 +174,13 @@ def claim(folder: Path, *, wait: bool = True) -> Iterator[None]:
         while not locked:
             # Whoever held it may have deleted it, the locked file included.
             with _writing(folder), suppress(FileNotFoundError):
-                folder.mkdir(parents=True, exist_ok=True)
+                try:
+                    folder.mkdir(parents=True, exist_ok=True)
+                except FileExistsError:
+                    # A file lies there; or a folder that was deleted just after it was found.
+                    if folder.is_file():
+                        raise
+                    continue
                 file = stack.enter_context((folder / _LOCK).open("w"))
                 _lock(file.fileno(), folder, wait=wait)
                 locked = os.path.samestat(os.fstat(file.fileno()), (folder / _LOCK).stat())
