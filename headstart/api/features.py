@@ -21,7 +21,7 @@ from headstart.extraction.options import ExtractOptions
 from headstart.extraction.store import FeatureStore
 
 
-class BottleneckFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # untyped
+class BottleneckFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # bases without types
     """Turn images into bottleneck features of a pretrained backbone.
 
     Every vector is computed once: it is kept in the feature store that the pipeline uses, under the

@@ -7,7 +7,7 @@ section alone.
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Protocol, TypeVar
+from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
@@ -39,8 +39,6 @@ def _check_name(name: str) -> str:
 FileName = Annotated[str, AfterValidator(_check_name)]
 """What a user calls a head or a run: any letters and digits, and no path."""
 
-Optimizer = Literal["adam", "adamw", "sgd", "rmsprop"]
-
 T = TypeVar("T")
 
 
@@ -48,26 +46,6 @@ class Section(BaseModel):
     """Base of all sections: no unknown key, no coercion of text into numbers, frozen."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-
-class _Optimized(Protocol):
-    @property
-    def optimizer(self) -> Optimizer: ...
-    @property
-    def weight_decay(self) -> float: ...
-
-
-Trained = TypeVar("Trained", bound=_Optimized)
-
-
-def check_adamw(options: Trained) -> Trained:
-    """Refuse AdamW without weight decay, which would silently be Adam."""
-    if options.optimizer == "adamw" and options.weight_decay == 0:
-        raise ValueError(
-            "adamw is adam with weight decay: expected weight_decay above 0 (0.01 is usual), "
-            "received 0; set it, or use adam"
-        )
-    return options
 
 
 def load_section(name: str, kind: type[T], path: Path = PARAMS_FILE) -> T:

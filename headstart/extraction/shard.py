@@ -24,7 +24,7 @@ _BLOCK_BYTES = 4 * 2**20
 _FEATURE_TYPE = np.dtype("<f4")
 
 
-class DamagedShard(Exception):  # noqa: N818 - it is a thing in the data, not a fault in code
+class DamagedShard(Exception):
     """A shard is truncated, or a checksum does not fit; the message says which."""
 
 

@@ -2,18 +2,10 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
-from headstart.common.params import (
-    Count,
-    NotNegative,
-    Optimizer,
-    Positive,
-    Section,
-    Seed,
-    Share,
-    check_adamw,
-)
+from headstart.common.params import Count, Positive, Section, Seed, Share
+from headstart.heads.options import OptimizerOptions
 
 
 class UnfreezeStep(Section):
@@ -23,7 +15,7 @@ class UnfreezeStep(Section):
     epochs: Count
 
 
-class FinetuneOptions(Section):
+class FinetuneOptions(OptimizerOptions):
     """Which part of the backbone learns, and how."""
 
     unfreeze: Literal["none", "last_block", "all", "scratch"] | Share | str
@@ -32,12 +24,10 @@ class FinetuneOptions(Section):
     trunk: Literal["cached", "live"]
     max_cache: Positive
     batch_norm: Literal["inference", "train"]
-    optimizer: Optimizer
     learning_rate: Positive
     layer_decay: Annotated[float, Field(gt=0, le=1)]
     warmup: Share
     schedule: Literal["constant", "cosine"]
-    weight_decay: NotNegative
     label_smoothing: Share
     clip_norm: Positive | None
     batch_size: Count
@@ -45,5 +35,3 @@ class FinetuneOptions(Section):
     patience: Count
     precision: Literal["float32", "mixed"]
     stages: list[UnfreezeStep]
-
-    _adamw = model_validator(mode="after")(check_adamw)

@@ -1,6 +1,6 @@
 """Options of the heads: the section `train`."""
 
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import Field, model_validator
 
@@ -8,16 +8,33 @@ from headstart.common.params import (
     Count,
     FileName,
     NotNegative,
-    Optimizer,
     Positive,
     Section,
     Seed,
     Share,
-    check_adamw,
 )
 
+Optimizer = Literal["adam", "adamw", "sgd", "rmsprop"]
 
-class NetworkOptions(Section):
+
+class OptimizerOptions(Section):
+    """What moves the weights, in a head's training and in fine-tuning."""
+
+    optimizer: Optimizer
+    weight_decay: NotNegative
+
+    @model_validator(mode="after")
+    def _adamw_decays(self) -> Self:
+        """Refuse AdamW without weight decay, which would silently be Adam."""
+        if self.optimizer == "adamw" and self.weight_decay == 0:
+            raise ValueError(
+                "adamw is adam with weight decay: expected weight_decay above 0 (0.01 is usual), "
+                "received 0; set it, or use adam"
+            )
+        return self
+
+
+class NetworkOptions(OptimizerOptions):
     """How a small network is trained on the features."""
 
     l2: NotNegative = 0.0
@@ -29,8 +46,6 @@ class NetworkOptions(Section):
     batch_size: Count = 32
     epochs: Count = 50
     patience: Count = 8
-
-    _adamw = model_validator(mode="after")(check_adamw)
 
 
 class DenseOptions(NetworkOptions):

@@ -51,7 +51,7 @@ _FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.B
 _HEIF_BRANDS = frozenset({b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1"})
 
 
-class UnreadableImage(InputError):  # noqa: N818 - it is in the data, not a fault in code
+class UnreadableImage(InputError):
     """An image file that cannot be decoded.
 
     Attributes:
@@ -63,7 +63,7 @@ class UnreadableImage(InputError):  # noqa: N818 - it is in the data, not a faul
         self.reason = reason
 
 
-class UnusableImage(InputError):  # noqa: N818 - as above
+class UnusableImage(InputError):
     """A listed image whose file is gone, damaged or changed.
 
     Attributes:

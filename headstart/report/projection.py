@@ -71,9 +71,11 @@ def _umap(reduced: Points, seed: int) -> Points:
             "params.yaml: report.projections: umap needs the package umap-learn, which is not "
             "installed: run `pip install umap-learn`, or take umap off the list"
         )
-    # umap imports TensorFlow where it finds it, with all its noise, unless that is silenced first.
-    import headstart.common.tensorflow_runtime  # noqa: F401
-    from umap import UMAP  # isort: skip
+    # umap imports TensorFlow where it finds it, with all its noise.
+    from headstart.common.tensorflow_runtime import standard_error_silenced
+
+    with standard_error_silenced():
+        from umap import UMAP
 
     solver = UMAP(
         n_neighbors=min(_NEIGHBORS, len(reduced) - 1),

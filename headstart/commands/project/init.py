@@ -168,11 +168,15 @@ def _source(photos: Path, folder: Path) -> str:
             f"--source {photos}: the project would lie among its own photos; choose another folder "
             f"than {folder}"
         )
-    absolute = Path(os.path.abspath(photos))  # noqa: PTH100 - a link keeps its name
-    project = Path(os.path.abspath(folder))  # noqa: PTH100
+    absolute, project = _absolute(photos), _absolute(folder)
     if absolute.is_relative_to(project):
         return absolute.relative_to(project).as_posix()
     return str(absolute)
+
+
+def _absolute(path: Path) -> Path:
+    """Return a path without its `..`, where links keep their names, unlike in Path.resolve."""
+    return Path(os.path.abspath(path))  # noqa: PTH100 - pathlib has no such method
 
 
 def _in_git(folder: Path) -> bool:

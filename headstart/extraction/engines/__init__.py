@@ -25,23 +25,23 @@ _OPENVINO_TYPES: dict[Precision, str] = {"float32": "FP32", "bfloat16": "BF16", 
 
 
 class Engine(Protocol):
-    """A bottleneck, ready to run.
-
-    Attributes:
-        batch_size: Images per call.
-        workers: How many threads should call at once to keep the machine busy.
-        feature_shapes: Shape of one image's features, per tap.
-        versions: Versions of the libraries that decide the numbers, by distribution name.
-    """
+    """A bottleneck, ready to run."""
 
     @property
-    def batch_size(self) -> int: ...  # noqa: D102 - see the attributes
+    def batch_size(self) -> int:
+        """Images per call."""
+
     @property
-    def workers(self) -> int: ...  # noqa: D102
+    def workers(self) -> int:
+        """How many threads should call at once to keep the machine busy."""
+
     @property
-    def feature_shapes(self) -> tuple[tuple[int, ...], ...]: ...  # noqa: D102
+    def feature_shapes(self) -> tuple[tuple[int, ...], ...]:
+        """Shape of one image's features, per tap."""
+
     @property
-    def versions(self) -> dict[str, str]: ...  # noqa: D102
+    def versions(self) -> dict[str, str]:
+        """Versions of the libraries that decide the numbers, by distribution name."""
 
     def __call__(self, images: NDArray[np.uint8]) -> tuple[NDArray[np.float32], ...]:
         """Compute one batch.

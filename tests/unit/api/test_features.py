@@ -46,13 +46,13 @@ class FeaturesOfRows(BottleneckFeatures):
     `BottleneckFeatures` itself declares that it takes no such tables, and then no check runs.
     """
 
-    def fit(self, X: Any, y: Any = None) -> Self:  # noqa: N803
+    def fit(self, X: Any, y: Any = None) -> Self:
         return super().fit(self._images(X))
 
-    def transform(self, X: Any) -> np.ndarray:  # noqa: N803
+    def transform(self, X: Any) -> np.ndarray:
         return super().transform(self._images(X))
 
-    def _images(self, X: Any) -> list[np.ndarray]:  # noqa: N803
+    def _images(self, X: Any) -> list[np.ndarray]:
         rows = check_array(X, dtype=np.float64, ensure_all_finite=False)
         return [np.ascontiguousarray(row).view(np.uint8).reshape(1, -1) for row in rows]
 

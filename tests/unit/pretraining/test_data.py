@@ -106,7 +106,7 @@ def manifest(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for path in sorted(Path(folder.name).rglob("*.png")):
         split = {"0": "test", "1": "validation"}.get(path.stem, "train")
         digest = sha256_of(path)
-        rows.append(ManifestRow(path.as_posix(), digest, path.parent.name, split, "", 20, 10))  # type: ignore[arg-type]
+        rows.append(ManifestRow(path.as_posix(), digest, path.parent.name, split, "", 20, 10))
         if split == "test":
             path.unlink()
     write_manifest(MANIFEST, Manifest(rows))

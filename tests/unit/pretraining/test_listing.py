@@ -39,7 +39,7 @@ def manifest_of(rows: list[tuple[str, str, str, str]]) -> None:
     write_manifest(
         MANIFEST,
         Manifest(
-            ManifestRow(path, f"{index:064x}", label, split, group, 8, 8)  # type: ignore[arg-type]
+            ManifestRow(path, f"{index:064x}", label, split, group, 8, 8)
             for index, (path, label, split, group) in enumerate(rows)
         ),
     )
