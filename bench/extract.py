@@ -38,6 +38,7 @@ from headstart.extraction.store import FeatureStore, make_keys
 from headstart.features.file import Columns
 from headstart.images import decoding
 from headstart.images.options import AugmentOptions
+from headstart.images.resizing import resize
 
 HEADINGS = {
     "speed": "Extraction",
@@ -132,7 +133,7 @@ def decode_all(requests: list[Request], wanted: Bottleneck) -> list[np.ndarray]:
 
     def decode(request: Request) -> np.ndarray:
         image = decoding.decode(decoding.read(Path(request.path)))
-        return decoding.resize(image, wanted.sizing)
+        return resize(image, wanted.sizing)
 
     with ThreadPoolExecutor(cpu_count()) as pool:
         return list(pool.map(decode, requests))

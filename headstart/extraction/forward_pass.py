@@ -22,6 +22,7 @@ from headstart.extraction.engines import Engine
 from headstart.images import augmentation, decoding
 from headstart.images.decoding import UnusableImage
 from headstart.images.options import AugmentOptions
+from headstart.images.resizing import resize
 
 # Images per task: fewer, larger tasks cost less to hand over; a long task leaves cores idle at the
 # end.
@@ -87,12 +88,12 @@ class BackbonePass:
         waiting = max(1, _WAITING * _TASK_SIZE // size)
         decoders = cpu_count()
         with (
-            ThreadPoolExecutor(decoders) as decoding,
+            ThreadPoolExecutor(decoders) as rendering,
             ThreadPoolExecutor(engine.workers) as inferring,
             ThreadPoolExecutor(1) as writing,
         ):
             tasks = _batched(jobs, _TASK_SIZE)
-            decoded = _mapped(decoding, self._render, tasks, decoders * (1 + _WAITING))
+            decoded = _mapped(rendering, self._render, tasks, decoders * (1 + _WAITING))
             batches = _batched(itertools.chain.from_iterable(decoded), size)
             computed = _mapped(inferring, self._infer, batches, engine.workers * (1 + waiting))
             yield from _mapped(writing, self._keep, computed, 1 + _WAITING)
@@ -121,7 +122,7 @@ class BackbonePass:
         if image is None:
             image = decoding.read_checked(Path(job.path), job.sha256)
         if self.recipe is None:
-            return [decoding.resize(image, sizing)]
+            return [resize(image, sizing)]
         return augmentation.views(image, job.sha256, job.views, self.recipe, sizing)
 
     def _infer(self, batch: Sequence[_Pixels]) -> Computed:

@@ -14,6 +14,7 @@ from headstart.dataset.manifest import Manifest
 from headstart.features.file import FeatureFile
 from headstart.images import augmentation, decoding
 from headstart.images.options import AugmentOptions
+from headstart.images.resizing import resize
 
 _BATCHES_AHEAD = 2
 
@@ -58,6 +59,6 @@ class LiveImages:
         image = decoding.read_checked(self._paths[self._image[row]], sha256)
         view = int(self._view[row])
         if view == 0 or self._recipe is None:
-            return decoding.resize(image, self._sizing)
+            return resize(image, self._sizing)
         shown = view + epoch * self._recipe.views
         return augmentation.views(image, sha256, [shown], self._recipe, self._sizing)[0]

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from headstart.common.files import digest_of
 from headstart.common.vocabulary import Sizing
-from headstart.images import decoding
 from headstart.images.options import AugmentOptions
+from headstart.images.resizing import resize
 
 RECIPE_VERSION = 1
 """Incremented whenever this code changes a pixel of any view."""
@@ -89,7 +89,7 @@ def views(
         One (height, width, 3) uint8 array per entry of `ks`, in that order. Some may share
         memory with each other or with `image`: do not write to them.
     """
-    whole = decoding.resize(image, sizing) if recipe.crop == 1 or 0 in ks else None
+    whole = resize(image, sizing) if recipe.crop == 1 or 0 in ks else None
     rendered = []
     for k in ks:
         if k == 0 and whole is not None:
@@ -97,7 +97,7 @@ def views(
             continue
         draws, noise_key = _draw(sha256, k, recipe.seed)
         if whole is None or recipe.crop < 1:
-            source = decoding.resize(_crop(image, recipe.crop, draws), sizing)
+            source = resize(_crop(image, recipe.crop, draws), sizing)
         else:
             source = whole
         rendered.append(_render(source, draws, noise_key, recipe))

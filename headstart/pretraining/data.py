@@ -20,6 +20,7 @@ from headstart.dataset.duplicates import components
 from headstart.dataset.splits import Sample, assign
 from headstart.images import decoding
 from headstart.images.decoding import UnreadableImage
+from headstart.images.resizing import resize
 from headstart.pretraining.listing import SOURCE_KEY, SourceListing
 from headstart.pretraining.options import PretrainRun
 
@@ -90,7 +91,7 @@ def _decode_all(
     def decode(row: int) -> bool:
         image = read(Path(listing.files[row].path), listing.sha256[row])
         if image is not None:
-            pixels[row] = decoding.resize(image, sizing)
+            pixels[row] = resize(image, sizing)
         return image is not None
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:

@@ -14,6 +14,7 @@ from PIL import Image
 from headstart.common.vocabulary import Sizing
 from headstart.images import decoding
 from headstart.images.decoding import UnreadableImage
+from headstart.images.resizing import resize
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -61,6 +62,6 @@ def as_seen(paths: Sequence[str], sizing: Sizing, side: int) -> list[str]:
     """Return images as the backbone saw them, as `data:` URIs whose longer side is `side`."""
 
     def act(data: bytes) -> str:
-        return data_uri(decoding.resize(decoding.decode(data), sizing), side)
+        return data_uri(resize(decoding.decode(data), sizing), side)
 
     return each(paths, act)

@@ -22,7 +22,8 @@ from headstart.common.errors import InputError
 from headstart.common.files import temporary_name, write_json
 from headstart.dataset.manifest import ManifestRow
 from headstart.heads.base import HeadCard
-from headstart.images.decoding import read_checked, resize
+from headstart.images.decoding import read_checked
+from headstart.images.resizing import resize
 
 CARD_FILE = "README.md"
 """The model card, under the name that model hubs read."""

@@ -1,4 +1,4 @@
-"""`headstart.images.decoding.resize` as a graph of plain Keras operations, for images of any size.
+"""`headstart.images.resizing.resize` as a graph of plain Keras operations, for images of any size.
 
 In every runtime a saved model must see the pixels that the pipeline saw, but no runtime has
 Pillow's filter. So its arithmetic is rebuilt here: Pillow rounds each weight of the filter to a
@@ -44,7 +44,7 @@ def resized(images: Tensor, sizing: Sizing) -> Tensor:
 
     Returns:
         (batch, height, width, 3) float32: the same whole numbers as from
-        `headstart.images.decoding.resize`.
+        `headstart.images.resizing.resize`.
     """
     height, width = sizing.image_size
     # Sizes as sums of ones: a graph of Keras operations cannot ask for a shape.
@@ -80,7 +80,7 @@ class _AxisPlan:
 
 
 def _plan(own: Tensor, own_other: Tensor, wanted: int, wanted_other: int, way: Resize) -> _AxisPlan:
-    """Do the arithmetic of `headstart.images.decoding.resize` for one axis."""
+    """Do the arithmetic of `headstart.images.resizing.resize` for one axis."""
     taken, given = own, ops.zeros_like(own) + wanted
     if way == "crop":
         kept = ops.floor_divide(own_other * wanted, wanted_other)

@@ -27,6 +27,7 @@ from headstart.features.file import Columns, FeatureFile
 from headstart.images import augmentation, decoding
 from headstart.images.decoding import UnreadableImage
 from headstart.images.options import AugmentOptions
+from headstart.images.resizing import resize
 
 ROOT = Path(__file__).parents[3]
 RECIPE = AugmentOptions(views=1, seed=0, horizontal_flip=0.5, rotation=20, brightness=0.2)
@@ -105,7 +106,7 @@ def test_features_are_those_of_each_image(store: FeatureStore, photos: Path) -> 
     features = extract(bottleneck(), requests, store=store).array()
     engine = engines.load(bottleneck(), store)
     for request, vector in zip(requests, features, strict=True):
-        image = decoding.resize(decoding.decode(Path(request.path).read_bytes()), Sizing((32, 32)))
+        image = resize(decoding.decode(Path(request.path).read_bytes()), Sizing((32, 32)))
         assert np.array_equal(engine(image[np.newaxis])[0][0], vector)
     assert len(np.unique(features, axis=0)) == len(requests)
 

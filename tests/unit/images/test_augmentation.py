@@ -12,8 +12,8 @@ import pytest
 from headstart.common.vocabulary import Sizing
 from headstart.images.augmentation import view_token
 from headstart.images.augmentation import views as render
-from headstart.images.decoding import resize as resize_to
 from headstart.images.options import AugmentOptions
+from headstart.images.resizing import resize as resize_to
 
 SHA = hashlib.sha256(b"an image").hexdigest()
 GOLDEN = "bab3903e0853af312a65cc9b1b8846e1c63e3996bd76e016f86b52bd6409e5d6"

@@ -7,8 +7,8 @@ import pytest
 from headstart.common.vocabulary import Sizing
 from headstart.images.augmentation import views
 from headstart.images.contact_sheet import SheetImage, contact_sheet
-from headstart.images.decoding import resize
 from headstart.images.options import AugmentOptions
+from headstart.images.resizing import resize
 
 RECIPE = AugmentOptions(views=0, seed=0, horizontal_flip=1.0, noise=9.0)
 SHA = hashlib.sha256(b"x").hexdigest()

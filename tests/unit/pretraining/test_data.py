@@ -12,6 +12,7 @@ from headstart.common.places import MANIFEST
 from headstart.common.vocabulary import Sizing
 from headstart.dataset.manifest import Manifest, ManifestRow, write_manifest
 from headstart.images import decoding
+from headstart.images.resizing import resize
 from headstart.pretraining.data import SourceImages, open_source
 from headstart.pretraining.listing import Source
 from headstart.pretraining.options import PretrainRun
@@ -44,7 +45,7 @@ def test_images_are_decoded_labeled_and_split(folder: Path, tmp_path: Path) -> N
     assert found.class_names == ("0", "1", "2")
     assert found.pixels.shape == (30, *SIZE, 3)
     expected = decoding.decode((folder / "1" / "4.png").read_bytes())
-    np.testing.assert_array_equal(found.pixels[14], decoding.resize(expected, Sizing(SIZE)))
+    np.testing.assert_array_equal(found.pixels[14], resize(expected, Sizing(SIZE)))
     np.testing.assert_array_equal(found.labels, np.repeat([0, 1, 2], 10))
     assert found.sha256[14] == sha256_of(folder / "1" / "4.png")
     assert sorted([*found.train, *found.validation]) == list(range(30))

@@ -6,7 +6,7 @@ from headstart.commands.export.resizing import resized
 from headstart.common.openvino_runtime import openvino
 from headstart.common.tensorflow_runtime import keras, tf
 from headstart.common.vocabulary import Sizing
-from headstart.images.decoding import resize
+from headstart.images.resizing import resize
 
 # Larger, smaller, one pixel, equal, a side equal, tall, wide, and ratios whose halves tie.
 SIZES = [
