@@ -39,7 +39,7 @@ COMMANDS: dict[CommandName, str] = {
     "report": "write report/index.html, one page with everything to look at",
     "predict": "classify photos with the selected model",
     "export": "write the selected model as Keras, SavedModel, ONNX, OpenVINO or LiteRT",
-    "cache": "look into the feature store, check it, make room",
+    "cache": "look into the cache folder, check it, make room",
     "completion": "print the shell completion script",
 }
 """In the order in which one meets them."""
@@ -141,7 +141,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     chosen = next((word for word in arguments if not word.startswith("-")), "")
-    parsed = build_parser({chosen}).parse_args(arguments)
+    # `completion` needs the parser of all commands, and cannot import what imports it.
+    given = argparse.Namespace(parser_of_all=lambda: build_parser(COMMANDS))
+    parsed = build_parser({chosen}).parse_args(arguments, given)
     try:
         return load_command(parsed.command).run(parsed)
     except InputError as error:

@@ -4,8 +4,6 @@ import argparse
 
 import shtab
 
-from headstart.commands import cli
-
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
@@ -18,5 +16,5 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the script, for `eval` or for a file in the shell's completion folder."""
-    print(shtab.complete(cli.build_parser(cli.COMMANDS), shell=args.shell))
+    print(shtab.complete(args.parser_of_all(), shell=args.shell))
     return 0

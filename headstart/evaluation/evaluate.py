@@ -138,11 +138,11 @@ def _audit(
     file: FeatureFile,
     manifest: Manifest,
     rows: npt.NDArray[np.int64],
-    known_leaks: Path | None,
+    known_leaks: Path,
     found_leaks: Path,
 ) -> tuple[dict[str, int], npt.NDArray[np.bool_]]:
     """List the leaks that features show; return counts, and which test rows have no copy."""
-    by_hash = read_leaks(known_leaks) if known_leaks is not None else []
+    by_hash = read_leaks(known_leaks)
     listed = {(leak.path, leak.other_path) for leak in by_hash}
     by_features = [
         leak

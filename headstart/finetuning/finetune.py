@@ -32,16 +32,9 @@ from headstart.finetuning.plan import Hardware, Step, choose_hardware, plan_step
 from headstart.finetuning.saving import save_weights
 from headstart.finetuning.training import Examples, Phase, predict, train
 from headstart.finetuning.trunk import cache_trunk, trunk_bytes
-from headstart.heads.base import CARD_FILE, Head, HeadCard
+from headstart.heads.base import CARD_FILE, HELD_OUT_FILE, Head, HeadCard
 from headstart.heads.data import TrainingData, describe_bytes
-from headstart.heads.finetuned_card import (
-    HELD_OUT_FILE,
-    KIND,
-    TEST_FILE,
-    FinetunedCard,
-    Start,
-    remove,
-)
+from headstart.heads.finetuned_card import KIND, TEST_FILE, FinetunedCard, Start, remove
 from headstart.scoring.calibration import fit_temperature, softmax
 from headstart.scoring.predictions import Predictions
 

@@ -1,5 +1,6 @@
 """Activations at the cuts, computed once and mapped from disk in every epoch."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -23,12 +24,7 @@ def trunk_bytes(steps: Sequence[Step], n_rows: int) -> int:
     of the rows, which last as long as the run.
     """
     shapes = {step.cut: step.shape for step in steps if step.cut is not None}
-    values = 0
-    for shape in shapes.values():
-        size = 1
-        for side in shape:
-            size *= side
-        values += size
+    values = sum(math.prod(shape) for shape in shapes.values())
     return 2 * _FLOAT_BYTES * n_rows * values
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from headstart.common.errors import InputError
 from headstart.common.files import sha256_of, write_json
-from headstart.heads.base import CARD_FILE, FORMAT, HeadCard, read_card
+from headstart.heads.base import CARD_FILE, FORMAT, HELD_OUT_FILE, HeadCard, read_card
 from headstart.scoring.predictions import Predictions
 
 KIND = "finetuned"
@@ -14,7 +14,6 @@ NAME = "fine-tuned model"
 """Of the fine-tuned model among the heads; the name of a head holds no space."""
 
 WEIGHTS_FILE = "finetuned.weights.h5"
-HELD_OUT_FILE = "held_out.h5"
 TEST_FILE = "test.h5"
 _FILES = (WEIGHTS_FILE, HELD_OUT_FILE, TEST_FILE)
 _REMEDY = "run `dvc repro finetune` to train it again"

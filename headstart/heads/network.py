@@ -52,7 +52,7 @@ class NetworkHead(Head):
             history = self._train(data, fold.train, fold.held_out, self.options.epochs)
             histories.append(history)
             best_epochs.append(1 + int(np.argmin([e["validation_loss"] for e in history])))
-            logits.append(self._logits_of(data, fold.held_out))
+            logits.append(self.predict_logits(data.features, fold.held_out))
         epochs = int(np.median(best_epochs))
         if refit:
             self._train(data, data.everything, None, epochs)
@@ -134,15 +134,6 @@ class NetworkHead(Head):
             {"epoch": index + 1, **{name: float(log[key][index]) for name, key in names.items()}}
             for index in range(len(log["loss"]))
         ]
-
-    def _logits_of(self, data: TrainingData, rows: Rows) -> npt.NDArray[np.float64]:
-        step = block_rows(data.header.feature_shape)
-        return np.concatenate(
-            [
-                self.logits(np.asarray(data.features[rows[start : start + step]]))
-                for start in range(0, len(rows), step)
-            ]
-        ).astype(np.float64)
 
     def logits(self, features: npt.NDArray[np.float32]) -> npt.NDArray[np.floating[Any]]:
         """See `Head.logits`."""

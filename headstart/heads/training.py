@@ -2,7 +2,8 @@
 
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,19 @@ def train_heads(
     """
     keep = keep or Keep("fits")
     features = sha256_of(file.path)
+
+    @cache
+    def data_of(seed: int) -> TrainingData:
+        return TrainingData.from_file(
+            file,
+            class_weight=options.class_weight,
+            min_validation=options.min_validation,
+            folds_below=options.folds_below,
+            streaming_above=options.streaming_above,
+            seed=seed,
+            shots=options.shots,
+        )
+
     for folder in (models, plots):
         shutil.rmtree(folder, ignore_errors=True)
     content = {}
@@ -67,7 +81,7 @@ def train_heads(
         kept = keep.find(digest)
         if kept is None:
             with keep.create(digest) as folder:
-                _fit(file, head, options, folder)
+                _fit(file, data_of, head, options, folder)
                 _hand_over(folder, models / name, plots / name)
                 content[name] = read_json(folder / _METRICS)
             notify(f"{name}: fitted in {time.perf_counter() - started:.1f} s")
@@ -95,23 +109,21 @@ def _hand_over(fit: Path, model: Path, plots: Path) -> None:
     shutil.copytree(fit / _PLOTS, plots)
 
 
-def _fit(file: FeatureFile, head: HeadOptions, options: TrainOptions, folder: Path) -> None:
-    """Fit a head once or `options.repeats` times.
+def _fit(
+    file: FeatureFile,
+    data_of: Callable[[int], TrainingData],
+    head: HeadOptions,
+    options: TrainOptions,
+    folder: Path,
+) -> None:
+    """Fit a head once or `options.repeats` times, with another seed each time.
 
     The first repeat gives the model; the others give the spread of its scores.
     """
     results = []
     for repeat in range(options.repeats):
         seed = (options.seed + repeat) % 2**32
-        data = TrainingData.from_file(
-            file,
-            class_weight=options.class_weight,
-            min_validation=options.min_validation,
-            folds_below=options.folds_below,
-            streaming_above=options.streaming_above,
-            seed=seed,
-            shots=options.shots,
-        )
+        data = data_of(seed)
         fitted = create(head, seed)
         report = fitted.fit(data, refit=options.refit)
         if repeat == 0:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from ruamel.yaml import YAML
@@ -23,7 +24,7 @@ BACKBONE = "extract.backbone"
 Override = tuple[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Candidate:
     """One set of params.
 
@@ -49,7 +50,7 @@ class Candidate:
         plain = re.sub(r"\.{2,}", ".", words)[:60].rstrip("-.")
         return f"compare-{plain}-{digest_of([baseline, *self.overrides])[:6]}"
 
-    @property
+    @cached_property
     def params(self) -> Params:
         """The content, checked.
 
@@ -58,7 +59,7 @@ class Candidate:
         """
         return check_params(self.content, f"{PARAMS_FILE} with {self.label}")
 
-    @property
+    @cached_property
     def bottleneck(self) -> Bottleneck:
         """What computes its features.
 

@@ -6,10 +6,10 @@ import sys
 from pathlib import Path
 
 from rich.console import Console
-from ruamel.yaml import YAML
 
 from headstart import catalog
 from headstart.catalog.weights import available_offline
+from headstart.commands import yaml_text
 from headstart.commands.compare.candidates import Candidate, make_candidates, parse_over
 from headstart.commands.compare.running import Runner, run_all
 from headstart.commands.compare.sandbox import open_sandbox
@@ -93,7 +93,7 @@ def run(args: argparse.Namespace) -> int:
             f"--output {args.output}: expected a name that ends in {', '.join(PICTURE_SUFFIXES)}"
         )
     load_params()  # a mistake in the file itself is not a candidate's
-    content = YAML().load(PARAMS_FILE.read_text(encoding="utf-8"))
+    content = yaml_text.load(PARAMS_FILE.read_text(encoding="utf-8"))
     grid = [parse_over(text) for text in args.over]
     candidates = make_candidates(_backbones(args), grid, content)
     for candidate in candidates:

@@ -18,8 +18,8 @@ from typing import Any
 from dvc.config import Config
 from dvc.exceptions import DvcException
 from dvc.repo import Repo
-from ruamel.yaml import YAML
 
+from headstart.commands import yaml_text
 from headstart.common.errors import InputError
 from headstart.common.files import atomic_write
 from headstart.common.params import PARAMS_FILE
@@ -55,7 +55,7 @@ class Sandbox:
             Whether it succeeded; if not, it has said why on standard error.
         """
         with atomic_write(self.root / PARAMS_FILE) as temporary:
-            YAML().dump(params, temporary)
+            temporary.write_text(yaml_text.dump(params), encoding="utf-8")
         finished = subprocess.run(
             [sys.executable, "-m", "dvc", "repro", "--quiet", stage],
             cwd=self.root,

@@ -10,7 +10,6 @@ from importlib.metadata import version
 import numpy as np
 
 from headstart.common.cache import Keep
-from headstart.common.vocabulary import EngineName
 from headstart.extraction import engines
 from headstart.extraction.bottleneck import Bottleneck
 from headstart.extraction.store import FeatureStore
@@ -22,8 +21,6 @@ _SECONDS = 2.0
 # Load average per core; the run before the measurement makes for about one. A time measured on a
 # busier machine is shown, but not kept.
 _BUSY = 2.0
-
-_LIBRARIES: dict[EngineName, str] = {"openvino": "openvino", "tensorflow": "tensorflow"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +44,8 @@ def pass_time(bottleneck: Bottleneck, store: FeatureStore) -> PassTime:
         store: Where converted models are kept; measurements lie beside them.
     """
     (identity,) = bottleneck.taps
-    library = version(_LIBRARIES[identity.engine])
-    # Another machine or library, another time.
-    machine = [platform.node(), platform.machine(), os.cpu_count(), library]
+    # Another machine or library, another time; an engine is called as its library is.
+    machine = [platform.node(), platform.machine(), os.cpu_count(), version(identity.engine)]
     key = [identity.fingerprint, *machine]
     keep = Keep("times", store.root)
     kept = keep.get(key)

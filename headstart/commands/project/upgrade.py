@@ -144,7 +144,7 @@ def _changed_code(stage: str, old: ProjectLock, new: ProjectLock) -> str:
 
 def _take_over_params(upgrade: Upgrade, changed_stages: set[str], bodies: dict[str, Any]) -> None:
     """Add new keys to the sections whose options, which are code, may have changed."""
-    read_params()
+    read_params()  # raises, naming the line, where the file cannot be read
     text = PARAMS_FILE.read_text(encoding="utf-8")
     completed, keys = add_missing(text, template_params(), changed_stages)
     if keys:
