@@ -1,6 +1,7 @@
 """A trained model, to classify any images from Python."""
 
 import os
+import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -59,8 +60,8 @@ class LoadedModel:
         Returns:
             A row per image, in order: path (of images in memory "image 0" and so on), class, its
             calibrated probability in [0, 1], and novelty: how unlike training the image is, 1 being
-            the limit above which `headstart predict` names no class; missing where the model has no
-            novelty.h5 beside or above it.
+            the limit above which `headstart predict` names no class; missing where `load_model`
+            warned of it.
 
         Raises:
             InputError: images cannot be read; the message names them.
@@ -133,6 +134,10 @@ def load_model(
     Raises:
         InputError: there is no model, or the backbone it needs is not to be had.
 
+    Warns:
+        UserWarning: novelty cannot be told: no novelty.h5 lies beside or above the model, or one
+            that was made for other features.
+
     Examples:
         >>> import headstart
         >>> model = headstart.load_model("models/heads/logistic")
@@ -152,5 +157,7 @@ def load_model(
         place = model_folder(None, None, place)
     store = FeatureStore(None if cache is None else Path(cache))
     model = load_trained_model(place, store, None)
-    novelty, _ = find_novelty(place, model)
+    novelty, problem = find_novelty(place, model)
+    if novelty is None:
+        warnings.warn(f"{problem}; novelty is missing in what is predicted", stacklevel=2)
     return LoadedModel(place, model, novelty)

@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,8 @@ from ruamel.yaml import YAML
 
 from headstart import InputError, LoadedModel, api, load_model
 from headstart.catalog import building, get
+from headstart.common import places
+from headstart.evaluation.novelty import Novelty
 from pipeline import evaluate, extract, finetune, train
 
 
@@ -67,9 +70,21 @@ def test_many_images_in_parts_come_in_order(
 def test_a_model_alone_tells_no_novelty(trained: Path, tmp_path: Path) -> None:
     alone = tmp_path / "a" / "b" / "c"
     shutil.copytree(trained / "models/heads/logistic", alone)
-    table = load_model(alone).predict(trained / "photos/warm")
+    with pytest.warns(UserWarning, match=r"novelty\.h5: no such file; novelty is missing"):
+        model = load_model(alone)
+    table = model.predict(trained / "photos/warm")
     assert table["novelty"].isna().all()
     assert set(table["class"]) == {"warm"}
+
+
+def test_novelty_of_other_features_is_not_believed(trained: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "models/heads/logistic"
+    shutil.copytree(trained / "models/heads/logistic", folder)
+    novelty = Novelty.load(trained / places.NOVELTY)
+    replace(novelty, feature_digest="0" * 64).save(tmp_path / places.NOVELTY)
+    with pytest.warns(UserWarning, match=r"novelty\.h5: made for other features than this model"):
+        model = load_model(folder)
+    assert model.predict(trained / "photos/warm")["novelty"].isna().all()
 
 
 def test_what_cannot_be_read_is_named_all_at_once(
