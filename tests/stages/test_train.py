@@ -66,9 +66,9 @@ def fitted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     kinds: list[str] = []
     fit = training._fit
 
-    def counted(file: Any, head: Any, *rest: Any) -> None:
+    def counted(file: Any, data_of: Any, head: Any, *rest: Any) -> None:
         kinds.append(head.kind)
-        fit(file, head, *rest)
+        fit(file, data_of, head, *rest)
 
     monkeypatch.setattr(training, "_fit", counted)
     return kinds
