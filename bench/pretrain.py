@@ -1,6 +1,6 @@
 """Train the backbones that have no published weights, and transfer one of them.
 
-Usage: python bench/pretrain.py [--photos FOLDER] [networks] [transfer]
+Usage: python bench/pretrain.py [--photos FOLDER] [networks|transfer]
 
 `networks` trains each from random weights: on digits, and as an autoencoder on photographs if
 there are any. `transfer` trains LeNet5 on the digits 0 to 4 and reads 5 to 9 from a handful of
@@ -164,16 +164,16 @@ def transfer(digits: Path, scratch: Path) -> list[str]:
 
 
 def main() -> None:
-    """Run the parts that are named, or both."""
+    """Run the part that is named, or both."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("parts", nargs="*", choices=["networks", "transfer"], default=[])
+    parser.add_argument("part", nargs="?", choices=["networks", "transfer"])
     parser.add_argument("--photos", type=Path, help="folder with one sub-folder per class")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         scratch = Path(temporary)
         digits = scratch / "digits"
         write_sample("digits", digits)
-        for part in arguments.parts or ("transfer", "networks"):
+        for part in [arguments.part] if arguments.part else ["transfer", "networks"]:
             lines = [f"Machine: {machine()}.", ""]
             if part == "transfer":
                 heading, lines = "Pretraining: transfer", lines + transfer(digits, scratch)
