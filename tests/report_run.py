@@ -1,5 +1,6 @@
 """A finished run to report on: real files, written by the parts that write them."""
 
+import dataclasses
 from collections.abc import Sequence
 from contextlib import chdir
 from pathlib import Path
@@ -11,26 +12,14 @@ from ruamel.yaml import YAML
 from headstart.common.files import digest_of, sha256_of, write_json, write_table
 from headstart.dataset.manifest import Manifest, ManifestRow, write_manifest
 from headstart.features.file import Columns, FeatureFile, Header, write_feature_file
-from headstart.features.identity import FeatureIdentity
 from headstart.images.decoding import decode
 from pipeline import evaluate, train
+from tests.feature_files import make_identity
 
 ROOT = Path(__file__).parents[1]
 GRID = 4
 RULE = {"channel_order": "rgb", "divisor": 1.0, "mean": [0.0] * 3, "std": [1.0] * 3}
-IDENTITY = FeatureIdentity(
-    backbone="LeNet5",
-    weights="random",
-    weights_sha256="0" * 64,
-    layer="auto",
-    pooling="avg",
-    image_size=(32, 32),
-    resize="stretch",
-    interpolation="bilinear",
-    preprocessing_digest=digest_of(RULE),
-    precision="float32",
-    engine="tensorflow",
-)
+IDENTITY = make_identity(layer="auto", preprocessing_digest=digest_of(RULE), engine="tensorflow")
 HEADS = {"logistic": {"kind": "logistic"}, "prototype": {"kind": "prototype"}}
 
 COMPARISON = {
@@ -102,7 +91,7 @@ def write_photos(root: Path, names: Sequence[str], per_class: int, spread: float
 def write_features(manifest: Manifest, path: Path, *, pooling: str = "avg") -> FeatureFile:
     maps = np.stack([spatial(Path(row.path)) for row in manifest])
     features = {"avg": maps.mean(axis=(1, 2)), "max": maps.max(axis=(1, 2)), "none": maps}[pooling]
-    identity = FeatureIdentity.from_dict({**IDENTITY.as_dict(), "pooling": pooling})
+    identity = dataclasses.replace(IDENTITY, pooling=pooling)
     header = Header(
         class_names=manifest.class_names,
         identity=identity,

@@ -17,7 +17,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from itertools import combinations
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Self
 
 import cv2
 import numpy as np
@@ -97,6 +97,21 @@ class Leak(NamedTuple):
     other_label: str
     kind: str
     similarity: str
+
+    @classmethod
+    def between(cls, one: ManifestRow, other: ManifestRow, kind: str, similarity: float) -> Self:
+        """Name the two images, in the order of the manifest, and how alike they are, 0 to 1."""
+        first, second = sorted((one, other))
+        return cls(
+            first.path,
+            first.split,
+            first.label,
+            second.path,
+            second.split,
+            second.label,
+            kind,
+            f"{similarity:.4f}",
+        )
 
 
 def describe(thumbnail: NDArray[np.uint8]) -> NDArray[np.float16]:
@@ -277,13 +292,13 @@ def leaks(rows: Sequence[ManifestRow], pairs: Iterable[Pair]) -> list[Leak]:
     for row in rows:
         copies[row.sha256].append(row)
     found = [
-        _leak(one, other, "exact", 1.0)
+        Leak.between(one, other, "exact", 1.0)
         for equal in copies.values()
         for one, other in combinations(equal, 2)
         if one.split != other.split
     ]
     found += [
-        _leak(one, other, pair.kind, pair.similarity)
+        Leak.between(one, other, pair.kind, pair.similarity)
         for pair in pairs
         if pair.kind != "exact"
         for one in copies[rows[pair.first].sha256]
@@ -291,20 +306,6 @@ def leaks(rows: Sequence[ManifestRow], pairs: Iterable[Pair]) -> list[Leak]:
         if one.split != other.split
     ]
     return sorted(found)
-
-
-def _leak(one: ManifestRow, other: ManifestRow, kind: Kind, similarity: float) -> Leak:
-    first, second = sorted((one, other))
-    return Leak(
-        first.path,
-        first.split,
-        first.label,
-        second.path,
-        second.split,
-        second.label,
-        kind,
-        f"{similarity:.4f}",
-    )
 
 
 def write_leaks(path: Path, found: Iterable[Leak]) -> None:

@@ -62,7 +62,12 @@ def find_feature_leaks(file: FeatureFile, manifest: Manifest) -> list[Leak]:
     limit = cosine_limit(cosines[:, 1])
     leaking = np.flatnonzero(cosines[:, 0] > limit)
     return sorted(
-        _leak(manifest, int(file.image[tested[i]]), int(file.image[nearest[i]]), cosines[i, 0])
+        Leak.between(
+            manifest.rows[file.image[tested[i]]],
+            manifest.rows[file.image[nearest[i]]],
+            "features",
+            cosines[i, 0],
+        )
         for i in leaking
     )
 
@@ -103,17 +108,3 @@ def leaked_images(leaks: Sequence[Leak], manifest: Manifest) -> npt.NDArray[np.i
     leaked = {leak.path for leak in leaks if leak.split == "test"}
     leaked |= {leak.other_path for leak in leaks if leak.other_split == "test"}
     return np.array([i for i, row in enumerate(manifest) if row.path in leaked], dtype=np.int64)
-
-
-def _leak(manifest: Manifest, one: int, other: int, cosine: float) -> Leak:
-    first, second = sorted((manifest.rows[one], manifest.rows[other]))
-    return Leak(
-        first.path,
-        first.split,
-        first.label,
-        second.path,
-        second.split,
-        second.label,
-        "features",
-        f"{cosine:.4f}",
-    )

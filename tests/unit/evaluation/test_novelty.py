@@ -10,21 +10,11 @@ from headstart.evaluation import novelty
 from headstart.evaluation.novelty import Novelty, fit, spread, write_novelty
 from headstart.evaluation.options import NoveltyOptions
 from headstart.features.file import Columns, FeatureFile, Header, write_feature_file
-from headstart.features.identity import FeatureIdentity
+from tests.feature_files import make_identity
 
 PREPROCESSING = {"divisor": 255.0}
-IDENTITY = FeatureIdentity(
-    backbone="LeNet5",
-    weights="random",
-    weights_sha256="ab" * 32,
-    layer="flatten",
-    pooling="none",
-    image_size=(32, 32),
-    resize="stretch",
-    interpolation="bilinear",
-    preprocessing_digest=digest_of(PREPROCESSING),
-    precision="float32",
-    engine="openvino",
+IDENTITY = make_identity(
+    layer="flatten", pooling="none", preprocessing_digest=digest_of(PREPROCESSING)
 )
 
 

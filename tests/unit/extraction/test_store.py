@@ -17,21 +17,9 @@ from headstart.common.errors import InputError
 from headstart.extraction import store as feature_store
 from headstart.extraction.shard import DamagedShard, open_shard, write_shard
 from headstart.extraction.store import Collection, FeatureStore, make_keys, unique_keys
-from headstart.features.identity import FeatureIdentity
+from tests.feature_files import make_identity
 
-IDENTITY = FeatureIdentity(
-    backbone="LeNet5",
-    weights="random",
-    weights_sha256="ab" * 32,
-    layer="flatten",
-    pooling="avg",
-    image_size=(32, 24),
-    resize="stretch",
-    interpolation="bilinear",
-    preprocessing_digest="cd" * 32,
-    precision="float32",
-    engine="openvino",
-)
+IDENTITY = make_identity(layer="flatten", image_size=(32, 24))
 VERSIONS = {"numpy": "2.0"}
 SHAPE = (6,)
 

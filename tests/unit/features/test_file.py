@@ -14,7 +14,7 @@ from headstart.features.file import (
     create_feature_file,
     write_feature_file,
 )
-from headstart.features.identity import FeatureIdentity
+from tests.feature_files import make_identity
 
 PREPROCESSING = {"name": "plain", "divisor": 255.0}
 PREPROCESSING_DIGEST = digest_of({"divisor": 255.0})
@@ -22,18 +22,8 @@ N_ROWS = 12
 
 
 def make_header(feature_shape: tuple[int, ...] = (5,)) -> Header:
-    identity = FeatureIdentity(
-        backbone="LeNet5",
-        weights="random",
-        weights_sha256="ab" * 32,
-        layer="flatten",
-        pooling="avg",
-        image_size=(32, 24),
-        resize="stretch",
-        interpolation="bilinear",
-        preprocessing_digest=PREPROCESSING_DIGEST,
-        precision="float32",
-        engine="openvino",
+    identity = make_identity(
+        layer="flatten", image_size=(32, 24), preprocessing_digest=PREPROCESSING_DIGEST
     )
     return Header(
         class_names=("고양이", "dog"),
