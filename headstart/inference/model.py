@@ -24,10 +24,11 @@ from headstart.extraction.extract import Extraction, Request, extract
 from headstart.extraction.store import FeatureStore
 from headstart.features.identity import FeatureIdentity
 from headstart.heads import load as load_head
+from headstart.heads import trained_heads
 from headstart.heads.base import HeadCard, read_card
 from headstart.heads.finetuned_card import KIND as FINETUNED
 from headstart.heads.finetuned_card import NAME as FINETUNED_NAME
-from headstart.heads.finetuned_card import read_finetuned_card
+from headstart.heads.finetuned_card import is_present, read_finetuned_card
 from headstart.images.options import AugmentOptions
 from headstart.inference import finetuned
 from headstart.scoring.calibration import softmax
@@ -95,14 +96,22 @@ def model_folder(head: str | None, folder: Path | None, project: Path = Path()) 
         project: The project's folder.
 
     Raises:
-        InputError: nothing is named, and no run has selected a model.
+        InputError: no model has that name, or none is named and no run has selected one.
     """
     if folder is not None:
         return folder
     finetuned_folder = project / places.FINETUNED
     if head is not None:
-        named = project / places.HEADS / head
-        return finetuned_folder if head == "finetuned" and not named.is_dir() else named
+        heads = project / places.HEADS
+        folders = {FINETUNED: finetuned_folder} if is_present(finetuned_folder) else {}
+        folders |= {name: heads / name for name in trained_heads(heads)}
+        if head not in folders:
+            raise InputError(
+                f"--head: expected one of {', '.join(sorted(folders))}, received {head}"
+                if folders
+                else f"{heads}: expected trained heads, received none: run `dvc repro` first"
+            )
+        return folders[head]
     metrics = project / places.TEST_METRICS
     try:
         selected = str(read_json(metrics)["selected"]["head"])

@@ -227,7 +227,11 @@ def test_a_model_without_its_novelty_says_so(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--head", "resnet"], "models/heads/resnet/head.json: no such head"),
+        (["--head", "resnet"], "--head: expected one of logistic, prototype, received resnet"),
+        (
+            ["--head", "finetuned"],
+            "--head: expected one of logistic, prototype, received finetuned",
+        ),
         (["--model", "nowhere"], "nowhere/head.json: no such head"),
     ],
 )

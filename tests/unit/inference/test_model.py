@@ -25,11 +25,31 @@ def test_the_selected_model_is_a_head_or_the_fine_tuned_one(tmp_path: Path) -> N
     assert model_folder(None, None, tmp_path) == tmp_path / "models/finetuned"
 
 
+def put(folder: Path) -> Path:
+    folder.mkdir(parents=True)
+    (folder / "head.json").touch()
+    return folder
+
+
 def test_finetuned_names_the_fine_tuned_model_unless_a_head_is_called_so(tmp_path: Path) -> None:
-    assert model_folder("finetuned", None, tmp_path) == tmp_path / "models/finetuned"
-    assert model_folder("dense", None, tmp_path) == tmp_path / "models/heads/dense"
-    (tmp_path / "models/heads/finetuned").mkdir(parents=True)
-    assert model_folder("finetuned", None, tmp_path) == tmp_path / "models/heads/finetuned"
+    model, dense = put(tmp_path / "models/finetuned"), put(tmp_path / "models/heads/dense")
+    assert model_folder("finetuned", None, tmp_path) == model
+    assert model_folder("dense", None, tmp_path) == dense
+    head = put(tmp_path / "models/heads/finetuned")
+    assert model_folder("finetuned", None, tmp_path) == head
+
+
+@pytest.mark.parametrize("name", ["finetuned", "knn", "../heads/dense", ""])
+def test_a_name_that_no_model_has_is_told_with_those_there_are(tmp_path: Path, name: str) -> None:
+    for head in ("gap", "dense"):
+        put(tmp_path / "models/heads" / head)
+    with pytest.raises(InputError, match=rf"^--head: expected one of dense, gap, received {name}$"):
+        model_folder(name, None, tmp_path)
+
+
+def test_a_name_where_nothing_is_trained(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="heads: expected trained heads, received none: run `dvc"):
+        model_folder("dense", None, tmp_path)
 
 
 def test_a_folder_goes_before_a_name(tmp_path: Path) -> None:
