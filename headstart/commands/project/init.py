@@ -21,6 +21,9 @@ from headstart.common.params import PARAMS_FILE
 _IGNORE_FILES = (".gitignore", ".dvcignore")
 """Files to which the lines that they lack are added, where they are there already."""
 
+IGNORED = ("__pycache__/", "/exports/", "/plots/comparison.*", "/views.png", "/dvc_plots/")
+"""What commands write into a project besides the outputs of stages, as lines of .gitignore."""
+
 _README = """\
 # {name}
 
@@ -99,7 +102,7 @@ def _files(
         values["extract.backbone"] = get(backbone).name
     shared = template_files(sample=source is None)
     pipeline = yaml_text.load(shared[PIPELINE_FILE].decode())
-    ignored = ["__pycache__/", "/exports/", "/plots/comparison.*", *cached_outputs(pipeline)]
+    ignored = [*IGNORED, *cached_outputs(pipeline)]
     config = "[core]\n    analytics = false\n" + ("" if with_git else "    no_scm = true\n")
     readme = _README.format(
         name=folder.resolve().name,

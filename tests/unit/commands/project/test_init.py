@@ -103,7 +103,13 @@ def test_what_a_repository_has_is_kept(work: Path, run: Run) -> None:
     assert Path(".dvc/config").read_text() == "[core]\n    remote = there\n"
     lines = Path(".gitignore").read_text().splitlines()
     assert lines[:3] == ["*.log", "__pycache__/", "/exports/"]
+    assert set(init.IGNORED) <= set(lines)
     assert lines.count("__pycache__/") == 1
+
+
+def test_git_ignores_what_commands_write_here_as_in_this_repository() -> None:
+    here = (Path(__file__).parents[4] / ".gitignore").read_text().splitlines()
+    assert set(init.IGNORED) <= set(here)
 
 
 def test_it_overwrites_nothing(work: Path, run: Run) -> None:
