@@ -9,7 +9,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from headstart.images.decoding import SUFFIXES
+from headstart.dataset.walking import Unlistable, files_below, is_passed_over
+from headstart.images.decoding import is_image_like
 
 STANDARD_INPUT = "-"
 
@@ -32,11 +33,11 @@ def expand(
 ) -> Iterator[Path | NothingFound]:
     """Yield the files that the names stand for, in the order given.
 
-    A folder stands for all images below it, sorted, found by the ending of their name; hidden
-    files and folders are passed over. A file is taken whatever its name. A name with `*`, `?` or
-    `[` that is no file itself is a glob, in which `**` is any depth of folders. `-` stands for a
-    list on standard input, one name per line, each treated the same way. A file that is missing is
-    yielded too: whoever reads it will say so.
+    A folder stands for what `prepare` would take for images below it, in the order of names. A
+    file is taken whatever its name. A name with `*`, `?` or `[` that is no file itself is a glob,
+    in which `**` is any depth of folders. `-` stands for a list on standard input, one name per
+    line, each treated the same way. A file that is missing, or an image of a kind that cannot be
+    read, is yielded too: whoever reads it will say so.
 
     Args:
         names: Files, folders, globs, or `-`.
@@ -87,30 +88,19 @@ def _matches(pattern: str) -> Iterator[Path | NothingFound]:
         return
     for path in found:
         # As in a shell, a wildcard does not stand for a leading dot.
-        if any(part.startswith(".") for part in path.relative_to(base).parts):
+        if any(is_passed_over(part) for part in path.relative_to(base).parts):
             continue
         if path.is_dir():
             # `**` finds what lies in a folder by itself.
             if "**" not in wanted:
                 yield from _images_below(path)
-        elif path.suffix.lower() in SUFFIXES:
+        elif is_image_like(path):
             yield path
 
 
 def _images_below(folder: Path) -> Iterator[Path | NothingFound]:
-    try:
-        with os.scandir(folder) as entries:
-            listed = sorted(
-                (entry.name, entry.is_dir()) for entry in entries if not entry.name.startswith(".")
-            )
-    except OSError as error:
-        yield NothingFound(str(folder), f"folder cannot be read: {error.strerror}")
-        return
-    for name, is_folder in listed:
-        path = folder / name
-        if not is_folder:
-            if path.suffix.lower() in SUFFIXES:
-                yield path
-        # A link to a folder further up would never end.
-        elif not path.is_symlink():
-            yield from _images_below(path)
+    for found in files_below(folder):
+        if isinstance(found, Unlistable):
+            yield NothingFound(found.path, found.reason)
+        elif is_image_like(Path(found)):
+            yield Path(found)

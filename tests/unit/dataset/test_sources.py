@@ -51,21 +51,67 @@ def test_files_in_no_class_folder_are_listed_without_a_label(tmp_path):
     assert ("train/loose.jpg", "", "train") in found(split)
 
 
-@pytest.mark.parametrize("name", ["validation", "val", "Val"])
-def test_a_folder_that_is_already_split(tmp_path, name):
-    make(tmp_path, "train/cat/a.jpg", "train/dog/b.jpg", f"{name}/cat/deep/c.jpg", "test/dog/d.jpg")
-    assert sorted(found(tmp_path)) == [
-        *([(f"{name}/cat/deep/c.jpg", "cat", "validation")] if name == "Val" else []),
-        ("test/dog/d.jpg", "dog", "test"),
-        ("train/cat/a.jpg", "cat", "train"),
-        ("train/dog/b.jpg", "dog", "train"),
-        *([(f"{name}/cat/deep/c.jpg", "cat", "validation")] if name != "Val" else []),
-    ]
+@pytest.mark.parametrize("train", ["train", "Training", "TRAIN"])
+@pytest.mark.parametrize("validation", ["validation", "val", "Valid", "dev"])
+@pytest.mark.parametrize("test", ["test", "Testing", "eval", "evaluation"])
+def test_a_folder_that_is_already_split(tmp_path, train, validation, test):
+    make(tmp_path, f"{train}/cat/a.jpg", f"{train}/dog/b.jpg", f"{test}/dog/d.jpg")
+    make(tmp_path, f"{validation}/cat/deep/c.jpg", "@eaDir/cat/thumbnail.jpg")
+    assert set(found(tmp_path)) == {
+        (f"{train}/cat/a.jpg", "cat", "train"),
+        (f"{train}/dog/b.jpg", "dog", "train"),
+        (f"{validation}/cat/deep/c.jpg", "cat", "validation"),
+        (f"{test}/dog/d.jpg", "dog", "test"),
+    }
 
 
-def test_classes_may_be_called_like_splits(tmp_path):
-    make(tmp_path, "train/a.jpg", "bus/b.jpg", "test/c.jpg")
-    assert [label for _, label, _ in found(tmp_path)] == ["bus", "test", "train"]
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("train/a.jpg", "bus/b.jpg", "test/c.jpg"),
+        ("train/city/a.jpg", "bus/city/b.jpg", "tram/city/c.jpg"),
+        ("test_tube/a.jpg", "train_station/b.jpg"),
+        ("cat/2021/a.jpg", "dog/2021/b.jpg"),
+        ("dev/a.jpg", "test/b.jpg"),
+    ],
+)
+def test_classes_may_be_called_like_splits(tmp_path, names):
+    make(tmp_path, *names)
+    assert {label for _, label, _ in found(tmp_path)} == {name.split("/")[0] for name in names}
+    assert {split for _, _, split in found(tmp_path)} == {None}
+
+
+@pytest.mark.parametrize(
+    ("folders", "message"),
+    [
+        (("train", "test", "logs"), "test, train look like splits .*: cat, dog.* but logs beside"),
+        (("valid", "test"), "test, valid look like splits .* but none of them is for training"),
+        (("train2017", "val2017"), "what train2017, val2017 stands for is a guess"),
+        (("images_train", "images_test", "logs"), "images_test, images_train look like splits"),
+        (("학습 데이터", "검증"), "look like splits"),
+        (("train", "trainset", "test"), "what trainset stands for is a guess"),
+        (("photos/train", "photos/test"), "photos would be a class, .* Name .*photos itself"),
+        (("a/Train", "a/Valid", "b/x"), "a would be a class, but holds the splits Train, Valid"),
+    ],
+)
+def test_splits_that_would_become_classes_stop(tmp_path, folders, message):
+    """Their scores would be of nothing: every image of a class would look like the others'."""
+    for folder in folders:
+        make(tmp_path, *(f"{folder}/{name}/a.jpg" for name in ("cat", "dog")))
+    with pytest.raises(InputError, match=rf"prepare.source: .*{message}.* .csv with the columns"):
+        list_files(str(tmp_path))
+
+
+def test_splits_inside_of_classes_stop(tmp_path):
+    make(tmp_path, *(f"{c}/{s}/a.jpg" for c in ("cat", "dog") for s in ("train", "test")))
+    with pytest.raises(InputError, match="cat would be a class, but holds the splits test, train"):
+        list_files(str(tmp_path))
+
+
+def test_a_class_name_that_breaks_lines_stops(tmp_path):
+    make(tmp_path, "cat\nfish/a.jpg", "dog/b.jpg")
+    with pytest.raises(InputError, match=r"cat\\nfish' holds a control character or line break"):
+        list_files(str(tmp_path))
 
 
 def test_labels_are_composed_and_paths_stay_as_they_are(tmp_path):
@@ -174,9 +220,21 @@ def test_a_table_with_all_columns(tmp_path, encoding, newline):
     ]
     listed = list_files(write_table(tmp_path, newline.join(lines), encoding)).files
     assert listed == (
-        SourceFile(f"{tmp_path}/b, 1.jpg", "고양이", "validation", "g1"),
-        SourceFile(f"{tmp_path}/c.jpg", "dog", "test", "g1"),
-        SourceFile(f"{tmp_path}/else/a.jpg", "dog", None, ""),
+        SourceFile(f"{tmp_path}/b, 1.jpg", "고양이", "validation", "g1", listed=True),
+        SourceFile(f"{tmp_path}/c.jpg", "dog", "test", "g1", listed=True),
+        SourceFile(f"{tmp_path}/else/a.jpg", "dog", None, "", listed=True),
+    )
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("delimiter", [";", "\t", "|"])
+def test_a_table_as_spreadsheets_of_other_countries_write_it(tmp_path, encoding, delimiter):
+    make(tmp_path, "고양이/a.jpg")
+    lines = ["Label,Path,SPLIT", "고양이,고양이\\a.jpg,Valid", '"small dog",b.jpg,', ",,", ""]
+    text = "\r\n".join(lines).replace(",", delimiter)
+    assert list_files(write_table(tmp_path, text, encoding)).files == (
+        SourceFile(f"{tmp_path}/b.jpg", "small dog", None, listed=True),
+        SourceFile(f"{tmp_path}/고양이/a.jpg", "고양이", "validation", listed=True),
     )
 
 
@@ -192,14 +250,19 @@ def test_a_table_finds_files_whose_names_are_spelt_decomposed(tmp_path):
     [
         ("", "expected one column 'path' .*, received an empty file"),
         ("file,label\na.jpg,cat\n", "expected one column 'path' .*, received file,label"),
-        ("path;label\na.jpg;cat\n", "expected one column 'path' .*, received path;label"),
+        ("path:label\na.jpg:cat\n", "expected one column 'path' .*, received path:label"),
         ("path,class\na.jpg,cat\n", "expected one column 'label' .*, received path,class"),
         ("path,label,label\na.jpg,cat,dog\n", "expected one column 'label'"),
         ("path,label\n", "no line below the header"),
         ("path,label\na.jpg,cat\n,dog\n", "line 3: path is empty"),
         ("path,label\na.jpg\n", "line 2: label is empty"),
         ("path,label\na.jpg,cat,train\n", "line 2: more values than columns"),
-        ("path,label,split\na.jpg,cat,dev\n", "line 2: split: expected train.*received 'dev'"),
+        ("path,label,split\na.jpg,cat,b\n", "line 2: split: expected one of train.*received 'b'"),
+        ('path,label\na.jpg,"cat\nb.jpg,dog\nc.jpg,cat', "no CSV: unexpected end of data"),
+        ('path,label\na.jpg,"cat\nb.jpg",dog\n', "line 3: more values than columns"),
+        ('path,label\na.jpg,"cat\nb.jpg"\n', "line 3: label holds a control character or line"),
+        ("path,label\na\x00.jpg,cat\n", "line 2: path holds a control character"),
+        ("path,label,group\na.jpg,cat,g\x1b[1m\n", "line 2: group holds a control character"),
         ("path,label\na.jpg,cat\n./a.jpg,dog\n", "line 3: .*a.jpg was listed in line 2 already"),
         ("path,label\n" + "a" * 200_000 + ",cat\n", "no CSV: field larger than"),
     ],

@@ -3,7 +3,10 @@ import os
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
+from headstart.dataset.sources import list_files
+from headstart.images.decoding import is_image_like
 from headstart.inference.inputs import NothingFound, expand
 
 
@@ -54,6 +57,29 @@ def test_what_a_name_stands_for(given: list[str], expected: list[str]) -> None:
     assert names(*given) == expected
 
 
+def test_a_folder_stands_for_what_prepare_takes_for_images(photos: Path) -> None:
+    """Phones write HEIC, cameras raw files, some programs no ending at all; links lead elsewhere."""
+    other = photos / "other"
+    (other / "@eaDir").mkdir(parents=True)
+    for name in ("phone.HEIC", "camera.nef", "notes.txt", "@eaDir/thumb.jpg", "Thumbs.db"):
+        (other / name).write_bytes(b"x")
+    Image.new("RGB", (4, 4)).save(other / "no_ending", "PNG")
+    (other / "linked").symlink_to(photos / "a" / "b")
+    (other / "gone.jpg").symlink_to("nowhere")
+    of_predict = names("other")
+    assert of_predict == [
+        *("other/camera.nef", "other/gone.jpg", "other/no_ending", "other/phone.HEIC"),
+        "other/linked/3.webp",
+    ]
+    (photos / "source").mkdir()
+    other.rename(photos / "source" / "other")
+    (photos / "source" / "more").mkdir()
+    listed = [file.path for file in list_files("source").files]
+    assert [path for path in listed if is_image_like(Path(path))] == sorted(
+        f"source/{name}" for name in of_predict
+    )
+
+
 @pytest.mark.usefixtures("photos")
 def test_standard_input_lists_names_of_any_kind() -> None:
     assert names("-", lines="a/b\r\n\na/*.jpg\n x.jpg") == [
@@ -81,5 +107,5 @@ def test_a_closed_folder_is_told_and_the_rest_goes_on(photos: Path) -> None:
         found = list(expand(["a"], io.StringIO()))
     finally:
         (photos / "a" / "b").chmod(0o755)
-    assert NothingFound("a/b", "folder cannot be read: Permission denied") in found
+    assert NothingFound("a/b", "no permission to list this folder") in found
     assert Path("a/b.jpg/5.jpg") in found
