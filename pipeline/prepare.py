@@ -4,7 +4,7 @@ from headstart.common import places
 from headstart.common.params import load_section
 from headstart.common.stage import run_stage
 from headstart.dataset.options import PrepareOptions
-from headstart.dataset.preparation import prepare
+from headstart.dataset.prepared import prepare
 
 
 def run(options: PrepareOptions) -> None:

@@ -9,10 +9,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+)
 from pydantic_core import ErrorDetails
 from ruamel.yaml import YAML
-from ruamel.yaml.error import MarkedYAMLError
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from headstart.common.errors import InputError
 
@@ -38,6 +46,16 @@ def _check_name(name: str) -> str:
 
 FileName = Annotated[str, AfterValidator(_check_name)]
 """What a user calls a head or a run: any letters and digits, and no path."""
+
+
+def _spell_out(name: Any) -> Any:
+    if isinstance(name, bool):
+        return str(name).lower()
+    return str(name) if isinstance(name, int | float) else name
+
+
+ClassName = Annotated[str, BeforeValidator(_spell_out)]
+"""The name of a class, where YAML may take it for a number: `0` means the folder "0"."""
 
 T = TypeVar("T")
 
@@ -75,7 +93,8 @@ def read_params(path: Path = PARAMS_FILE) -> dict[str, Any]:
         InputError: the file is missing, is no YAML, or holds no sections.
     """
     try:
-        content = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
+        # utf-8-sig drops the mark that some editors put at the beginning.
+        content = YAML(typ="safe").load(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise InputError(
             f"{path} not found: run from the project's folder, which holds dvc.yaml and {path.name}"
@@ -84,6 +103,16 @@ def read_params(path: Path = PARAMS_FILE) -> dict[str, Any]:
         place = error.problem_mark
         where = f", line {place.line + 1}, column {place.column + 1}" if place else ""
         raise InputError(f"{path}{where}: not valid YAML: {error.problem}") from None
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        raise InputError(
+            f"{path}, line {line}: expected UTF-8, received the byte "
+            f"{error.object[error.start]:#04x}; save it as UTF-8"
+        ) from None
+    except YAMLError as error:
+        raise InputError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
     if not isinstance(content, dict):
         raise InputError(f"{path}: expected sections such as `prepare:`, received {content!r}")
     return content

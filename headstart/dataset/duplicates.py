@@ -55,6 +55,8 @@ _GRID = 32
 _FREQUENCIES = 16
 # The vector, then mean and standard deviation in gray levels.
 _LENGTH = _FREQUENCIES**2 - 1
+DESCRIPTION_LENGTH = _LENGTH + 2
+"""Numbers that `describe` gives."""
 _MEAN, _DEVIATION = _LENGTH, _LENGTH + 1
 # Below this deviation, in gray levels, a picture shows nothing: what is left is noise.
 _LEAST_CONTRAST = 2.0
@@ -129,7 +131,7 @@ def describe(thumbnail: NDArray[np.uint8]) -> NDArray[np.float16]:
     grid = cv2.resize(
         thumbnail, (_GRID, _GRID), interpolation=cv2.INTER_AREA if shrinking else cv2.INTER_LINEAR
     ).astype(np.float32)
-    description = np.zeros(_LENGTH + 2, np.float16)
+    description = np.zeros(DESCRIPTION_LENGTH, np.float16)
     deviation = float(grid.std())
     if deviation >= _LEAST_CONTRAST:
         frequencies = cv2.dct(grid)[_ROWS, _COLUMNS]

@@ -2,6 +2,9 @@
 
 import hashlib
 import os
+import re
+import time
+import unicodedata
 from collections import Counter, defaultdict, deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -18,9 +21,11 @@ from headstart.common.progress import notify, progress
 from headstart.common.vocabulary import SPLITS
 from headstart.dataset import duplicates
 from headstart.dataset.duplicates import Leak, Pair
+from headstart.dataset.file_states import FileState, state_of
+from headstart.dataset.inspections import Inspected, Inspections
 from headstart.dataset.manifest import Manifest, ManifestRow, write_manifest
 from headstart.dataset.options import PrepareOptions
-from headstart.dataset.sources import SourceFile, list_files
+from headstart.dataset.sources import Listing, SourceFile
 from headstart.dataset.splits import Sample, assign
 from headstart.images import decoding
 from headstart.images.decoding import UnreadableImage
@@ -31,35 +36,48 @@ _FILES_PER_TASK = 16
 
 class _Photo(NamedTuple):
     file: SourceFile
-    sha256: str
-    width: int
-    height: int
-    description: NDArray[np.float16]
+    found: Inspected
+
+    @property
+    def sha256(self) -> str:
+        return self.found.sha256
 
 
 class _Reject(NamedTuple):
     path: str
     reason: str
     image_like: bool
+    lasting: bool = True
+    """Whether reading the same file again would end the same."""
 
 
-def prepare(
-    options: PrepareOptions, *, manifest: Path, quarantine: Path, leaks: Path, metrics: Path
-) -> None:
+def check_and_split(
+    listing: Listing,
+    options: PrepareOptions,
+    *,
+    manifest: Path,
+    quarantine: Path,
+    leaks: Path,
+    metrics: Path,
+) -> bool:
     """Check, compare and split the images of a source.
 
     Args:
-        options: The source, the shares and what to do with duplicates.
+        listing: The files of the source.
+        options: The shares and what to do with duplicates.
         manifest: Table of the images to write.
         quarantine: Table of the files left out, with the reason.
         leaks: Table of the pictures that lie in two splits.
         metrics: Counts to write.
 
+    Returns:
+        Whether the same files would give the same again: no file failed for a reason that may
+        pass, such as a disk's error.
+
     Raises:
         InputError: the source cannot be used, too many of its images cannot be read, or a class
             cannot be trained.
     """
-    listing = list_files(options.source)
     photos, rejects = _read_all(listing.files)
     # Before anything may stop the run: it is the list of what to mend.
     _write_quarantine(quarantine, rejects)
@@ -68,6 +86,7 @@ def prepare(
 
     pairs = _audit(photos)
     counts = {
+        "listed": len(listing.files),
         "unreadable": len(unreadable),
         "other_files": len(rejects) - len(unreadable),
         "empty_classes": len(listing.empty_classes),
@@ -82,6 +101,7 @@ def prepare(
         photos = [photo for position, photo in enumerate(photos) if position not in dropped]
         pairs = _audit(photos)
     _check_classes(photos, options.source)
+    _tell_remarks(photos)
     if listing.empty_classes:
         notify(f"warning: no file in {_some(listing.empty_classes)}; these are no classes")
 
@@ -90,14 +110,15 @@ def prepare(
     write_manifest(manifest, Manifest(rows))
     duplicates.write_leaks(leaks, found)
     write_json(metrics, _summary(rows, counts, found))
+    return all(reject.lasting for reject in rejects)
 
 
 def _read_all(files: Sequence[SourceFile]) -> tuple[list[_Photo], list[_Reject]]:
-    """Read each file once; what comes out is sorted by path."""
+    """Read each file once, unless it is known; what comes out is sorted by path."""
     photos: list[_Photo] = []
     rejects: list[_Reject] = []
-    with progress(total=len(files), desc="Checking images") as bar:
-        for results in _in_threads(files):
+    with Inspections() as known, progress(total=len(files), desc="Checking images") as bar:
+        for results in _in_threads(files, known):
             for result in results:
                 if isinstance(result, _Photo):
                     photos.append(result)
@@ -107,18 +128,53 @@ def _read_all(files: Sequence[SourceFile]) -> tuple[list[_Photo], list[_Reject]]
     return photos, rejects
 
 
-def _in_threads(files: Iterable[SourceFile]) -> Iterator[list[_Photo | _Reject]]:
+def _in_threads(
+    files: Iterable[SourceFile], known: Inspections
+) -> Iterator[list[_Photo | _Reject]]:
     """Inspect files in parallel and in order, with a bounded number of them under way."""
     workers = os.cpu_count() or 1
     remaining = iter(files)
-    pending: deque[Future[list[_Photo | _Reject]]] = deque()
+    pending: deque[tuple[list[FileState | None], Future[list[_Photo | _Reject]]]] = deque()
     with ThreadPoolExecutor(workers) as pool:
         while True:
             while len(pending) < 3 * workers and (task := list(islice(remaining, _FILES_PER_TASK))):
-                pending.append(pool.submit(lambda task: [_inspect(file) for file in task], task))
+                states = [state_of(file.path) for file in task]
+                found = known.find([state for state in states if state is not None])
+                pending.append((states, pool.submit(_inspect_all, task, states, found)))
             if not pending:
                 return
-            yield pending.popleft().result()
+            states, future = pending.popleft()
+            results = future.result()
+            known.add(_worth_keeping(states, results))
+            yield results
+
+
+def _inspect_all(
+    files: Sequence[SourceFile],
+    states: Sequence[FileState | None],
+    known: dict[FileState, Inspected],
+) -> list[_Photo | _Reject]:
+    return [
+        _Photo(file, known[state])
+        if state is not None and state in known and file.label
+        else _inspect(file)
+        for file, state in zip(files, states, strict=True)
+    ]
+
+
+def _worth_keeping(
+    states: Sequence[FileState | None], results: Sequence[_Photo | _Reject]
+) -> dict[FileState, Inspected]:
+    now = time.time_ns()
+    return {
+        state: result.found
+        for state, result in zip(states, results, strict=True)
+        if isinstance(result, _Photo)
+        and state is not None
+        and state.is_settled(now)
+        # It may have been written while it was read.
+        and state == state_of(result.file.path)
+    }
 
 
 def _inspect(file: SourceFile) -> _Photo | _Reject:
@@ -129,7 +185,7 @@ def _inspect(file: SourceFile) -> _Photo | _Reject:
         shown = os.fsencode(file.path).decode("utf-8", "backslashreplace")
         reason = "file name is not UTF-8; rename it"
         return _Reject(shown, reason, decoding.is_image_like(path))
-    if not decoding.is_image_like(path):
+    if not file.listed and not decoding.is_image_like(path):
         kind = f"a {path.suffix} file" if path.suffix else "a file without an ending"
         return _Reject(file.path, f"not an image: {kind}", False)
     if not file.label:
@@ -138,18 +194,19 @@ def _inspect(file: SourceFile) -> _Photo | _Reject:
         data = decoding.read(path)
         inspection = decoding.inspect(data, duplicates.THUMBNAIL_SIDE)
     except UnreadableImage as error:
-        return _Reject(file.path, error.reason, True)
-    return _Photo(
-        file,
+        return _Reject(file.path, error.reason, True, error.lasting)
+    found = Inspected(
         hashlib.sha256(data).hexdigest(),
         inspection.width,
         inspection.height,
         duplicates.describe(inspection.thumbnail),
+        inspection.remark,
     )
+    return _Photo(file, found)
 
 
 def _write_quarantine(path: Path, rejects: Iterable[_Reject]) -> None:
-    lines = ((reject.path, reject.reason) for reject in sorted(rejects))
+    lines = (reject[:2] for reject in sorted(rejects))
     write_table(path, ("path", "reason"), lines)
 
 
@@ -188,10 +245,33 @@ def _check_classes(photos: Sequence[_Photo], source: str) -> None:
     single = sorted(label for label, count in labels.items() if count == 1)
     if single:
         notify(f"warning: one image only of {_some(single)}; it is used for training")
+    for alike in _alike(labels):
+        notify(
+            f"warning: {' and '.join(map(repr, alike))} are different classes; if they are one, "
+            "give them one name"
+        )
+
+
+def _alike(labels: Iterable[str]) -> list[list[str]]:
+    """Return the labels that a person may have meant for one: "Cat" and "cat", "1" and "01"."""
+    meant: defaultdict[str, list[str]] = defaultdict(list)
+    for label in sorted(labels):
+        plain = re.sub(r"[\W_]+", " ", unicodedata.normalize("NFKC", label).casefold()).strip()
+        meant[re.sub(r"(?<!\d)0+(?=\d)", "", plain) or label].append(label)
+    return [names for names in meant.values() if len(names) > 1]
+
+
+def _tell_remarks(photos: Iterable[_Photo]) -> None:
+    remarked: defaultdict[str, list[str]] = defaultdict(list)
+    for photo in photos:
+        if photo.found.remark:
+            remarked[photo.found.remark].append(photo.file.path)
+    for remark, paths in sorted(remarked.items()):
+        notify(f"warning: {len(paths)} images: {remark}: {_some(paths)}")
 
 
 def _audit(photos: Sequence[_Photo]) -> list[Pair]:
-    descriptions = np.array([photo.description for photo in photos], np.float16)
+    descriptions = np.array([photo.found.description for photo in photos], np.float16)
     return duplicates.find([photo.sha256 for photo in photos], descriptions)
 
 
@@ -260,8 +340,8 @@ def _rows(
             photo.file.label,
             split,
             names[bundle],
-            photo.width,
-            photo.height,
+            photo.found.width,
+            photo.found.height,
         )
         for photo, split, bundle in zip(photos, assigned, bundles.tolist(), strict=True)
     ]

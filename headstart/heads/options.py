@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal, Self, get_args
 from pydantic import Field, model_validator
 
 from headstart.common.params import (
+    ClassName,
     Count,
     FileName,
     NotNegative,
@@ -117,7 +118,7 @@ class TrainOptions(Section):
     """The heads, and how their settings are chosen."""
 
     seed: Seed
-    class_weight: Literal["none", "balanced"] | dict[str, Positive]
+    class_weight: Literal["none", "balanced"] | dict[ClassName, Positive]
     refit: bool
     min_validation: Annotated[int, Field(ge=1)]
     folds_below: Annotated[int, Field(ge=0)]

@@ -54,11 +54,13 @@ class UnreadableImage(InputError):
 
     Attributes:
         reason: One line, without the file's name, for the quarantine list.
+        lasting: Whether the same bytes would fail again; False where the machine failed.
     """
 
-    def __init__(self, reason: str) -> None:
+    def __init__(self, reason: str, *, lasting: bool = True) -> None:
         super().__init__(reason)
         self.reason = reason
+        self.lasting = lasting
 
 
 class UnusableImage(InputError):
@@ -81,15 +83,20 @@ class Inspection(NamedTuple):
         height: Height in pixels, orientation applied.
         thumbnail: The image in gray, (h, w) uint8 in [0, 255], orientation applied; each side
             at least as long as requested, or as long as the image's own.
+        remark: What is odd about it; empty for nothing.
     """
 
     width: int
     height: int
     thumbnail: NDArray[np.uint8]
+    remark: str = ""
 
 
 def is_image_like(path: Path) -> bool:
-    """Return whether a file's name or its first bytes are those of an image."""
+    """Return whether a file's name or its first bytes are those of an image.
+
+    A link that leads nowhere may have led to one.
+    """
     if path.suffix.lower() in _IMAGE_LIKE:
         return True
     try:
@@ -99,7 +106,7 @@ def is_image_like(path: Path) -> bool:
             return True
     # As in `_open`.
     except Exception:
-        return False
+        return path.is_symlink() and not path.exists()
 
 
 def read(path: Path) -> bytes:
@@ -134,7 +141,7 @@ def read(path: Path) -> bytes:
     except PermissionError:
         raise UnreadableImage("no permission to read the file") from None
     except (OSError, ValueError) as error:  # a name too long, a zero byte in it, a failing disk
-        raise UnreadableImage(f"cannot be read: {error}") from None
+        raise UnreadableImage(f"cannot be read: {error}", lasting=False) from None
 
 
 def decode(data: bytes, *, at_least: int | None = None) -> NDArray[np.uint8]:

@@ -1,10 +1,19 @@
 """Options of pretraining: the section `pretrain`."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
-from headstart.common.params import Count, FileName, Positive, Section, Seed, Share, Side
+from headstart.common.params import (
+    ClassName,
+    Count,
+    FileName,
+    Positive,
+    Section,
+    Seed,
+    Share,
+    Side,
+)
 from headstart.images.options import AugmentOptions
 
 INDEX_FILE = "runs.sha256.json"
@@ -22,7 +31,7 @@ class PretrainAugmentOptions(AugmentOptions):
 class PretrainRun(Section):
     """One backbone, and how it is trained."""
 
-    classes: list[str] | None = None
+    classes: list[ClassName] | None = None
     backbone: str = Field(min_length=1)
     objective: Literal["classify", "reconstruct"] = "classify"
     image_size: (
@@ -36,14 +45,6 @@ class PretrainRun(Section):
     batch_size: Count = 32
     epochs: Count = 50
     patience: Count = 8
-
-    @field_validator("classes", mode="before")
-    @classmethod
-    def _class_names_are_folder_names(cls, classes: Any) -> Any:
-        """`classes: [0, 1]` means the folders "0" and "1"."""
-        if not isinstance(classes, list):
-            return classes
-        return [str(name) if type(name) is int else name for name in classes]
 
 
 class PretrainOptions(Section):

@@ -66,6 +66,7 @@ def test_every_image_gets_a_row_and_every_class_its_shares(run, photos):
     shares = {"train": 12, "validation": 4, "test": 4}
     assert metrics() == {
         "images": 40,
+        "listed": 40,
         "unreadable": 0,
         "other_files": 0,
         "empty_classes": 0,

@@ -14,6 +14,7 @@ from typing import Any
 from headstart.commands import yaml_text
 from headstart.common.code import LIBRARY, digest_of_code, digest_of_package
 from headstart.common.lock import LOCK_FILE, ProjectLock, StageCode
+from headstart.common.places import SAMPLES
 
 PIPELINE_FILE = "dvc.yaml"
 SAMPLE = "sample"
@@ -123,7 +124,8 @@ def _project_pipeline(*, sample: bool) -> str:
     if not sample:
         del pipeline["stages"][SAMPLE]
     for name, body in stage_bodies(pipeline):
-        body["deps"] = [path for path in body["deps"] if not path.startswith(_CODE)]
+        left_out = (_CODE,) if sample else (_CODE, SAMPLES.as_posix())
+        body["deps"] = [path for path in body["deps"] if not path.startswith(left_out)]
         locked = yaml_text.load(f"[{LOCK_FILE}: [stages.{name}.digest]]")
         if "params" in body:
             body["params"].extend(locked)

@@ -8,7 +8,7 @@ from ruamel.yaml import YAML
 
 from headstart.commands.params import load_params
 from headstart.common.errors import InputError
-from headstart.common.params import load_section
+from headstart.common.params import load_section, read_params
 from headstart.extraction.options import ExtractOptions
 from headstart.finetuning.options import FinetuneOptions
 from headstart.heads.options import DenseOptions, LinearSVCOptions, TrainOptions
@@ -230,3 +230,30 @@ def test_broken_yaml_is_told_by_line(tmp_path):
     path.write_text("prepare:\n  source: [a\n  test: 1\n")
     with pytest.raises(InputError, match=r"params\.yaml, line \d+, column \d+: not valid YAML"):
         load_params(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("# 사진\n".encode("cp949"), r"line 1: expected UTF-8, received the byte 0xbb"),
+        ("prepare:\n  source: a\n".encode("utf-16"), r"line 1: expected UTF-8, received the byte"),
+        (b"prepare:\n  source: \x07\n", r"params\.yaml: not valid YAML: .*special characters"),
+        (b"prepare: [\n", r"params\.yaml, line \d+, column \d+: not valid YAML"),
+    ],
+)
+def test_text_that_is_no_yaml_in_utf_8_is_told(tmp_path, content, message):
+    path = tmp_path / "params.yaml"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=message):
+        read_params(path)
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_key(tmp_path):
+    path = tmp_path / "params.yaml"
+    path.write_text(DEFAULT, encoding="utf-8-sig")
+    assert load_params(path) == load_params(ROOT / "params.yaml")
+
+
+def test_names_of_classes_that_yaml_takes_for_numbers_are_names(tmp_path):
+    path = changed(tmp_path, "train", class_weight={0: 2.0, "1": 1.0, True: 3.0})
+    assert load_params(path).train.class_weight == {"0": 2.0, "1": 1.0, "true": 3.0}

@@ -58,7 +58,7 @@ def test_what_a_name_stands_for(given: list[str], expected: list[str]) -> None:
 
 
 def test_a_folder_stands_for_what_prepare_takes_for_images(photos: Path) -> None:
-    """Phones write HEIC, cameras raw files, some programs no ending at all; links lead elsewhere."""
+    """Phones write HEIC, cameras raw files, some programs no ending; links lead elsewhere."""
     other = photos / "other"
     (other / "@eaDir").mkdir(parents=True)
     for name in ("phone.HEIC", "camera.nef", "notes.txt", "@eaDir/thumb.jpg", "Thumbs.db"):

@@ -1,0 +1,76 @@
+"""The photos of a source: checked now, or taken over where nothing about them has changed.
+
+To learn whether a photo has changed DVC would read them all, and at a broken link it would stop in
+its own words. So the stage runs each time, and looks at names, sizes and times.
+"""
+
+import hashlib
+import shutil
+import time
+from contextlib import suppress
+from pathlib import Path
+
+from headstart.common.cache import Keep
+from headstart.common.errors import InputError
+from headstart.common.files import atomic_write, digest_of
+from headstart.common.progress import notify
+from headstart.dataset.file_states import digest_of_checking, state_of
+from headstart.dataset.options import PrepareOptions
+from headstart.dataset.sources import Listing, list_files
+
+
+def prepare(
+    options: PrepareOptions, *, manifest: Path, quarantine: Path, leaks: Path, metrics: Path
+) -> None:
+    """Check, compare and split the images of a source.
+
+    Args:
+        options: The source, the shares and what to do with duplicates.
+        manifest: Table of the images to write.
+        quarantine: Table of the files left out, with the reason.
+        leaks: Table of the pictures that lie in two splits.
+        metrics: Counts to write.
+
+    Raises:
+        InputError: the source cannot be used, too many of its images cannot be read, or a class
+            cannot be trained.
+    """
+    now = time.time_ns()
+    keep, outputs = Keep("prepared"), (manifest, quarantine, leaks, metrics)
+    listing = list_files(options.source)
+    digest, settled = _digest_of_states(listing, now)
+    key = digest_of(
+        {
+            "options": options.model_dump(mode="json"),
+            "files": digest,
+            "code": digest_of_checking(),
+        }
+    )
+    kept = keep.find(key)
+    if kept is not None:
+        for path in outputs:
+            with atomic_write(path) as temporary:
+                shutil.copyfile(kept / path.name, temporary)
+        notify(f"taken over: none of the {len(listing.files):,} files has changed")
+        return
+
+    # Only now: numbers, pictures and trees are not needed to see that nothing has changed.
+    from headstart.dataset.preparation import check_and_split
+
+    lasting = check_and_split(
+        listing, options, manifest=manifest, quarantine=quarantine, leaks=leaks, metrics=metrics
+    )
+    if lasting and settled:
+        with suppress(InputError), keep.create(key) as folder:
+            for path in outputs:
+                shutil.copyfile(path, folder / path.name)
+
+
+def _digest_of_states(listing: Listing, now: int) -> tuple[str, bool]:
+    """Return the digest of all files' states, and whether later changes would show in it."""
+    total, settled = hashlib.sha256(repr(listing.empty_classes).encode()), True
+    for file in listing.files:
+        state = state_of(file.path)
+        total.update(repr((file, state)).encode())
+        settled = settled and (state is None or state.is_settled(now))
+    return total.hexdigest(), settled

@@ -1,0 +1,190 @@
+"""Photos as people really hand them over, through `dvc repro prepare`."""
+
+import csv
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.e2e.conftest import Project
+
+pytestmark = pytest.mark.slow
+
+PER_CLASS = 6
+
+
+def paint(path: Path, seed: int, kind: str = "JPEG") -> None:
+    """Write a picture that resembles no other."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    coarse = np.random.default_rng(seed).integers(0, 256, (6, 8, 3), np.uint8)
+    Image.fromarray(coarse).resize((96, 72), Image.Resampling.BICUBIC).save(path, kind)
+
+
+@pytest.fixture(scope="module")
+def project(make_project: Callable[[str], Project]) -> Project:
+    return make_project("photos")
+
+
+@pytest.fixture
+def photos(project: Project) -> Path:
+    """Two classes of six."""
+    folder = project.root / "photos"
+    shutil.rmtree(folder, ignore_errors=True)
+    for number in range(2 * PER_CLASS):
+        paint(folder / ("cat", "dog")[number % 2] / f"{number:02}.jpg", number)
+    return folder
+
+
+def prepare(project: Project, source: object, *, fails: bool = False, **options: object) -> str:
+    """Run the stage and return what was printed."""
+    project.edit(prepare={**DEFAULTS, "source": str(source), **options})
+    done = project.run("dvc", "repro", "prepare", check=not fails)
+    assert (done.returncode != 0) == fails, done.stdout
+    assert "Traceback" not in done.stdout
+    return done.stdout
+
+
+DEFAULTS = {
+    "validation": 0.2,
+    "test": 0.2,
+    "seed": 0,
+    "max_unreadable": 0.05,
+    "near_duplicates": "together",
+}
+
+
+def rows(project: Project, name: str = "manifest") -> list[dict[str, str]]:
+    with (project.root / "data" / f"{name}.csv").open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_splits_by_any_of_their_names_or_a_word(project: Project, photos: Path) -> None:
+    for split, numbers in (("TRAIN", range(3)), ("valid", range(3, 5)), ("Testing", range(5, 6))):
+        for number in numbers:
+            for name in ("cat", "dog"):
+                paint(photos.parent / "split" / split / name / f"{number}.jpg", 50 + number)
+                paint(photos.parent / "split" / split / name / f"{number}.jpg", hash(name) % 9999)
+    shutil.rmtree(photos.parent / "split")
+    seed = 100
+    for split, count in (("TRAIN", 3), ("valid", 2), ("Testing", 1)):
+        for name in ("cat", "dog"):
+            for number in range(count):
+                seed += 1
+                paint(photos.parent / "split" / split / name / f"{number}.jpg", seed)
+    prepare(project, "split")
+    assert {row["label"] for row in rows(project)} == {"cat", "dog"}
+    splits = [row["split"] for row in rows(project)]
+    assert {split: splits.count(split) for split in set(splits)} == {
+        "train": 6,
+        "validation": 4,
+        "test": 2,
+    }
+    (photos.parent / "split" / "logs").mkdir()
+    printed = prepare(project, "split", fails=True)
+    assert "TRAIN, Testing, valid look like splits" in printed
+    assert "but logs beside them is none" in printed
+    shutil.rmtree(photos.parent / "split")
+
+
+def test_a_row_of_a_table_that_names_no_file_counts_as_unreadable(
+    project: Project, photos: Path
+) -> None:
+    names = [path.relative_to(photos).as_posix() for path in sorted(photos.rglob("*.jpg"))]
+    lines = [f"{name},{name.split('/')[0]}" for name in names]
+    lines += ["gone,cat", "gone.txt,dog", "also/gone.jpg,dog"]
+    (photos / "table.csv").write_text("path,label\n" + "\n".join(lines) + "\n")
+    printed = prepare(project, "photos/table.csv", fails=True)
+    assert "prepare.max_unreadable: 3 of 15 images cannot be read" in printed
+    assert "photos/gone: no such file" in printed
+    prepare(project, "photos/table.csv", max_unreadable=0.2)
+    told = [(row["path"], row["reason"]) for row in rows(project, "quarantine")]
+    assert told == [
+        (f"photos/{name}", "no such file") for name in ("also/gone.jpg", "gone", "gone.txt")
+    ]
+    assert len(rows(project)) + len(told) == len(lines)
+
+
+def test_a_photo_that_changed_is_noticed_wherever_it_lies(project: Project, photos: Path) -> None:
+    """Behind a table, below a link, with the old size and the old time."""
+    elsewhere = photos.parent / "elsewhere"
+    (photos / "cat").rename(elsewhere)
+    (photos / "cat").symlink_to(elsewhere)
+    names = [f"{name}/{path.name}" for name in ("cat", "dog") for path in (photos / name).iterdir()]
+    lines = "".join(f"{name},{name.split('/')[0]}\n" for name in sorted(names))
+    (photos / "table.csv").write_text(f"path,label\n{lines}")
+    changed = elsewhere / "00.jpg"
+    for seed, source in enumerate(("photos", "photos/table.csv")):
+        prepare(project, source)
+        before = {row["path"]: row["sha256"] for row in rows(project)}
+        assert len(before) == 2 * PER_CLASS
+        status, size = changed.stat(), changed.stat().st_size
+        paint(changed, 1000 + seed)
+        changed.write_bytes(changed.read_bytes()[:size].ljust(size, b"\0"))
+        os.utime(changed, ns=(status.st_atime_ns, status.st_mtime_ns))
+        prepare(project, source, max_unreadable=0.5)
+        after = {row["path"]: row["sha256"] for row in rows(project)}
+        assert before["photos/cat/00.jpg"] != after.get("photos/cat/00.jpg")
+        assert {**after, "photos/cat/00.jpg": ""} == {**before, "photos/cat/00.jpg": ""}
+        paint(changed, 0)
+    shutil.rmtree(elsewhere)
+
+
+def test_what_is_no_ordinary_file_is_told_and_hangs_nothing(project: Project, photos: Path) -> None:
+    os.mkfifo(photos / "cat" / "pipe.jpg")
+    (photos / "cat" / "self.jpg").symlink_to("self.jpg")
+    (photos / "cat" / "broken").symlink_to("nowhere")
+    (photos / "dog" / "circle").symlink_to(photos / "dog")
+    latin = os.fsencode(photos / "dog") + b"/caf\xe9.jpg"
+    shutil.copyfile(photos / "dog" / "01.jpg", latin)
+    shutil.copyfile(photos / "dog" / "01.jpg", photos / "dog" / "no ending")
+    for name in ("phone.heic", "camera.NEF"):
+        (photos / "dog" / name).write_bytes(b"x" * 100)
+    (photos / "dog" / "@eaDir").mkdir()
+    prepare(project, "photos", max_unreadable=0.5)
+    reasons = {
+        row["path"].removeprefix("photos/"): row["reason"] for row in rows(project, "quarantine")
+    }
+    assert reasons["cat/pipe.jpg"] == "not an ordinary file"
+    assert "cat/self.jpg" in reasons
+    assert reasons["cat/broken"] == "broken link to nowhere"
+    assert reasons["dog/caf\\xe9.jpg"] == "file name is not UTF-8; rename it"
+    assert "HEIC" in reasons["dog/phone.heic"] or "no image" in reasons["dog/phone.heic"]
+    assert "camera raw" in reasons["dog/camera.NEF"]
+    assert len(reasons) == 6
+    assert "photos/dog/no ending" in {row["path"] for row in rows(project)}
+    assert len(rows(project)) == 2 * PER_CLASS + 1
+
+
+def test_a_source_that_is_not_there_or_at_home(project: Project, photos: Path) -> None:
+    printed = prepare(project, "nowhere", fails=True)
+    assert f"prepare.source: nowhere does not exist (looked for {project.root}/nowhere)" in printed
+    project.environment["HOME"], home = str(project.root), project.environment.get("HOME", "")
+    try:
+        prepare(project, "~/photos")
+    finally:
+        project.environment["HOME"] = home
+    assert {Path(row["path"]).parent.parent for row in rows(project)} == {photos}
+
+
+def test_nothing_is_read_again_while_nothing_has_changed(project: Project, photos: Path) -> None:
+    old = [path for path in photos.rglob("*") if path.is_file()]
+    prepare(project, "photos")
+    before = (project.root / "data/manifest.csv").read_bytes()
+    # The second run comes when a write would show in a file's times.
+    printed = [prepare(project, "photos") for _ in range(3)][-1]
+    assert f"taken over: none of the {len(old)} files has changed" in printed
+    assert (project.root / "data/manifest.csv").read_bytes() == before
+    old[0].unlink()
+    assert "taken over" not in prepare(project, "photos")
+    assert len(rows(project)) == len(old) - 1
+
+
+def test_names_that_a_person_may_have_meant_for_one_are_hinted_at(
+    project: Project, photos: Path
+) -> None:
+    (photos / "dog").rename(photos / "CAT")
+    assert "'CAT' and 'cat' are different classes; if they are one" in prepare(project, "photos")
