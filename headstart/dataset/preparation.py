@@ -232,6 +232,12 @@ def _check_readable(
             f"prepare.source: none of the {n_images} images of {options.source} can be read; "
             f"{quarantine} says why. Mend them, or name another source."
         )
+    if unreadable:
+        named = _some([f"{one.path}: {one.reason}" for one in unreadable])
+        notify(
+            f"warning: {len(unreadable)} of {n_images} images cannot be read and are left out: "
+            f"{named} ({quarantine})"
+        )
 
 
 def _check_classes(photos: Sequence[_Photo], source: str) -> None:
