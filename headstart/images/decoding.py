@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import logging
 import os
 import stat
 import warnings
@@ -47,6 +48,8 @@ _IMAGE_LIKE = SUFFIXES | _CAMERA_RAW | {".heic", ".heif", ".hif", ".svg", ".svgz
 # The size is checked against MAX_PIXELS as soon as the header is read, before any pixel; Pillow's
 # own limit would warn on standard error at a number of its own.
 Image.MAX_IMAGE_PIXELS = None
+# It would print what it logs, such as "More samples per pixel than can be decoded".
+logging.getLogger("PIL").addHandler(logging.NullHandler())
 # Pillow warns, without naming the file, of flaws that it can handle (damaged EXIF, odd palettes).
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 
@@ -68,11 +71,13 @@ class UnreadableImage(InputError):
 
     Attributes:
         reason: One line, without the file's name, for the quarantine list.
+        lasting: Whether the same bytes would fail again; False where the machine failed.
     """
 
-    def __init__(self, reason: str) -> None:
+    def __init__(self, reason: str, *, lasting: bool = True) -> None:
         super().__init__(reason)
         self.reason = reason
+        self.lasting = lasting
 
 
 class UnusableImage(InputError):
@@ -95,7 +100,7 @@ class Inspection(NamedTuple):
         height: Height in pixels, orientation applied.
         thumbnail: The image in gray, (h, w) uint8 in [0, 255], orientation applied; each side
             at least as long as requested, or as long as the image's own.
-        remark: One line on what is odd about pixels that can be used; "" if nothing is.
+        remark: What is odd about it; empty for nothing.
     """
 
     width: int
@@ -150,7 +155,7 @@ def read(path: Path) -> bytes:
     except PermissionError:
         raise UnreadableImage("no permission to read the file") from None
     except (OSError, ValueError) as error:  # a name too long, a zero byte in it, a failing disk
-        raise UnreadableImage(f"cannot be read: {error}") from None
+        raise UnreadableImage(f"cannot be read: {error}", lasting=False) from None
 
 
 def decode(data: bytes, *, at_least: int | None = None) -> NDArray[np.uint8]:
@@ -288,7 +293,7 @@ def _refusing(image: Image.Image) -> Iterator[None]:
         raise
     except MemoryError:
         raise UnreadableImage(
-            f"not enough memory for {image.width} x {image.height} pixels"
+            f"not enough memory for {image.width} x {image.height} pixels", lasting=False
         ) from None
     # As in `_open`: OSError, SyntaxError, ValueError, struct.error, EOFError...
     except Exception as error:

@@ -10,10 +10,13 @@ from numpy.typing import NDArray
 _LOST = ("Corrupt JPEG data", "Premature end of JPEG file", "Inconsistent progression sequence")
 """How the warnings begin that mean lost pixels. Source: libjpeg-turbo, `jerror.h`, JWRN_*."""
 
+_BAD_PROFILE = "Corrupt JPEG data: bad ICC marker"
+
 _MARKER = re.compile(rb"\xff+([\x01-\xcf\xd8-\xfe])")
 _FRAMES = frozenset({0xC0, 0xC1, 0xC2, 0xC3, 0xC9, 0xCA, 0xCB})
+_SEQUENTIAL = frozenset({0xC0, 0xC1, 0xC9})
 _PROGRESSIVE = frozenset({0xC2, 0xCA})
-_TABLES, _SCAN, _END, _JFIF, _ADOBE = 0xDB, 0xDA, 0xD9, 0xE0, 0xEE
+_TABLES, _SCAN, _END, _JFIF, _PROFILE, _ADOBE = 0xDB, 0xDA, 0xD9, 0xE0, 0xE2, 0xEE
 _WITHOUT_BODY = frozenset({0x01, 0xD8})
 
 
@@ -42,13 +45,12 @@ def decode(
     Raises:
         ValueError: pixels are lost; the message says how.
     """
-    _check_tables(data)
     # Of several warnings only the first is told: what provokes a harmless one is mended, so that
     # it hides no other.
     pixels = _strictly(data, colorspace, size, scale)
     if pixels is None and (mended := _mended(data)) != data:
         pixels = _strictly(mended, colorspace, size, scale)
-    check_scans(data)
+    _check_segments(data)
     return pixels
 
 
@@ -61,26 +63,26 @@ def _strictly(
             data, colorspace, min_height=height, min_width=width
         )
     except ValueError as error:
-        if str(error).startswith(_LOST):
+        if str(error).startswith(_LOST) and str(error) != _BAD_PROFILE:
             raise
         return None
     return pixels if pixels.shape[:2] == (height, width) else None
 
 
-def check_scans(data: bytes) -> None:
-    """Check that the scans hold every coefficient of every component to its last bit.
+def _check_segments(data: bytes) -> None:
+    """Refuse what libjpeg decodes without a warning though it is not all there.
 
-    A file that is cut between two scans decodes without a warning, only coarser.
-
-    Raises:
-        ValueError: a scan is missing.
+    Quantization steps of zero make flat gray. A file that is cut between two scans comes out
+    coarser, or without colors.
     """
     progressive, n_components = False, 0
     # The lowest bit that arrived of each coefficient, by component. Source: ITU-T T.81, G.1.1.1.
     bits: dict[int, list[int | None]] = {}
     for marker, start, end in _segments(data):
         body = data[start:end]
-        if marker in _FRAMES and len(body) >= 6:
+        if marker == _TABLES:
+            _check_tables(body)
+        elif marker in _FRAMES and len(body) >= 6:
             progressive, n_components = marker in _PROGRESSIVE, body[5]
             bits = {component: [None] * 64 for component in body[6 : 6 + 3 * n_components : 3]}
         elif marker == _SCAN and body and len(body) >= 4 + 2 * body[0]:
@@ -101,31 +103,27 @@ def check_scans(data: bytes) -> None:
         )
 
 
-def _check_tables(data: bytes) -> None:
-    """Refuse zeros among the quantization steps: libjpeg makes flat gray of them, silently."""
-    for marker, start, end in _segments(data):
-        if marker == _SCAN:
-            return
-        if marker == _TABLES:
-            while start < end:
-                width = 1 + (data[start] >> 4 != 0)
-                steps = data[start + 1 : min(end, start + 1 + 64 * width)]
-                if any(not any(steps[i : i + width]) for i in range(0, len(steps), width)):
-                    raise ValueError("a quantization table holds zeros")
-                start += 1 + 64 * width
+def _check_tables(body: bytes) -> None:
+    while body:
+        if body[0] >> 4:  # steps of 16 bits
+            steps, body = [a | b for a, b in zip(body[1:129:2], body[2:129:2])], body[129:]
+        else:
+            steps, body = body[1:65], body[65:]
+        if 0 in steps:
+            raise ValueError("a quantization table holds zeros")
 
 
 def _mended(data: bytes) -> bytes:
     """Put right what libjpeg warns of though it loses nothing.
 
     These are the spectral selection that some phones leave empty in sequential files, unknown
-    transform codes of Adobe's marker, and JFIF versions to come.
+    transform codes of Adobe's marker, JFIF versions to come, and incomplete color profiles.
     """
     mended = bytearray(data)
-    sequential = n_components = 0
+    sequential, n_components = False, 0
     for marker, start, end in _segments(data):
         if marker in _FRAMES and end - start >= 6:
-            sequential, n_components = marker not in _PROGRESSIVE, data[start + 5]
+            sequential, n_components = marker in _SEQUENTIAL, data[start + 5]
         elif marker == _SCAN and sequential and end - start >= 4:
             mended[end - 3 : end] = b"\x00\x3f\x00"
         elif marker == _ADOBE and data[start : start + 5] == b"Adobe" and end - start >= 12:
@@ -134,6 +132,8 @@ def _mended(data: bytes) -> bytes:
                 mended[start + 11] = 2 if n_components == 4 else 1
         elif marker == _JFIF and data[start : start + 5] == b"JFIF\0" and end - start >= 14:
             mended[start + 5] = 1
+        elif marker == _PROFILE and data[start : start + 11] == b"ICC_PROFILE":
+            mended[start] = 0  # no profile any more
     return bytes(mended)
 
 
