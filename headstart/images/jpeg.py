@@ -104,13 +104,13 @@ def _check_segments(data: bytes) -> None:
 
 
 def _check_tables(body: bytes) -> None:
-    while body:
-        if body[0] >> 4:  # steps of 16 bits
-            steps, body = [a | b for a, b in zip(body[1:129:2], body[2:129:2])], body[129:]
-        else:
-            steps, body = body[1:65], body[65:]
-        if 0 in steps:
+    position = 0
+    while position < len(body):
+        width = 2 if body[position] >> 4 else 1
+        table = body[position + 1 : position + 1 + 64 * width]
+        if 0 in np.frombuffer(table[: len(table) // width * width], f">u{width}"):
             raise ValueError("a quantization table holds zeros")
+        position += 1 + 64 * width
 
 
 def _mended(data: bytes) -> bytes:

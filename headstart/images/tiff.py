@@ -22,28 +22,22 @@ def listening() -> Iterator[list[str]]:
         del _said.lost
 
 
-def _hear(module: bytes | None, pattern: bytes, arguments: int, *, is_error: bool) -> None:
+def _hear(module: bytes | None, pattern: bytes, arguments: int) -> None:
     lost = getattr(_said, "lost", None)
     source = (module or b"").decode(errors="replace")
-    if lost is None or not ("Decode" in source or source.startswith(("JPEG", "TIFFFill"))):
-        return
-    text = ctypes.create_string_buffer(200)
-    _libc.vsnprintf(text, len(text), pattern, ctypes.c_void_p(arguments))
-    message = text.value.decode(errors="replace")
-    # Of its warnings only those it passes on from libjpeg tell of lost pixels.
-    if is_error or message.startswith(("Corrupt JPEG data", "Premature end of JPEG")):
-        lost.append(f"{source}: {message}")
+    # Others speak of tags that do not matter for the pixels.
+    if lost is not None and ("Decode" in source or source.startswith(("JPEG", "TIFFFill"))):
+        text = ctypes.create_string_buffer(200)
+        _libc.vsnprintf(text, len(text), pattern, ctypes.c_void_p(arguments))
+        lost.append(f"{source}: {text.value.decode(errors='replace')}")
 
 
-# Kept, since libtiff does not hold a reference.
-_on_error = _Listener(lambda *said: _hear(*said, is_error=True))
-_on_warning = _Listener(lambda *said: _hear(*said, is_error=False))
+_listener = _Listener(_hear)  # kept here, since libtiff holds no reference
 
 try:
     _libc = ctypes.CDLL(None)
-    # By way of Pillow's own library, so that it is the libtiff that Pillow calls.
-    _libtiff = ctypes.CDLL(_imaging.__file__)
-    _libtiff.TIFFSetErrorHandler(_on_error)
-    _libtiff.TIFFSetWarningHandler(_on_warning)
+    # By way of Pillow's own library, so that it is the libtiff that Pillow calls. It turns off
+    # libtiff's warnings itself.
+    ctypes.CDLL(_imaging.__file__).TIFFSetErrorHandler(_listener)
 except (OSError, AttributeError):  # a Pillow without libtiff
     pass
