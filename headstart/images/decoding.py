@@ -376,7 +376,9 @@ def _decode_rest(image: Image.Image, data: bytes) -> tuple[NDArray[np.uint8], st
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, "white")
         image = Image.alpha_composite(white, image)
-    return _orient(np.array(image.convert("RGB")), orientation), remark
+    if image.mode != "RGB":  # it would be copied
+        image = image.convert("RGB")
+    return _orient(np.array(image), orientation), remark
 
 
 def _raw_mode(image: Image.Image) -> str:
