@@ -2,22 +2,27 @@
 
 import hashlib
 import io
+import logging
 import os
 import stat
-import struct
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from headstart.common.errors import InputError
+from headstart.images import jpeg, png, tiff
+from headstart.images.budget import Budget
 
 MAX_PIXELS = 200_000_000
-"""Largest image that is decoded (width x height): phones stop at 200 megapixels."""
+"""Largest image that is decoded (width x height): phones stop at 200 megapixels. As many pixels are
+decoded at a time, over all threads: what comes on top waits.
+"""
 
 MAX_BYTES = 2**30
 """Largest file that is read."""
@@ -43,8 +48,20 @@ _IMAGE_LIKE = SUFFIXES | _CAMERA_RAW | {".heic", ".heif", ".hif", ".svg", ".svgz
 # The size is checked against MAX_PIXELS as soon as the header is read, before any pixel; Pillow's
 # own limit would warn on standard error at a number of its own.
 Image.MAX_IMAGE_PIXELS = None
+# It would print what it logs, such as "More samples per pixel than can be decoded".
+logging.getLogger("PIL").addHandler(logging.NullHandler())
 # Pillow warns, without naming the file, of flaws that it can handle (damaged EXIF, odd palettes).
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
+
+_under_way = Budget(MAX_PIXELS)
+
+_TOP_OF_12_BITS = 4095
+_DARK = (
+    "16 bits, but no value above 4,095 of 65,535, so nearly black; if the file holds 12 bits or "
+    "fewer, scale it to 16"
+)
+_PHOTOMETRIC = 262
+"""The tag of TIFF that is 0 where the value 0 is white."""
 
 _HEIF_BRANDS = frozenset({b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1"})
 
@@ -163,16 +180,12 @@ def decode(data: bytes, *, at_least: int | None = None) -> NDArray[np.uint8]:
             `MAX_PIXELS`.
     """
     image = _open(data)
-    size = image.size
-    if at_least is not None:
-        image.draft(None, (at_least, at_least))
-    if image.size == size and _opencv_gives_the_same(image, data):
-        pixels = cv2.imdecode(
-            np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
-        )
-        if pixels is not None and pixels.shape[:2] == (image.height, image.width):
+    is_jpeg = image.format in ("JPEG", "MPO")
+    scale = 1 if at_least is None or not is_jpeg else jpeg.scale_for(image.size, at_least)
+    with _under_way.hold(image.width * image.height), _refusing(image):
+        if is_jpeg and (pixels := _decode_jpeg(image, data, "RGB", scale)) is not None:
             return _orient(pixels, _orientation(image))
-    return np.array(_to_rgb(_load(image)))
+        return _decode_rest(image, data)[0]
 
 
 def to_pixels(image: Image.Image) -> NDArray[np.uint8]:
@@ -184,7 +197,8 @@ def to_pixels(image: Image.Image) -> NDArray[np.uint8]:
     Raises:
         UnreadableImage: it cannot be loaded, or its pixels have no stated range.
     """
-    return np.array(_to_rgb(_load(image)))
+    with _refusing(image):
+        return _decode_rest(image, b"")[0]
 
 
 def read_checked(path: Path, sha256: str) -> NDArray[np.uint8]:
@@ -235,17 +249,25 @@ def inspect(data: bytes, side: int) -> Inspection:
         UnreadableImage: as `decode`.
     """
     image = _open(data)
-    if image.format in ("JPEG", "MPO") and image.mode in ("L", "RGB"):
-        height, width = image.height, image.width
-        orientation = _orientation(image)
-        image.draft("L", (side, side))
-        gray = _orient(_shrunk(_load(image), side), orientation)
-        if orientation >= 5:
-            height, width = width, height
-        return Inspection(width, height, gray)
-    # In color first, so that transparency and depth are handled as in `decode`.
-    image = _to_rgb(_load(image))
-    return Inspection(image.width, image.height, _shrunk(image, side))
+    width, height = image.size
+    with _refusing(image):
+        if image.format in ("JPEG", "MPO"):
+            scale = jpeg.scale_for(image.size, side)
+            # Only a progressive file is held in memory as a whole.
+            share = width * height // (1 if "progressive" in image.info else scale**2)
+            with _under_way.hold(share):
+                gray = _decode_jpeg(image, data, "GRAY", scale)
+            if gray is not None:
+                thumbnail = _shrunk(Image.fromarray(gray[..., 0]), side)
+                if (orientation := _orientation(image)) >= 5:
+                    width, height = height, width
+                return Inspection(width, height, _orient(thumbnail, orientation))
+        with _under_way.hold(width * height):
+            # In color first, so that transparency and depth are handled as in `decode`.
+            pixels, remark = _decode_rest(image, data)
+            thumbnail = _shrunk(Image.fromarray(pixels), side)
+    height, width = pixels.shape[:2]
+    return Inspection(width, height, thumbnail, remark)
 
 
 def _open(data: bytes) -> Image.Image:
@@ -265,15 +287,22 @@ def _open(data: bytes) -> Image.Image:
     return image
 
 
-def _load(image: Image.Image) -> Image.Image:
-    """Decode, strictly: a file that ends early raises."""
-    kind = image.format
+@contextmanager
+def _refusing(image: Image.Image) -> Iterator[None]:
+    """Turn whatever a decoder raises into `UnreadableImage`."""
     try:
-        image.load()
+        yield
+    except UnreadableImage:
+        raise
+    except MemoryError:
+        raise UnreadableImage(
+            f"not enough memory for {image.width} x {image.height} pixels", lasting=False
+        ) from None
     # As in `_open`: OSError, SyntaxError, ValueError, struct.error, EOFError...
     except Exception as error:
-        raise UnreadableImage(f"damaged {kind}: {error}") from None
-    return image
+        kind = image.format or "image"
+        said = " ".join(str(error).split()) or type(error).__name__
+        raise UnreadableImage(f"damaged {kind}: {said}") from None
 
 
 def _why_unidentified(data: bytes, error: Exception) -> str:
@@ -286,7 +315,7 @@ def _why_unidentified(data: bytes, error: Exception) -> str:
         return f"no image: {len(data):,} zero bytes"
     if isinstance(error, UnidentifiedImageError):
         return f"no image of a known format ({', '.join(FORMATS)})"
-    return f"damaged image: {error}"
+    return "damaged image: " + (" ".join(str(error).split()) or type(error).__name__)
 
 
 def _shrunk(image: Image.Image, side: int) -> NDArray[np.uint8]:
@@ -295,13 +324,15 @@ def _shrunk(image: Image.Image, side: int) -> NDArray[np.uint8]:
     return np.array(image.reduce(factor) if factor > 1 else image)
 
 
-def _opencv_gives_the_same(image: Image.Image, data: bytes) -> bool:
-    """Return whether OpenCV's faster decoding gives Pillow's bytes for this file.
-
-    Both call libjpeg-turbo with the same settings, on one or three components. OpenCV silently
-    fills in what is missing, so only files with an end marker are left to it.
-    """
-    return image.format == "JPEG" and image.mode in ("L", "RGB") and data.endswith(b"\xff\xd9")
+def _decode_jpeg(
+    image: Image.Image, data: bytes, colorspace: str, scale: int
+) -> NDArray[np.uint8] | None:
+    """Decode to (h, w, 3) or (h, w, 1), as the file lies; None if that takes Pillow."""
+    if image.mode not in ("L", "RGB"):
+        # Pillow's colors are kept; the smallest size is enough to hear of lost pixels.
+        jpeg.decode(data, "CMYK", image.size, 8)
+        return None
+    return jpeg.decode(data, colorspace, image.size, scale)
 
 
 def _orientation(image: Image.Image) -> int:
@@ -310,8 +341,8 @@ def _orientation(image: Image.Image) -> int:
         return 1
     try:
         value = image.getexif().get(ExifTags.Base.Orientation, 1)
-    # A damaged EXIF block does not mean damaged pixels.
-    except (SyntaxError, ValueError, KeyError, IndexError, TypeError, OSError, struct.error):
+    # A damaged EXIF block, whatever is raised for it, does not mean damaged pixels.
+    except Exception:
         return 1
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
@@ -329,28 +360,68 @@ def _orient(pixels: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
     return np.ascontiguousarray(pixels)
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
-    """Orient a loaded image and bring it to 8-bit RGB."""
-    if _orientation(image) != 1:
-        image = ImageOps.exif_transpose(image)
-    try:
-        if image.mode in ("I", "F") or image.mode.startswith("I;"):
-            image = _to_8_bits(image)
-        if image.has_transparency_data:
-            image = image.convert("RGBA")
-            white = Image.new("RGBA", image.size, "white")
-            image = Image.alpha_composite(white, image)
-        return image.convert("RGB")
-    except ValueError as error:
-        raise UnreadableImage(f"pixels of mode {image.mode}: {error}") from None
+def _decode_rest(image: Image.Image, data: bytes) -> tuple[NDArray[np.uint8], str]:
+    """Decode with Pillow, strictly, to (h, w, 3), oriented; return a remark as well."""
+    if image.format == "PNG":
+        png.check(data)
+    raw_mode = _raw_mode(image)  # gone once it is loaded
+    with tiff.listening() as lost:
+        try:
+            image.load()
+        except Exception:
+            if not lost:
+                raise
+        if lost:
+            raise ValueError(lost[0])
+    orientation = _orientation(image)
+    image, remark = _to_8_bits(image, raw_mode)
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(white, image)
+    if image.mode != "RGB":  # it would be copied
+        image = image.convert("RGB")
+    return _orient(np.array(image), orientation), remark
 
 
-def _to_8_bits(image: Image.Image) -> Image.Image:
-    # Among 32-bit images only PPM has a known range: Pillow scales it to 16 bits.
-    if not image.mode.startswith("I;16") and image.format != "PPM":
-        raise UnreadableImage(
-            f"pixels of 32 bits (mode {image.mode}) without a stated range; "
-            "convert it to 8 or 16 bits"
-        )
-    values = np.asarray(image).astype(np.uint32)
-    return Image.fromarray(((values * 255 + 32767) // 65535).astype(np.uint8))
+def _raw_mode(image: Image.Image) -> str:
+    """Return how the file holds a pixel, such as "RGB;16B"; "" where it is not told."""
+    tile = getattr(image, "tile", None)
+    arguments = tile[0].args if tile else None
+    if isinstance(arguments, tuple) and arguments:
+        arguments = arguments[0]
+    return arguments if isinstance(arguments, str) else ""
+
+
+def _to_8_bits(image: Image.Image, raw_mode: str) -> tuple[Image.Image, str]:
+    """Scale more bits to 8; return a remark on files that use little of their 16 bits."""
+    transparent = image.info.get("transparency")
+    if image.mode in ("I", "F") or image.mode.startswith("I;"):
+        # Among 32-bit images only PPM has a known range: Pillow scales it to 16 bits.
+        if not image.mode.startswith("I;16") and (image.mode, image.format) != ("I", "PPM"):
+            raise UnreadableImage(
+                f"pixels of 32 bits (mode {image.mode}) without a stated range; "
+                "convert it to 8 or 16 bits"
+            )
+        values = np.asarray(image)
+        top = _TOP_OF_12_BITS if raw_mode.startswith("I;12") else 65535
+        table = ((np.arange(top + 1) * 255 + top // 2) // top).astype(np.uint8)
+        largest = int(values.max())
+        if getattr(image, "tag_v2", {}).get(_PHOTOMETRIC) == 0:  # of which Pillow minds 8 bits only
+            table, largest = table[::-1].copy(), top - int(values.min())
+        if isinstance(transparent, int) and transparent <= top:
+            table[transparent] = 255
+        dark = top > _TOP_OF_12_BITS and largest <= _TOP_OF_12_BITS
+        return Image.fromarray(table[values]), _DARK if dark else ""
+    if ";16" in raw_mode and image.mode in ("RGB", "RGBA"):
+        # Pillow has kept the upper 8 of 16 bits.
+        if isinstance(transparent, tuple):
+            image = image.copy()
+            image.info["transparency"] = tuple(value >> 8 for value in transparent)
+        largest = int(np.asarray(image)[..., :3].max())
+        return image, _DARK if largest <= _TOP_OF_12_BITS >> 8 else ""
+    if raw_mode in ("L;2", "L;4") and isinstance(transparent, int):
+        # Pillow has scaled the pixels, but not the value that is transparent.
+        image = image.copy()
+        image.info["transparency"] = transparent * (85 if raw_mode == "L;2" else 17)
+    return image, ""
