@@ -13,7 +13,6 @@ from pathlib import Path
 from headstart.common.cache import Keep
 from headstart.common.errors import InputError
 from headstart.common.files import atomic_write, digest_of
-from headstart.common.progress import notify
 from headstart.dataset.file_states import digest_of_checking, state_of
 from headstart.dataset.options import PrepareOptions
 from headstart.dataset.sources import Listing, list_files
@@ -51,7 +50,6 @@ def prepare(
         for path in outputs:
             with atomic_write(path) as temporary:
                 shutil.copyfile(kept / path.name, temporary)
-        notify(f"taken over: none of the {len(listing.files):,} files has changed")
         return
 
     # Only now: numbers, pictures and trees are not needed to see that nothing has changed.
