@@ -382,8 +382,12 @@ def read_checked(path: Path, remedy: str) -> bytes:
     beside = checksum_file(path)
     try:
         data, line = path.read_bytes(), beside.read_bytes()
+    except FileNotFoundError as error:
+        raise InputError(f"{error.filename}: no such file: {remedy}") from None
     except OSError as error:
-        raise InputError(f"{error.filename}: {error.strerror}: {remedy}") from None
+        raise InputError(
+            f"{error.filename}: it cannot be read ({error.strerror}): {remedy}"
+        ) from None
     if line != _checksum_line(hashlib.sha256(data).hexdigest(), path).encode():
         raise InputError(
             f"{path}: its sha256 is not the one in {beside}: one of the two was damaged or changed "
