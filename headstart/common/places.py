@@ -5,6 +5,7 @@ from pathlib import Path
 SAMPLES = Path("data/samples")
 
 MANIFEST = Path("data/manifest.csv")
+MANIFEST_DIGEST = Path("data/manifest.csv.sha256")
 QUARANTINE = Path("data/quarantine.csv")
 LEAKS = Path("data/leaks.csv")
 FEATURE_LEAKS = Path("data/feature_leaks.csv")
