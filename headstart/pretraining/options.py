@@ -7,9 +7,6 @@ from pydantic import Field, field_validator
 from headstart.common.params import Count, FileName, Positive, Section, Seed, Share, Side
 from headstart.images.options import AugmentOptions
 
-INDEX_FILE = "runs.sha256.json"
-"""Lists all runs, in their folder; no run can be called so, since a name holds no dot."""
-
 
 class PretrainAugmentOptions(AugmentOptions):
     """The recipe of the views that pretraining sees, new ones in each epoch."""
