@@ -140,6 +140,9 @@ class Head(ABC):
         Args:
             data: What to learn from.
             refit: Whether to fit the chosen setting once more on training and validation images.
+
+        Raises:
+            InputError: training diverged.
         """
 
     @abstractmethod

@@ -60,6 +60,7 @@ class NetworkHead(Head):
             self._train(data, data.train, None, epochs)
         held_out = np.concatenate([fold.held_out for fold in folds])
         stacked = np.concatenate(logits)
+        self.check_finite("logits", stacked)
         history = _mean_history(histories)
         self._card = HeadCard(
             kind=self.kind,

@@ -286,6 +286,13 @@ def test_a_missing_or_broken_card_is_refused(tmp_path: Path) -> None:
         heads.load(tmp_path)
 
 
+def test_training_that_diverged_is_told(files: dict[str, FeatureFile]) -> None:
+    adapter: TypeAdapter[HeadOptions] = TypeAdapter(HeadOptions)
+    options = adapter.validate_python({"kind": "gap", "epochs": 2, "learning_rate": 1e38})
+    with pytest.raises(InputError, match="gap: logits: expected finite .* smaller learning rate"):
+        heads.create(options, seed=0).fit(data_of(files["vectors"]))
+
+
 def test_a_card_whose_classes_were_swapped_is_refused(
     fitted: Callable[[str, str], Fitted], tmp_path: Path
 ) -> None:
