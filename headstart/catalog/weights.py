@@ -13,10 +13,12 @@ from typing import Literal
 from headstart.catalog import specs
 from headstart.catalog.spec import BackboneSpec, DownloadWeights, PackageWeights
 from headstart.common.errors import InputError
-from headstart.common.files import atomic_write, digest_of, sha256_of
+from headstart.common.files import atomic_write, digest_of, read_json, sha256_of
+from headstart.common.places import PRETRAINED_INDEX
 from headstart.common.vocabulary import NUMERICS
 
 FILE_SUFFIXES = (".weights.h5", ".h5", ".hdf5", ".keras")
+_REMEDY = "run `dvc repro pretrain` to write it anew"
 _PIECE = 1 << 20
 """Bytes that are received and written at a time."""
 
@@ -146,13 +148,31 @@ def _file(path: Path) -> WeightsIdentity:
         raise InputError(f"weights: expected {accepted}; received {str(path)!r}")
     if not path.is_file():
         raise InputError(f"weights: {path}: no such file; expected {accepted}")
+    sha256 = sha256_of(path)
+    _check_listed(path, sha256)
     return WeightsIdentity(
         kind="file",
         path=path,
-        sha256=sha256_of(path),
+        sha256=sha256,
         seed=None,
         description=f"weights from {path}",
     )
+
+
+def _check_listed(path: Path, sha256: str) -> None:
+    """Refuse weights of a pretraining run that are not those that it wrote."""
+    index = path.with_name(PRETRAINED_INDEX)
+    if not index.is_file():
+        return
+    try:
+        listed = dict(read_json(index)).get(path.name.removesuffix(FILE_SUFFIXES[0]))
+    except (ValueError, TypeError) as error:
+        raise InputError(f"{index}: not readable ({error}): {_REMEDY}") from None
+    if listed != sha256:
+        raise InputError(
+            f"{path}: expected the weights that {index} lists (sha256 {str(listed)[:12]}...), "
+            f"received another file (sha256 {sha256[:12]}...): {_REMEDY}"
+        )
 
 
 def _package_file(source: PackageWeights) -> Path | None:

@@ -20,6 +20,7 @@ import platformdirs
 from headstart.common.errors import InputError
 from headstart.common.files import digest_of, read_json, sha256_of, temporary_name, write_json
 from headstart.common.progress import notify
+from headstart.common.seal import read_sealed_json, write_sealed_json
 
 ENVIRONMENT_VARIABLE = "HEADSTART_CACHE"
 
@@ -81,7 +82,7 @@ class Keep:
                 raise ValueError(f"{_CARD} is what a kept folder's checksums are called")
             files = sorted(path for path in filled.rglob("*") if path.is_file())
             checksums = {path.relative_to(filled).as_posix(): sha256_of(path) for path in files}
-            write_json(filled / _CARD, {**about, "sha256": checksums})
+            write_sealed_json(filled / _CARD, {**about, "files": checksums})
             if not check_kept(self.root / digest):
                 with suppress(OSError):
                     filled.rename(self.root / digest)
@@ -104,8 +105,7 @@ class Keep:
 
 def read_card(folder: Path) -> dict[str, Any]:
     """Return what a kept folder's card says: `about` of `Keep.create`, and the checksums."""
-    card: dict[str, Any] = read_json(folder / _CARD)
-    return card
+    return read_sealed_json(folder / _CARD, "`headstart cache verify` deletes the folder")
 
 
 def check_kept(folder: Path) -> bool:
@@ -114,10 +114,10 @@ def check_kept(folder: Path) -> bool:
     A damaged one is deleted, with a message.
     """
     try:
-        for name, checksum in read_card(folder)["sha256"].items():
+        for name, checksum in read_card(folder)["files"].items():
             if sha256_of(folder / name) != checksum:
                 raise ValueError(f"the checksum of {name} does not fit")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (InputError, OSError, ValueError) as error:
         if folder.is_dir():
             notify(
                 f"warning: {folder}: a part of the cache is damaged: {error}. It is deleted; what "

@@ -5,6 +5,7 @@ from pathlib import Path
 SAMPLES = Path("data/samples")
 
 MANIFEST = Path("data/manifest.csv")
+MANIFEST_DIGEST = Path("data/manifest.csv.sha256")
 QUARANTINE = Path("data/quarantine.csv")
 LEAKS = Path("data/leaks.csv")
 FEATURE_LEAKS = Path("data/feature_leaks.csv")
@@ -12,6 +13,8 @@ FEATURE_LEAKS = Path("data/feature_leaks.csv")
 FEATURES = Path("features/bottleneck.h5")
 
 PRETRAINED = Path("models/pretrained")
+PRETRAINED_INDEX = "runs.sha256.json"
+"""Lists all runs, in their folder; no run can be called so, since a name holds no dot."""
 HEADS = Path("models/heads")
 FINETUNED = Path("models/finetuned")
 NOVELTY = Path("models/novelty.h5")

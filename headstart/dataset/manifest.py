@@ -1,6 +1,10 @@
-"""The table of images, data/manifest.csv: one row per image that can be read."""
+"""The table of images, data/manifest.csv: one row per image that can be read.
+
+Its digest lies beside it, in data/manifest.csv.sha256; the table itself is plain CSV.
+"""
 
 import csv
+import io
 import re
 from collections.abc import Iterable, Iterator
 from functools import cached_property
@@ -12,6 +16,7 @@ from numpy.typing import NDArray
 
 from headstart.common.errors import InputError
 from headstart.common.files import write_table
+from headstart.common.seal import read_checked, write_checksum
 from headstart.common.vocabulary import SPLITS, Split
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -75,20 +80,20 @@ class Manifest:
 
 
 def write_manifest(path: Path, manifest: Manifest) -> None:
-    """Write the table as UTF-8 CSV with a header line, atomically."""
+    """Write the table as UTF-8 CSV with a header line, then its digest, each atomically."""
     write_table(path, ManifestRow._fields, manifest.rows)
+    write_checksum(path)
 
 
 def read_manifest(path: Path) -> Manifest:
     """Read the table that `write_manifest` wrote, and check it.
 
     Raises:
-        InputError: the file is missing, has other columns, a value that cannot be, two rows for
-            one path, or no row at all.
+        InputError: the file or its digest is missing, they do not fit each other, or it has other
+            columns, a value that cannot be, two rows for one path, or no row at all.
     """
-    if not path.is_file():
-        raise InputError(f"{path}: no such file. Run `dvc repro prepare` to make it.")
-    with path.open(encoding="utf-8", newline="") as file:
+    data = read_checked(path, "run `dvc repro prepare` to write it anew")
+    with io.TextIOWrapper(io.BytesIO(data), encoding="utf-8", newline="") as file:
         reader = csv.reader(file)
         header = tuple(next(reader, ()))
         if header != ManifestRow._fields:

@@ -13,6 +13,7 @@ from pathlib import Path
 from headstart.common.cache import Keep
 from headstart.common.errors import InputError
 from headstart.common.files import atomic_write, digest_of
+from headstart.common.seal import checksum_file
 from headstart.dataset.file_states import digest_of_checking, state_of
 from headstart.dataset.options import PrepareOptions
 from headstart.dataset.sources import Listing, list_files
@@ -35,7 +36,8 @@ def prepare(
             cannot be trained.
     """
     now = time.time_ns()
-    keep, outputs = Keep("prepared"), (manifest, quarantine, leaks, metrics)
+    keep = Keep("prepared")
+    outputs = (manifest, checksum_file(manifest), quarantine, leaks, metrics)
     listing = list_files(options.source)
     digest, settled = _digest_of_states(listing, now)
     key = digest_of(

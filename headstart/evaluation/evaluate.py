@@ -77,7 +77,7 @@ def evaluate(
         head.check_features(file.header, file.path)
         cards[name] = head.card
         found[name] = Predictions(file.image[rows], head.predict_proba(file.features, rows))
-        held_out[name] = Predictions.read(heads / name / HELD_OUT_FILE)
+        held_out[name] = Predictions.read(heads / name / HELD_OUT_FILE, "train")
     if not found:
         raise InputError(f"{heads}: expected trained heads, received none: run `dvc repro train`")
     names = list(found)

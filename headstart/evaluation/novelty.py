@@ -7,18 +7,18 @@ not to believe it.
 from dataclasses import dataclass
 from pathlib import Path
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from headstart.common.errors import InputError
-from headstart.common.files import atomic_write, write_json
+from headstart.common.files import write_json
+from headstart.common.seal import create_sealed_h5, open_sealed_h5, require_finite
 from headstart.evaluation.options import NoveltyOptions
 from headstart.features.file import FeatureFile
 from headstart.features.matrix import block_rows
 from headstart.features.neighbors import NeighborIndex, directions
 
-FORMAT = 1
+KIND = "novelty 2"
+_REMEDY = "run `dvc repro novelty` to write it anew"
 
 # A sample of this size stands for any number of training images: a hundredth of them sufficed on
 # ImageNet. Source: Sun et al. 2022, "Out-of-Distribution Detection with Deep Nearest Neighbors",
@@ -64,40 +64,36 @@ class Novelty:
         return _distances(self.bank, features, self.neighbors) / self.threshold
 
     def save(self, path: Path) -> None:
-        """Write as HDF5, the same bytes for the same content."""
-        with atomic_write(path) as temporary, h5py.File(temporary, "w") as file:
+        """Write as HDF5, the same bytes for the same content.
+
+        Raises:
+            InputError: a distance is not finite, so that nothing would ever be novel.
+        """
+        for name in ("bank", "threshold"):
+            remedy = "the features are too large to compute with; check extract.weights"
+            require_finite(f"{path}: {name}", getattr(self, name), remedy)
+        with create_sealed_h5(path, KIND) as file:
             # Half precision moves a cosine by 1e-5 at most.
             file.create_dataset("bank", data=self.bank.astype(np.float16), track_times=False)
             for name in ("neighbors", "threshold", "kept", "feature_digest"):
                 file.attrs[name] = getattr(self, name)
-            file.attrs["format"] = FORMAT
 
     @classmethod
     def load(cls, path: Path) -> "Novelty":
         """Read what `save` wrote.
 
         Raises:
-            InputError: the file is missing, no HDF5, or of another format.
+            InputError: the file is missing, of another format, damaged, or open for writing in
+                another program.
         """
-        remedy = "run `dvc repro` to write it"
-        try:
-            with h5py.File(path, "r") as file:
-                if file.attrs.get("format") != FORMAT:
-                    raise InputError(
-                        f"{path}: expected format {FORMAT}, received "
-                        f"{file.attrs.get('format', 'none')}: {remedy} anew"
-                    )
-                return cls(
-                    bank=file["bank"][:].astype(np.float32),
-                    neighbors=int(file.attrs["neighbors"]),
-                    threshold=float(file.attrs["threshold"]),
-                    kept=float(file.attrs["kept"]),
-                    feature_digest=str(file.attrs["feature_digest"]),
-                )
-        except FileNotFoundError:
-            raise InputError(f"{path}: no such file: {remedy}") from None
-        except (OSError, KeyError) as error:
-            raise InputError(f"{path}: not readable ({error}): {remedy} anew") from None
+        with open_sealed_h5(path, KIND, _REMEDY) as file:
+            return cls(
+                bank=file["bank"][:].astype(np.float32),
+                neighbors=int(file.attrs["neighbors"]),
+                threshold=float(file.attrs["threshold"]),
+                kept=float(file.attrs["kept"]),
+                feature_digest=str(file.attrs["feature_digest"]),
+            )
 
 
 def fit(file: FeatureFile, *, neighbors: int, keep: float) -> Novelty:

@@ -1,4 +1,8 @@
-"""One shard of the feature store: an immutable HDF5 file of vectors, each with its checksum."""
+"""One shard of the feature store: an immutable HDF5 file of vectors, each with its checksum.
+
+Its seal covers all but the vectors, so that thousands are opened at once without reading these.
+Shards of format 1, which have no seal, are read as ever: nothing is computed twice.
+"""
 
 import hashlib
 import json
@@ -13,9 +17,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headstart.common.files import atomic_write
+from headstart.common.seal import (
+    USER_BLOCK,
+    BrokenSeal,
+    check_seal,
+    is_unsealed_h5,
+    open_h5,
+    refuse_locked,
+    seal_h5,
+)
 from headstart.features.identity import FeatureIdentity
 
-SCHEMA_VERSION = 1
+KIND = "shard 2"
 SUFFIX = ".h5"
 KEY_BYTES = 32
 # Enough that a damaged vector passes once in 2**64 times.
@@ -70,11 +83,13 @@ class Shard:
         Raises:
             DamagedShard: the file ends early or a checksum differs.
             FileNotFoundError: the file is gone; another process may have pruned it.
+            InputError: it is open for writing in another program.
         """
         row_bytes = self.row_bytes
         at_most = max(1, _BLOCK_BYTES // row_bytes)
         descriptor = os.open(self.path, os.O_RDONLY)
         try:
+            refuse_locked(self.path, descriptor)
             for start in range(0, len(rows), at_most):
                 wanted = rows[start : start + at_most]
                 buffer = np.empty((len(wanted), row_bytes), np.uint8)
@@ -129,14 +144,15 @@ def write_shard(
     checksums = _checksums(vectors.reshape(len(vectors), -1).view(np.uint8))
     digest = _index_digest(keys, checksums)
     path = folder / f"{digest[:32]}{SUFFIX}"
-    with atomic_write(path) as temporary, h5py.File(temporary, "w") as file:
-        file.attrs["schema_version"] = SCHEMA_VERSION
-        file.attrs["identity"] = json.dumps(identity.as_dict())
-        file.attrs["versions"] = json.dumps(versions)
-        file.attrs["index_digest"] = digest
-        file.create_dataset("key", data=keys, track_times=False)
-        file.create_dataset("checksum", data=checksums, track_times=False)
-        file.create_dataset("features", data=vectors, track_times=False)
+    with atomic_write(path) as temporary:
+        with h5py.File(temporary, "w", userblock_size=USER_BLOCK) as file:
+            file.attrs["identity"] = json.dumps(identity.as_dict())
+            file.attrs["versions"] = json.dumps(versions)
+            file.create_dataset("key", data=keys, track_times=False)
+            file.create_dataset("checksum", data=checksums, track_times=False)
+            features = file.create_dataset("features", data=vectors, track_times=False)
+            payload = int(features.id.get_offset()), vectors.nbytes
+        seal_h5(temporary, KIND, payload, rows_checked=True)
     return path
 
 
@@ -146,32 +162,49 @@ def open_shard(path: Path) -> Shard:
     Raises:
         DamagedShard: the file is no shard, is truncated, or its index was changed.
         FileNotFoundError: the file is gone; another process may have pruned it.
+        InputError: it is open for writing in another program.
     """
+    unsealed = is_unsealed_h5(path)
     try:
-        with h5py.File(path, "r") as file:
-            attributes = file.attrs
-            if attributes["schema_version"] != SCHEMA_VERSION:
-                raise DamagedShard(f"its schema version is {attributes['schema_version']}")
-            shard = Shard(
-                path,
-                FeatureIdentity.from_dict(json.loads(attributes["identity"])),
-                json.loads(attributes["versions"]),
-                file["features"].shape[1:],
-                file["key"][:],
-                file["checksum"][:],
-                int(file["features"].id.get_offset()),
-            )
-            expected = attributes["index_digest"]
-            n_rows = len(file["features"])
+        if not unsealed:
+            check_seal(path, KIND)
+        shard = _read(path)
+        if unsealed:
+            _check_unsealed(shard)
     except FileNotFoundError:
         raise
-    except (OSError, KeyError, ValueError, TypeError) as error:
+    except BrokenSeal as broken:
+        raise DamagedShard(str(broken)) from None
+    # Without a seal, anything may be found inside.
+    except (OSError, KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
         raise DamagedShard(f"it cannot be read ({error})") from None
-    if _index_digest(shard.keys, shard.checksums) != expected or n_rows != len(shard):
-        raise DamagedShard("the checksum of its index does not fit")
     if shard.identity.fingerprint != path.parent.name:
         raise DamagedShard("it belongs to another extractor")
     return shard
+
+
+def _read(path: Path) -> Shard:
+    with open_h5(path) as file:
+        attributes = file.attrs
+        return Shard(
+            path,
+            FeatureIdentity.from_dict(json.loads(attributes["identity"])),
+            json.loads(attributes["versions"]),
+            file["features"].shape[1:],
+            file["key"][:],
+            file["checksum"][:],
+            int(file["features"].id.get_offset()),
+        )
+
+
+def _check_unsealed(shard: Shard) -> None:
+    with open_h5(shard.path) as file:
+        version, expected = (file.attrs[name] for name in ("schema_version", "index_digest"))
+        n_rows = len(file["features"])
+    if version != 1:
+        raise DamagedShard(f"its schema version is {version}")
+    if _index_digest(shard.keys, shard.checksums) != expected or n_rows != len(shard):
+        raise DamagedShard("the checksum of its index does not fit")
 
 
 def _checksums(rows: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -1,7 +1,9 @@
-"""The HDF5 file of bottleneck features that a stage hands on: layout, header, checks.
+"""The HDF5 file of bottleneck features that a stage hands on: layout, header, reading.
 
 One row per image and view, in manifest order, view 0 (the image itself) before views 1..K. The
-features lie contiguous and uncompressed, so that readers map them instead of loading them.
+features lie contiguous and uncompressed, so that readers map them instead of loading them. They
+are the payload of the file's seal, which is checked before anything of it is read; format 1 had
+no seal.
 """
 
 import json
@@ -19,9 +21,10 @@ import numpy.typing as npt
 
 from headstart.common.errors import InputError
 from headstart.common.files import atomic_write, digest_of
+from headstart.common.seal import USER_BLOCK, open_h5, open_sealed_h5, require_seal, seal_h5
 from headstart.features.identity import FeatureIdentity
 
-SCHEMA_VERSION = 1
+KIND = "features 2"
 
 # On-disk type of every column that stands beside the features.
 COLUMN_TYPES: dict[str, np.dtype[Any]] = {
@@ -33,7 +36,6 @@ COLUMN_TYPES: dict[str, np.dtype[Any]] = {
     "image": np.dtype("<i8"),
 }
 _FEATURE_TYPE = np.dtype("<f4")
-_PAGE = 4096
 _REMEDY = "run `dvc repro extract` to write it anew"
 
 
@@ -91,7 +93,10 @@ class Columns:
 class FeatureWriter:
     """Fills the features of a file under construction, in any order, row by row or in blocks."""
 
-    def __init__(self, descriptor: int, offset: int, n_rows: int, shape: tuple[int, ...]) -> None:
+    def __init__(
+        self, path: Path, descriptor: int, offset: int, n_rows: int, shape: tuple[int, ...]
+    ) -> None:
+        self._path = path
         self._descriptor = descriptor
         self._offset = offset
         self._shape = shape
@@ -104,10 +109,20 @@ class FeatureWriter:
         Args:
             rows: (n,) row numbers.
             features: (n, *feature_shape).
+
+        Raises:
+            InputError: a feature is not finite.
         """
         if features.shape != (len(rows), *self._shape):
             raise ValueError(f"expected shape {(len(rows), *self._shape)}, got {features.shape}")
         data = np.ascontiguousarray(features, dtype=_FEATURE_TYPE)
+        finite = np.isfinite(data).all(axis=tuple(range(1, data.ndim)))
+        if not finite.all():
+            raise InputError(
+                f"{self._path}: expected finite features, received NaN or infinity in row "
+                f"{rows[int(np.argmin(finite))]}: check extract.weights and extract.precision, "
+                "and run `dvc repro extract`"
+            )
         # Neighboring rows go out in one call; in manifest order that is the whole block.
         starts = np.flatnonzero(np.diff(rows, prepend=rows[:1] - 2) != 1)
         for start, stop in zip(starts, [*starts[1:], len(rows)], strict=True):
@@ -137,21 +152,29 @@ def create_feature_file(path: Path, header: Header, columns: Columns) -> Iterato
             unwritten.
     """
     n_rows = len(columns)
+    _check_header(header, columns)
     with atomic_write(path) as temporary:
         # Aligned to pages, so that a reader's map of the features starts on one.
-        with h5py.File(temporary, "w", alignment_threshold=_PAGE, alignment_interval=_PAGE) as file:
+        with h5py.File(
+            temporary,
+            "w",
+            userblock_size=USER_BLOCK,
+            alignment_threshold=USER_BLOCK,
+            alignment_interval=USER_BLOCK,
+        ) as file:
             _write_attributes(file, header)
             for name, dtype in COLUMN_TYPES.items():
                 _write_column(file, name, np.asarray(getattr(columns, name)), dtype, n_rows)
-            offset = _allocate(file, "features", (n_rows, *header.feature_shape))
+            offset, size = _allocate(file, "features", (n_rows, *header.feature_shape))
         descriptor = os.open(temporary, os.O_RDWR)
         try:
-            writer = FeatureWriter(descriptor, offset, n_rows, header.feature_shape)
+            writer = FeatureWriter(path, descriptor, offset, n_rows, header.feature_shape)
             yield writer
         finally:
             os.close(descriptor)
         if not writer.complete:
             raise ValueError(f"{path}: some of the {n_rows} rows were never written")
+        seal_h5(temporary, KIND, (offset, size))
 
 
 def write_feature_file(
@@ -162,10 +185,24 @@ def write_feature_file(
         writer.write(np.arange(len(columns)), features)
 
 
+def _check_header(header: Header, columns: Columns) -> None:
+    # What a rule is called is no part of what it does.
+    rule = {key: value for key, value in header.preprocessing.items() if key != "name"}
+    if digest_of(rule) != header.identity.preprocessing_digest:
+        raise ValueError("preprocessing: not the rule that the identity's digest is of")
+    if not len(columns):
+        raise ValueError("expected at least one row, got none")
+    label = np.asarray(columns.label)
+    if label.min() < 0 or label.max() >= len(header.class_names):
+        raise ValueError(
+            f"column label: expected 0 to {len(header.class_names) - 1}, one per class name, "
+            f"got {label.min()} to {label.max()}"
+        )
+
+
 def _write_attributes(file: h5py.File, header: Header) -> None:
     identity = header.identity
     # JSON in one string each: an HDF5 attribute of many strings may not exceed 64 kB.
-    file.attrs["schema_version"] = SCHEMA_VERSION
     file.attrs["class_names"] = json.dumps(header.class_names, ensure_ascii=False)
     for name, value in identity.as_dict().items():
         file.attrs[name] = value
@@ -188,8 +225,8 @@ def _write_column(
     file.create_dataset(name, data=converted, track_times=False)
 
 
-def _allocate(file: h5py.File, name: str, shape: tuple[int, ...]) -> int:
-    """Reserve a contiguous dataset without touching its pages; return its offset in the file."""
+def _allocate(file: h5py.File, name: str, shape: tuple[int, ...]) -> tuple[int, int]:
+    """Reserve a contiguous dataset without touching its pages; return offset and size in bytes."""
     creation = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
     creation.set_layout(h5py.h5d.CONTIGUOUS)
     creation.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
@@ -202,7 +239,7 @@ def _allocate(file: h5py.File, name: str, shape: tuple[int, ...]) -> int:
         h5py.h5s.create_simple(shape),
         dcpl=creation,
     )
-    return int(dataset.get_offset())
+    return int(dataset.get_offset()), int(dataset.get_storage_size())
 
 
 class FeatureFile:
@@ -212,42 +249,43 @@ class FeatureFile:
         path: The file.
         header: What it says of its features.
         features: (n_rows, *feature_shape) float32, a read-only map of the file.
+        digest: Of the whole file.
     """
 
     path: Path
     header: Header
     features: npt.NDArray[np.float32]
+    digest: str
 
-    def __init__(self, path: Path, header: Header, features: npt.NDArray[np.float32]) -> None:
+    def __init__(
+        self, path: Path, header: Header, features: npt.NDArray[np.float32], digest: str
+    ) -> None:
         self.path = path
         self.header = header
         self.features = features
+        self.digest = digest
 
     @classmethod
     def open(cls, path: Path) -> "FeatureFile":
-        """Open a feature file and check that it is one.
+        """Open a feature file, once it has proved to be as it was written.
 
         Raises:
-            InputError: the file is missing, no HDF5, of another schema, incomplete, its datasets
-                do not fit each other, or a digest does not belong to what it stands for.
+            InputError: the file is missing, no feature file of this format, damaged, or open for
+                writing in another program.
         """
-        if not path.is_file():
-            raise InputError(f"{path}: no such feature file: {_REMEDY}")
-        try:
-            with h5py.File(path, "r") as file:
-                header, offset, shape = _check(path, file)
-        except OSError as error:
-            raise InputError(f"{path}: not a readable HDF5 file ({error}): {_REMEDY}") from None
-        if path.stat().st_size < offset + int(np.prod(shape)) * _FEATURE_TYPE.itemsize:
-            raise InputError(f"{path}: cut short: {_REMEDY}")
+        digest = require_seal(path, KIND, _REMEDY)
+        with open_h5(path) as file:
+            dataset = file["features"]
+            offset, shape = dataset.id.get_offset(), dataset.shape
+            header = _read_header(file, shape[1:])
         features = np.memmap(path, dtype=_FEATURE_TYPE, mode="r", offset=offset, shape=shape)
-        return cls(path, header, features)
+        return cls(path, header, features, digest)
 
     def __len__(self) -> int:
         return len(self.features)
 
     def _column(self, name: str) -> npt.NDArray[Any]:
-        with h5py.File(self.path, "r") as file:
+        with open_sealed_h5(self.path, KIND, _REMEDY) as file:
             return np.asarray(file[name][:])
 
     @cached_property
@@ -293,79 +331,17 @@ class FeatureFile:
         return np.flatnonzero(chosen)
 
 
-def _check(path: Path, file: h5py.File) -> tuple[Header, int, tuple[int, ...]]:
-    """Return header, offset and shape of the features, once everything fits."""
-    version = file.attrs.get("schema_version")
-    if version != SCHEMA_VERSION:
-        raise InputError(
-            f"{path}: expected a feature file of schema version {SCHEMA_VERSION}, "
-            f"received {'none' if version is None else version}: {_REMEDY}"
-        )
-    missing = sorted({"features", *COLUMN_TYPES} - set(file))
-    if missing:
-        raise InputError(f"{path}: no dataset {', '.join(missing)}: {_REMEDY}")
-    features = file["features"]
-    if features.dtype != _FEATURE_TYPE or features.ndim not in (2, 4) or not len(features):
-        raise InputError(
-            f"{path}: expected float32 features of shape (n_rows, feature_dim) or "
-            f"(n_rows, height, width, channels), received {features.dtype} of shape "
-            f"{features.shape}: {_REMEDY}"
-        )
-    offset = features.id.get_offset()
-    if offset is None:
-        raise InputError(
-            f"{path}: expected contiguous, uncompressed features, received chunks: {_REMEDY}"
-        )
-    for name, dtype in COLUMN_TYPES.items():
-        if file[name].shape != features.shape[:1] or file[name].dtype != dtype:
-            raise InputError(
-                f"{path}: dataset {name}: expected {dtype} of shape {features.shape[:1]}, "
-                f"received {file[name].dtype} of shape {file[name].shape}: {_REMEDY}"
-            )
-    header = _read_header(path, file, features.shape[1:])
-    label = file["label"][:]
-    if label.min() < 0 or label.max() >= len(header.class_names):
-        raise InputError(
-            f"{path}: expected labels from 0 to {len(header.class_names) - 1}, one per class name, "
-            f"received {label.min()} to {label.max()}: {_REMEDY}"
-        )
-    return header, int(offset), features.shape
-
-
-def _read_header(path: Path, file: h5py.File, feature_shape: tuple[int, ...]) -> Header:
+def _read_header(file: h5py.File, feature_shape: tuple[int, ...]) -> Header:
     attributes = file.attrs
     fields = FeatureIdentity.__dataclass_fields__
-    try:
-        identity = FeatureIdentity.from_dict({name: _plain(attributes[name]) for name in fields})
-        header = Header(
-            class_names=tuple(json.loads(attributes["class_names"])),
-            identity=identity,
-            feature_shape=tuple(int(size) for size in feature_shape),
-            preprocessing=json.loads(attributes["preprocessing"]),
-            augment=json.loads(attributes["augment"]),
-            versions=json.loads(attributes["versions"]),
-        )
-        stored = {name: attributes[name] for name in ("feature_digest", "fingerprint")}
-    except (KeyError, ValueError, TypeError) as error:
-        raise InputError(f"{path}: the header cannot be read ({error}): {_REMEDY}") from None
-    expected = {
-        "feature_digest": identity.feature_digest,
-        "fingerprint": identity.fingerprint,
-        "preprocessing_digest": digest_of(_without_name(header.preprocessing)),
-    }
-    stored["preprocessing_digest"] = identity.preprocessing_digest
-    for name, digest in expected.items():
-        if stored[name] != digest:
-            raise InputError(
-                f"{path}: {name}: expected {digest}, received {stored[name]}; the header was "
-                f"changed after it was written: {_REMEDY}"
-            )
-    return header
-
-
-def _without_name(preprocessing: dict[str, Any]) -> dict[str, Any]:
-    # What a rule is called is no part of what it does.
-    return {key: value for key, value in preprocessing.items() if key != "name"}
+    return Header(
+        class_names=tuple(json.loads(attributes["class_names"])),
+        identity=FeatureIdentity.from_dict({name: _plain(attributes[name]) for name in fields}),
+        feature_shape=tuple(int(size) for size in feature_shape),
+        preprocessing=json.loads(attributes["preprocessing"]),
+        augment=json.loads(attributes["augment"]),
+        versions=json.loads(attributes["versions"]),
+    )
 
 
 def _plain(value: Any) -> Any:

@@ -6,13 +6,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from headstart.common.files import atomic_write
+from headstart.common.progress import notify
+from headstart.common.seal import BrokenSeal, check_seal, create_sealed_h5, open_h5
 
-SCHEMA_VERSION = 1
+KIND = "checkpoint 2"
 _FILE = "checkpoint.h5"
 
 Arrays = list[NDArray[Any]]
@@ -62,8 +62,7 @@ class Checkpoint:
     def save(self, state: TrainingState) -> None:
         """Replace the stored state; a kill leaves the old one or the new one."""
         content = dict(vars(state))
-        with atomic_write(self.folder / _FILE) as temporary, h5py.File(temporary, "w") as file:
-            file.attrs["schema_version"] = SCHEMA_VERSION
+        with create_sealed_h5(self.folder / _FILE, KIND) as file:
             best = content.pop("best")
             for name, arrays in (
                 ("current", content.pop("current")),
@@ -79,22 +78,26 @@ class Checkpoint:
             file.attrs["state"] = json.dumps(content)
 
     def load(self) -> TrainingState | None:
-        """Return the stored state; None when there is none that can be read."""
+        """Return the stored state; None when there is none, or, with a message, a damaged one.
+
+        Raises:
+            InputError: it is open for writing in another program.
+        """
         path = self.folder / _FILE
-        if not path.is_file():
-            return None
         try:
-            with h5py.File(path, "r") as file:
-                if file.attrs["schema_version"] != SCHEMA_VERSION:
-                    return None
-                arrays: dict[str, Any] = {
-                    name: [np.asarray(file[name][str(i)][()]) for i in range(len(file[name]))]
-                    for name in ("current", "optimizer", "best")
-                }
-                return TrainingState(**arrays, **json.loads(file.attrs["state"]))
-        except (OSError, KeyError, ValueError, TypeError):
-            # Written whole or not at all, so this is a damaged disk; the run starts anew.
+            check_seal(path, KIND)
+        except FileNotFoundError:
             return None
+        except BrokenSeal as broken:
+            # Written whole or not at all, so this is a damaged disk.
+            notify(f"warning: {path}: {broken}; the run starts anew")
+            return None
+        with open_h5(path) as file:
+            arrays: dict[str, Any] = {
+                name: [np.asarray(file[name][str(i)][()]) for i in range(len(file[name]))]
+                for name in ("current", "optimizer", "best")
+            }
+            return TrainingState(**arrays, **json.loads(file.attrs["state"]))
 
     def remove(self) -> None:
         """Delete the folder."""

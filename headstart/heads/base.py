@@ -1,6 +1,6 @@
 """What every head is: fitted on cached features, gives probabilities, kept without pickle."""
 
-import json
+import math
 from abc import ABC, abstractmethod
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -9,9 +9,16 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import numpy.typing as npt
 
+from headstart.common import places
 from headstart.common.errors import InputError
-from headstart.common.files import sha256_of, write_json
+from headstart.common.files import sha256_of
 from headstart.common.params import Section
+from headstart.common.seal import (
+    read_sealed_json,
+    require_digest,
+    require_finite,
+    write_sealed_json,
+)
 from headstart.features.file import Header
 from headstart.features.identity import FeatureIdentity
 from headstart.features.matrix import block_rows
@@ -22,8 +29,7 @@ CARD_FILE = "head.json"
 HELD_OUT_FILE = "held_out.h5"
 """Probabilities of images that the weights were not fitted to; beside the card."""
 
-FORMAT = 2
-_REMEDY = "run `dvc repro` to train it again"
+FORMAT = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,6 +140,9 @@ class Head(ABC):
         Args:
             data: What to learn from.
             refit: Whether to fit the chosen setting once more on training and validation images.
+
+        Raises:
+            InputError: training diverged.
         """
 
     @abstractmethod
@@ -146,7 +155,11 @@ class Head(ABC):
 
     @abstractmethod
     def _save_weights(self, path: Path) -> None:
-        """Write the weights, the same bytes for the same weights."""
+        """Write the weights, the same bytes for the same weights.
+
+        Raises:
+            InputError: one of them is not finite.
+        """
 
     @abstractmethod
     def _load_weights(self, path: Path) -> None:
@@ -204,14 +217,18 @@ class Head(ABC):
         if differences:
             raise InputError(
                 f"{source}: not the features that this {self.kind} head was trained on: "
-                f"{'; '.join(differences)}. To train on these, {_REMEDY.removeprefix('run ')}"
+                f"{'; '.join(differences)}. To train on these, run `dvc repro`"
             )
 
     def save(self, folder: Path) -> None:
         """Write weights and card into `folder`; a kill in between leaves a folder that is refused.
 
         The card is written last and names the digest of the weights it belongs to.
+
+        Raises:
+            InputError: training has diverged: a weight or the temperature is not finite.
         """
+        self.check_finite("temperature", self.card.temperature)
         folder.mkdir(parents=True, exist_ok=True)
         weights = folder / self.weights_file
         self._save_weights(weights)
@@ -222,18 +239,24 @@ class Head(ABC):
             "weights_file": self.weights_file,
             "weights_file_sha256": sha256_of(weights),
         }
-        write_json(folder / CARD_FILE, content)
+        write_sealed_json(folder / CARD_FILE, content)
+
+    def check_finite(self, name: str, values: npt.ArrayLike) -> None:
+        """Refuse what training that diverged leaves.
+
+        Args:
+            name: What the values are called in the message.
+            values: Of any shape.
+        """
+        remedy = "training diverged; use a smaller learning rate or more regularization"
+        require_finite(f"{self.kind}: {name}", values, remedy)
 
     @classmethod
     def load(cls, folder: Path, content: dict[str, Any]) -> Self:
         """Build the head that `save` wrote; see `headstart.heads.load`."""
         weights = folder / cls.weights_file
-        if not weights.is_file() or sha256_of(weights) != content["weights_file_sha256"]:
-            raise InputError(
-                f"{weights}: expected the weights that {folder / CARD_FILE} belongs to "
-                f"(sha256 {content['weights_file_sha256'][:12]}...), received "
-                f"{'another file' if weights.is_file() else 'none'}: {_REMEDY}"
-            )
+        card = folder / CARD_FILE
+        require_digest(weights, content["weights_file_sha256"], card, remedy_for(folder))
         head = cls(cls.options_type.model_validate(content["options"]), content["seed"])
         head._card = HeadCard.from_dict(content)
         head._load_weights(weights)
@@ -241,24 +264,28 @@ class Head(ABC):
 
 
 def read_card(folder: Path) -> dict[str, Any]:
-    """Read a head's head.json.
+    """Read a head's head.json, once it has proved to be as it was written.
 
     Raises:
-        InputError: it is missing, no JSON, or of another format.
+        InputError: it is missing, damaged, of another format, or its temperature cannot be one.
     """
     path = folder / CARD_FILE
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such head: {_REMEDY}") from None
-    except ValueError as error:
-        raise InputError(f"{path}: not valid JSON ({error}): {_REMEDY}") from None
-    missing = {"format", "kind", "options", "seed", "weights_file_sha256"} - set(content)
-    missing |= set(HeadCard.__dataclass_fields__) - set(content)
-    if content.get("format") != FORMAT or missing:
+    content = read_sealed_json(path, remedy_for(folder))
+    if content.get("format") != FORMAT:
         raise InputError(
             f"{path}: expected a head of format {FORMAT}, received "
-            f"{content.get('format', 'none')}"
-            f"{', without ' + ', '.join(sorted(missing)) if missing else ''}: {_REMEDY}"
+            f"{content.get('format', 'none')}: {remedy_for(folder)}"
         )
-    return dict(content)
+    temperature = content["temperature"]
+    if not (math.isfinite(temperature) and temperature > 0):
+        raise InputError(
+            f"{path}: temperature: expected a positive number, received {temperature}: "
+            f"{remedy_for(folder)}"
+        )
+    return content
+
+
+def remedy_for(folder: Path) -> str:
+    """Return what to do if the model in a folder cannot be used."""
+    stage = "finetune" if folder.absolute().name == places.FINETUNED.name else "train"
+    return f"run `dvc repro {stage}` to train it again"

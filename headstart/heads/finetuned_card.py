@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from headstart.common.errors import InputError
-from headstart.common.files import sha256_of, write_json
+from headstart.common.files import sha256_of
+from headstart.common.seal import require_digest, write_sealed_json
 from headstart.heads.base import CARD_FILE, FORMAT, HELD_OUT_FILE, HeadCard, read_card
 from headstart.scoring.predictions import Predictions
 
@@ -66,7 +67,7 @@ class FinetunedCard:
             "start": asdict(self.start),
             "cut": self.cut,
         }
-        write_json(folder / CARD_FILE, content)
+        write_sealed_json(folder / CARD_FILE, content)
 
 
 def is_present(folder: Path) -> bool:
@@ -81,19 +82,13 @@ def read_finetuned_card(folder: Path) -> FinetunedCard:
         InputError: there is none, it is of another format, or a file is missing or another one.
     """
     content = read_card(folder)
-    missing = {"files", "start", "cut"} - set(content)
-    if content["kind"] != KIND or missing:
+    if content["kind"] != KIND:
         raise InputError(
             f"{folder / CARD_FILE}: expected a fine-tuned model, received a head of kind "
             f"{content['kind']!r}: {_REMEDY}"
         )
     for name, digest in content["files"].items():
-        path = folder / name
-        if not path.is_file() or sha256_of(path) != digest:
-            raise InputError(
-                f"{path}: expected the file that {folder / CARD_FILE} belongs to (sha256 "
-                f"{digest[:12]}...), received {'another' if path.is_file() else 'none'}: {_REMEDY}"
-            )
+        require_digest(folder / name, digest, folder / CARD_FILE, _REMEDY)
     return FinetunedCard(
         head=HeadCard.from_dict(content), start=Start(**content["start"]), cut=content["cut"]
     )
@@ -102,7 +97,7 @@ def read_finetuned_card(folder: Path) -> FinetunedCard:
 def read_predictions(folder: Path, split: str) -> Predictions | None:
     """Read the probabilities of the "validation" or "test" images; None where there were none."""
     path = folder / (HELD_OUT_FILE if split == "validation" else TEST_FILE)
-    return Predictions.read(path) if path.is_file() else None
+    return Predictions.read(path, "finetune") if path.is_file() else None
 
 
 def remove(folder: Path) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from headstart.common.files import atomic_write
+from headstart.common.seal import open_h5
 from headstart.features.matrix import Matrix, block_rows
 from headstart.features.neighbors import Blocks, NeighborIndex
 from headstart.heads.data import Rows, TrainingData
@@ -126,7 +127,7 @@ class KnnHead(PathHead):
                 file.create_dataset(name, data=values, track_times=False)
 
     def _load_weights(self, path: Path) -> None:
-        with h5py.File(path, "r") as file:
+        with open_h5(path) as file:
             offset, shape = file["vectors"].id.get_offset(), file["vectors"].shape
             mean, label, weight = (file[name][:] for name in ("mean", "label", "weight"))
         vectors = np.memmap(path, np.float32, mode="r", offset=offset, shape=shape)

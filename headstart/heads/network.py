@@ -60,6 +60,7 @@ class NetworkHead(Head):
             self._train(data, data.train, None, epochs)
         held_out = np.concatenate([fold.held_out for fold in folds])
         stacked = np.concatenate(logits)
+        self.check_finite("logits", stacked)
         history = _mean_history(histories)
         self._card = HeadCard(
             kind=self.kind,
@@ -140,9 +141,12 @@ class NetworkHead(Head):
         return np.asarray(self.network(features, training=False))
 
     def _save_weights(self, path: Path) -> None:
+        weights = self.network.get_weights()
+        for values in weights:
+            self.check_finite("weights", values)
         # A model without an optimizer, whose state and running number would be kept too.
         bare = self.build(self.card.feature_shape, len(self.card.class_names))
-        bare.set_weights(self.network.get_weights())
+        bare.set_weights(weights)
         with atomic_write(path) as temporary:
             bare.save_weights(temporary)
 

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from headstart.common.files import atomic_write
+from headstart.common.seal import open_h5
 from headstart.features.matrix import matrix_bytes
 from headstart.heads.base import FitReport, Head, HeadCard
 from headstart.heads.data import Rows, TrainingData, describe_bytes
@@ -208,8 +209,9 @@ class PathHead(Head):
     def _save_weights(self, path: Path) -> None:
         with atomic_write(path) as temporary, h5py.File(temporary, "w") as file:
             for name, values in self._model.arrays().items():
+                self.check_finite(name, values)
                 file.create_dataset(name, data=values, track_times=False)
 
     def _load_weights(self, path: Path) -> None:
-        with h5py.File(path, "r") as file:
+        with open_h5(path) as file:
             self._model = self.model_type(**{name: file[name][()] for name in file})

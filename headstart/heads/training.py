@@ -12,7 +12,7 @@ import numpy as np
 
 from headstart.common.cache import Keep
 from headstart.common.code import digest_of_code
-from headstart.common.files import digest_of, read_json, sha256_of, write_json
+from headstart.common.files import digest_of, read_json, write_json
 from headstart.common.progress import notify
 from headstart.features.file import FeatureFile
 from headstart.heads import create, is_cheap
@@ -58,7 +58,6 @@ def train_heads(
         InputError: the features cannot be trained on.
     """
     keep = keep or Keep("fits")
-    features = sha256_of(file.path)
 
     @cache
     def data_of(seed: int) -> TrainingData:
@@ -72,24 +71,25 @@ def train_heads(
             shots=options.shots,
         )
 
-    for folder in (models, plots):
-        shutil.rmtree(folder, ignore_errors=True)
-    content = {}
+    fits: dict[str, Path] = {}
     for name, head in options.heads.items():
         started = time.perf_counter()
-        digest = _digest(features, head, options)
+        digest = _digest(file.digest, head, options)
         kept = keep.find(digest)
         if kept is None:
             with keep.create(digest) as folder:
                 _fit(file, data_of, head, options, folder)
-                _hand_over(folder, models / name, plots / name)
-                content[name] = read_json(folder / _METRICS)
+            kept = keep.root / digest
             notify(f"{name}: fitted in {time.perf_counter() - started:.1f} s")
         else:
-            _hand_over(kept, models / name, plots / name)
-            content[name] = read_json(kept / _METRICS)
             notify(f"{name}: taken over, nothing that decides it has changed")
-    write_json(metrics, content)
+        fits[name] = kept
+    # Only now, since a fit that fails must not cost the models that there are.
+    for folder in (models, plots):
+        shutil.rmtree(folder, ignore_errors=True)
+    for name, fit in fits.items():
+        _hand_over(fit, models / name, plots / name)
+    write_json(metrics, {name: read_json(fit / _METRICS) for name, fit in fits.items()})
 
 
 def _digest(features: str, head: HeadOptions, options: TrainOptions) -> str:

@@ -16,9 +16,6 @@ from headstart.common.params import (
 )
 from headstart.images.options import AugmentOptions
 
-INDEX_FILE = "runs.sha256.json"
-"""Lists all runs, in their folder; no run can be called so, since a name holds no dot."""
-
 
 class PretrainAugmentOptions(AugmentOptions):
     """The recipe of the views that pretraining sees, new ones in each epoch."""

@@ -12,9 +12,10 @@ from headstart.common.cache import Keep
 from headstart.common.code import digest_of_code
 from headstart.common.errors import InputError
 from headstart.common.files import digest_of, read_json, sha256_of, write_json
+from headstart.common.places import PRETRAINED_INDEX
 from headstart.common.progress import notify
 from headstart.common.vocabulary import Sizing
-from headstart.pretraining.options import INDEX_FILE, PretrainOptions, PretrainRun
+from headstart.pretraining.options import PretrainOptions, PretrainRun
 
 if TYPE_CHECKING:
     from headstart.catalog import BackboneSpec
@@ -80,7 +81,7 @@ def pretrain_runs(options: PretrainOptions, folder: Path, keep: Keep | None = No
         write_json(folder / f"{name}.json", {"source": options.source, **card})
         digests[name] = card["weights_sha256"]
     # Also when there is no run: DVC wants no empty folder.
-    write_json(folder / INDEX_FILE, digests)
+    write_json(folder / PRETRAINED_INDEX, digests)
 
 
 def _kept(options: PretrainOptions, keep: Keep) -> Iterator[tuple[str, Path]]:

@@ -16,7 +16,7 @@ from headstart.common.vocabulary import SPLITS
 from headstart.dataset.manifest import Manifest, read_manifest
 from headstart.features.file import FeatureFile
 from headstart.heads import trained_heads
-from headstart.heads.base import CARD_FILE
+from headstart.heads.base import CARD_FILE, read_card
 from headstart.heads.finetuned_card import NAME as FINETUNED
 from headstart.heads.finetuned_card import is_present
 from headstart.scoring.predictions import Predictions
@@ -173,13 +173,13 @@ def _read_model(
     predicted: Path,
     manifest: Manifest,
 ) -> HeadResults:
-    predictions = Predictions.read(predicted) if predicted.is_file() else None
+    predictions = Predictions.read(predicted, "evaluate") if predicted.is_file() else None
     if predictions is not None:
         _check_predictions(predicted, predictions, manifest)
     return HeadResults(
         name=name,
         folder=folder,
-        card=_json(folder / CARD_FILE),
+        card=read_card(folder) if (folder / CARD_FILE).is_file() else {},
         scores={split: scores[split] for split in SPLITS if scores.get(split)},
         history=_numbers(plots / "history.csv"),
         path=_numbers(plots / "path.csv"),

@@ -3,12 +3,12 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-import h5py
 import numpy as np
 import numpy.typing as npt
 
-from headstart.common.errors import InputError
-from headstart.common.files import atomic_write
+from headstart.common.seal import create_sealed_h5, open_sealed_h5, require_finite
+
+KIND = "predictions 2"
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,8 +24,14 @@ class Predictions:
     probabilities: npt.NDArray[np.float64]
 
     def write(self, path: Path) -> None:
-        """Write as HDF5, the same bytes for the same content."""
-        with atomic_write(path) as temporary, h5py.File(temporary, "w") as file:
+        """Write as HDF5, the same bytes for the same content.
+
+        Raises:
+            InputError: a probability is not finite.
+        """
+        remedy = "the weights or the features are too large to compute with; train with others"
+        require_finite(f"{path}: probabilities", self.probabilities, remedy)
+        with create_sealed_h5(path, KIND) as file:
             file.create_dataset("image", data=self.image, track_times=False)
             file.create_dataset("probabilities", data=self.probabilities, track_times=False)
 
@@ -35,17 +41,17 @@ class Predictions:
         return self.probabilities[order[np.searchsorted(self.image, images, sorter=order)]]
 
     @classmethod
-    def read(cls, path: Path) -> "Predictions":
+    def read(cls, path: Path, stage: str = "") -> "Predictions":
         """Read what `write` wrote.
 
+        Args:
+            path: The file.
+            stage: The stage that writes it, named where it cannot be used.
+
         Raises:
-            InputError: the file is missing, no HDF5, or holds something else.
+            InputError: the file is missing, holds something else, is damaged, or is open for
+                writing in another program.
         """
-        try:
-            with h5py.File(path, "r") as file:
-                return cls(file["image"][:], file["probabilities"][:])
-        except (OSError, KeyError) as error:
-            raise InputError(
-                f"{path}: expected predictions with datasets image and probabilities, "
-                f"received {error}: run `dvc repro` to write them again"
-            ) from None
+        command = f"dvc repro {stage}".strip()
+        with open_sealed_h5(path, KIND, f"run `{command}` to write it anew") as file:
+            return cls(file["image"][:], file["probabilities"][:])

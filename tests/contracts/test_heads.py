@@ -2,10 +2,11 @@
 
 import ast
 import json
+import math
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from pydantic import TypeAdapter
 
 from headstart import heads
 from headstart.common.errors import InputError
+from headstart.common.seal import read_sealed_json, write_sealed_json
 from headstart.features.file import FeatureFile
 from headstart.heads.base import FitReport, Head
 from headstart.heads.data import TrainingData
@@ -249,10 +251,12 @@ def test_weights_of_another_head_are_refused(
     fitted("logistic", "vectors").head.save(tmp_path)
     weights = tmp_path / "weights.h5"
     weights.write_bytes(weights.read_bytes()[:-1] + b"x")
-    with pytest.raises(InputError, match=r"weights\.h5: expected the weights that .*another file"):
+    with pytest.raises(
+        InputError, match=r"weights\.h5: expected the file that .*another: run `dvc repro"
+    ):
         heads.load(tmp_path)
     weights.unlink()
-    with pytest.raises(InputError, match=r"weights\.h5: expected the weights that .* none: run"):
+    with pytest.raises(InputError, match=r"weights\.h5: expected the file that .* none: run"):
         heads.load(tmp_path)
 
 
@@ -260,8 +264,8 @@ def test_weights_of_another_head_are_refused(
     ("change", "message"),
     [
         ({"kind": "forest"}, "kind: expected one of dense, .* received 'forest'"),
-        ({"format": 99}, "expected a head of format 2, received 99"),
-        ({"temperature": None}, "expected a head of format 2, received 2, without temperature"),
+        ({"format": 99}, "expected a head of format 3, received 99"),
+        ({"temperature": 0}, "temperature: expected a positive number, received 0"),
     ],
 )
 def test_a_card_of_something_else_is_refused(
@@ -269,19 +273,49 @@ def test_a_card_of_something_else_is_refused(
 ) -> None:
     fitted("ridge", "vectors").head.save(tmp_path)
     card = tmp_path / "head.json"
-    content = {**json.loads(card.read_text()), **change}
-    content = {key: value for key, value in content.items() if value is not None}
-    card.write_text(json.dumps(content))
+    write_sealed_json(card, {**read_sealed_json(card, ""), **change})
     with pytest.raises(InputError, match=message):
         heads.load(tmp_path)
 
 
 def test_a_missing_or_broken_card_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"head\.json: no such head: run `dvc repro`"):
+    with pytest.raises(InputError, match=r"head\.json: no such file: run `dvc repro train`"):
         heads.load(tmp_path)
     (tmp_path / "head.json").write_text("{")
-    with pytest.raises(InputError, match=r"head\.json: not valid JSON"):
+    with pytest.raises(InputError, match=r"head\.json: expected JSON that begins with .*sha256"):
         heads.load(tmp_path)
+
+
+def test_training_that_diverged_is_told(files: dict[str, FeatureFile]) -> None:
+    adapter: TypeAdapter[HeadOptions] = TypeAdapter(HeadOptions)
+    options = adapter.validate_python({"kind": "gap", "epochs": 2, "learning_rate": 1e38})
+    with pytest.raises(InputError, match="gap: logits: expected finite .* smaller learning rate"):
+        heads.create(options, seed=0).fit(data_of(files["vectors"]))
+
+
+def test_a_card_whose_classes_were_swapped_is_refused(
+    fitted: Callable[[str, str], Fitted], tmp_path: Path
+) -> None:
+    fitted("ridge", "vectors").head.save(tmp_path)
+    card = tmp_path / "head.json"
+    text = card.read_text()
+    swapped = text.replace("class 0", "@").replace("class 1", "class 0").replace("@", "class 1")
+    card.write_text(swapped)
+    with pytest.raises(InputError, match=r"head\.json: it was damaged or .*`dvc repro train`"):
+        heads.load(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["knn", "ridge"])
+def test_training_that_diverged_is_not_saved(
+    fitted: Callable[[str, str], Fitted], tmp_path: Path, kind: str
+) -> None:
+    one = fitted(kind, "vectors")
+    head = heads.create(options_of(kind), seed=0)
+    head.fit(one.data)
+    head._card = replace(head.card, temperature=math.nan)
+    with pytest.raises(InputError, match=f"{kind}: temperature: expected finite .*: training"):
+        head.save(tmp_path / "head")
+    assert not (tmp_path / "head").exists()
 
 
 def test_a_head_that_is_not_fitted_has_no_card() -> None:

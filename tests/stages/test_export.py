@@ -15,6 +15,7 @@ from headstart.commands.export.export import ExportJob, export
 from headstart.commands.export.formats import FORMATS
 from headstart.commands.export.writers import writer_of
 from headstart.common.errors import InputError
+from headstart.common.seal import write_checksum
 from headstart.dataset.manifest import read_manifest
 from headstart.features.file import FeatureFile
 from headstart.heads import load
@@ -209,6 +210,7 @@ def test_says_what_is_wrong_and_writes_nothing(project, capsys, arguments, messa
 def test_other_classes_are_refused(project, capsys):
     table = Path("data/manifest.csv")
     table.write_text(table.read_text().replace(",warm,", ",hot,"))
+    write_checksum(table)
     assert main(["export", "--format", "keras"]) == 1
     assert "trained on the classes cold, warm, but data/manifest.csv has" in capsys.readouterr().err
 

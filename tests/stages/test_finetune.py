@@ -24,7 +24,7 @@ from headstart.dataset.preparation import prepare
 from headstart.evaluation.evaluate import evaluate
 from headstart.extraction.feature_rows import write_features
 from headstart.extraction.store import FeatureStore
-from headstart.features.file import FeatureFile
+from headstart.features.file import COLUMN_TYPES, Columns, FeatureFile, write_feature_file
 from headstart.finetuning.checkpoint import Checkpoint
 from headstart.finetuning.options import FinetuneOptions
 from headstart.finetuning.results import fine_tune
@@ -469,16 +469,14 @@ def test_weights_that_changed_since_and_a_head_of_other_features_are_refused(
 
 def test_a_model_that_says_something_else_is_stopped(small: Project, tmp_path: Path) -> None:
     """The parity gate: features that the backbone would not give."""
-    import h5py
-
     damaged = tmp_path / "root"
     damaged.mkdir()
     for path in small.root.iterdir():
         if path.name != "bottleneck.h5":
             (damaged / path.name).symlink_to(path)
-    (damaged / "bottleneck.h5").write_bytes((small.root / "bottleneck.h5").read_bytes())
-    with h5py.File(damaged / "bottleneck.h5", "r+") as file:
-        file["features"][:] = file["features"][:] * 1.01
+    file = FeatureFile.open(small.root / "bottleneck.h5")
+    columns = Columns(**{name: getattr(file, name) for name in COLUMN_TYPES})
+    write_feature_file(damaged / "bottleneck.h5", file.header, columns, file.features * 1.01)
     with pytest.raises(InputError, match="the backbone's features differ from those in"):
         small._replace(root=damaged).finetune(tmp_path)
 

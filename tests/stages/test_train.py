@@ -364,10 +364,19 @@ def test_a_head_that_cannot_be_ends_in_one_message(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "features", "params.yaml"]
 
 
+def test_a_fit_that_fails_leaves_the_models_as_they_were(file: FeatureFile, tmp_path: Path) -> None:
+    places = (tmp_path / "models", tmp_path / "plots")
+    _run(tmp_path, file, {"ridge": {}, "knn": {}})
+    before = _bytes(*places), (tmp_path / "heads.json").read_bytes()
+    with pytest.raises(InputError, match="nobody"):
+        _run(tmp_path, file, {"ridge": {}}, class_weight={"nobody": 2.0})
+    assert (_bytes(*places), (tmp_path / "heads.json").read_bytes()) == before
+
+
 def test_a_changed_feature_file_is_refused(file: FeatureFile, tmp_path: Path) -> None:
     path = tmp_path / "f.h5"
     path.write_bytes(file.path.read_bytes())
     with h5py.File(path, "r+") as content:
         content.attrs["feature_digest"] = "0" * 64
-    with pytest.raises(InputError, match="feature_digest: expected"):
+    with pytest.raises(InputError, match=r"f\.h5: .*: run `dvc repro extract`"):
         FeatureFile.open(path)

@@ -145,7 +145,7 @@ def _merit(metrics: dict[str, Any], cost: dict[str, Any]) -> Merit:
 
 def _read_predictions(root: Path, path: Path) -> TestPredictions:
     manifest = read_manifest(root / places.MANIFEST)
-    predictions = Predictions.read(path)
+    predictions = Predictions.read(path, "evaluate")
     image = predictions.image
     return TestPredictions(
         images=np.array([manifest.rows[row].sha256 for row in image]),

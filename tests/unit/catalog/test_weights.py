@@ -11,6 +11,7 @@ from headstart import catalog
 from headstart.catalog.spec import BackboneSpec, DownloadWeights, PackageWeights
 from headstart.catalog.weights import available_offline, describe_source, resolve
 from headstart.common.errors import InputError
+from headstart.common.files import sha256_of, write_json
 
 CONTENT = bytes(range(256)) * 40
 LITE0 = catalog.get("EfficientNetLite0")
@@ -117,6 +118,21 @@ def test_weights_from_a_package_are_found_and_checked() -> None:
     assert isinstance(LITE0.pretrained, PackageWeights)
     assert (found.kind, found.sha256) == ("pretrained", LITE0.pretrained.sha256)
     assert resolve(LITE0, "pretrained", 5) == found
+
+
+def test_pretrained_weights_must_be_those_that_were_listed(tmp_path: Path) -> None:
+    path, index = tmp_path / "lenet.weights.h5", tmp_path / "runs.sha256.json"
+    path.write_bytes(b"weights")
+    assert resolve(LITE0, str(path), 0).kind == "file"
+    write_json(index, {"lenet": sha256_of(path)})
+    assert resolve(LITE0, str(path), 0).sha256 == sha256_of(path)
+    path.write_bytes(b"others")
+    with pytest.raises(InputError, match=r"lenet\.weights\.h5: .*: run `dvc repro pretrain`"):
+        resolve(LITE0, str(path), 0)
+    for content in ("{", "[1]"):
+        index.write_text(content)
+        with pytest.raises(InputError, match=r"runs\.sha256\.json: .*: run `dvc repro pretrain`"):
+            resolve(LITE0, str(path), 0)
 
 
 def test_a_changed_package_file_is_refused() -> None:

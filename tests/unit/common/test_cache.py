@@ -73,14 +73,14 @@ def test_the_first_of_two_stays(keep: Keep) -> None:
     assert (keep.root / DIGEST / "model/weights.txt").read_text() == "first"
 
 
-@pytest.mark.parametrize("damage", ["changed", "missing", "no card"])
+@pytest.mark.parametrize("damage", ["changed", "missing", "no card", "changed card"])
 def test_damage_is_found_and_made_good(
     keep: Keep, damage: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = fill(keep)
-    path = folder / ("card.json" if damage == "no card" else "model/weights.txt")
-    if damage == "changed":
-        path.write_text("other")
+    path = folder / ("card.json" if "card" in damage else "model/weights.txt")
+    if damage.startswith("changed"):
+        path.write_text(path.read_text().replace("content", "another").replace('"3"', '"4"'))
     else:
         path.unlink()
     assert keep.find(DIGEST) is None

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from headstart.common.errors import InputError
+from headstart.common.seal import write_checksum
 from headstart.dataset.manifest import Manifest, ManifestRow, read_manifest, write_manifest
 
 SHA = "0123456789abcdef" * 4
@@ -53,10 +54,22 @@ def test_classes_and_groups_are_numbered_in_order_of_their_names():
 def test_a_table_that_was_not_written_here_is_refused(tmp_path, text, message):
     path = tmp_path / "manifest.csv"
     path.write_text(text, encoding="utf-8")
+    write_checksum(path)
     with pytest.raises(InputError, match=f"manifest.csv.*{message}.*Run `dvc repro prepare`"):
         read_manifest(path)
 
 
 def test_a_missing_table_says_how_to_make_it(tmp_path):
-    with pytest.raises(InputError, match="no such file. Run `dvc repro prepare`"):
+    with pytest.raises(InputError, match=r"manifest.csv: no such file: run `dvc repro prepare`"):
         read_manifest(tmp_path / "manifest.csv")
+
+
+def test_a_table_without_its_digest_or_with_another_is_refused(tmp_path):
+    path = tmp_path / "manifest.csv"
+    write_manifest(path, Manifest(ROWS))
+    path.write_bytes(path.read_bytes().replace(b",test,", b",train,"))
+    with pytest.raises(InputError, match=r"manifest.csv: its sha256 is not .*`dvc repro prepare`"):
+        read_manifest(path)
+    (tmp_path / "manifest.csv.sha256").unlink()
+    with pytest.raises(InputError, match=r"manifest.csv.sha256: no such file: run `dvc"):
+        read_manifest(path)

@@ -108,5 +108,11 @@ def test_predictions_are_read_back_and_looked_up(tmp_path: Path) -> None:
 def test_other_files_are_no_predictions(tmp_path: Path) -> None:
     (tmp_path / "x.h5").write_text("no")
     for name in ("x.h5", "missing.h5"):
-        with pytest.raises(InputError, match=rf"{name}: expected predictions with datasets image"):
-            Predictions.read(tmp_path / name)
+        with pytest.raises(InputError, match=rf"{name}: n.*: run `dvc repro train`"):
+            Predictions.read(tmp_path / name, "train")
+
+
+def test_probabilities_that_are_none_are_not_written(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"x\.h5: probabilities: expected finite numbers"):
+        Predictions(np.array([7]), np.array([[np.nan, 0.5]])).write(tmp_path / "x.h5")
+    assert list(tmp_path.iterdir()) == []

@@ -1,11 +1,12 @@
+from dataclasses import replace
 from pathlib import Path
 
-import h5py
 import numpy as np
 import pytest
 
 from headstart.common.errors import InputError
 from headstart.common.files import digest_of, read_json
+from headstart.common.seal import create_sealed_h5
 from headstart.evaluation import novelty
 from headstart.evaluation.novelty import Novelty, fit, spread, write_novelty
 from headstart.evaluation.options import NoveltyOptions
@@ -140,12 +141,23 @@ def test_a_large_training_set_is_sampled_class_by_class(
 
 
 def test_files_that_are_none_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"none.h5: no such file: run `dvc repro`"):
+    with pytest.raises(InputError, match=r"none.h5: no such file: run `dvc repro novelty`"):
         Novelty.load(tmp_path / "none.h5")
     (tmp_path / "text.h5").write_text("no HDF5")
-    with pytest.raises(InputError, match=r"text.h5: not readable"):
+    with pytest.raises(InputError, match=r"text.h5: not a file that .* `dvc repro novelty`"):
         Novelty.load(tmp_path / "text.h5")
-    with h5py.File(tmp_path / "other.h5", "w") as other:
-        other.attrs["format"] = 99
-    with pytest.raises(InputError, match="expected format 1, received 99"):
+    with create_sealed_h5(tmp_path / "other.h5", "novelty 99"):
+        pass
+    with pytest.raises(InputError, match="format 'novelty 2', received 'novelty 99'"):
         Novelty.load(tmp_path / "other.h5")
+
+
+@pytest.mark.parametrize("name", ["bank", "threshold"])
+def test_what_could_never_turn_an_image_away_is_not_written(
+    file: FeatureFile, tmp_path: Path, name: str
+) -> None:
+    fitted = fit(file, neighbors=5, keep=0.99)
+    broken = replace(fitted, **{name: getattr(fitted, name) * np.float32(np.nan)})
+    with pytest.raises(InputError, match=f"novelty.h5: {name}: expected finite numbers"):
+        broken.save(tmp_path / "novelty.h5")
+    assert list(tmp_path.iterdir()) == []

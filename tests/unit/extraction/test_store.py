@@ -218,11 +218,14 @@ def test_a_changed_vector_is_never_served(
 @pytest.mark.parametrize(
     ("damage", "reason"),
     [
-        (lambda path: os.truncate(path, path.stat().st_size - 30), "it cannot be read .*truncated"),
-        (lambda path: os.truncate(path, 0), "it cannot be read"),
-        (lambda path: _flip(path, _offset_of(path, "key")), "the checksum of its index"),
-        (lambda path: _flip(path, _offset_of(path, "checksum")), "the checksum of its index"),
-        (lambda path: path.write_text("no HDF5"), "it cannot be read"),
+        (
+            lambda path: os.truncate(path, path.stat().st_size - 30),
+            "expected [0-9,]+ bytes, received",
+        ),
+        (lambda path: os.truncate(path, 0), "not a file that Headstart wrote"),
+        (lambda path: _flip(path, _offset_of(path, "key")), "damaged or changed .*sha256"),
+        (lambda path: _flip(path, _offset_of(path, "checksum")), "damaged or changed .*sha256"),
+        (lambda path: path.write_text("no HDF5"), "not a file that Headstart wrote"),
     ],
     ids=["truncated", "empty", "key", "checksum", "text"],
 )
@@ -251,16 +254,71 @@ def test_a_file_cut_short_after_it_was_opened(store: FeatureStore) -> None:
     assert not collection.contains(keys_for(0, 4)).any()
 
 
-def test_a_shard_of_another_extractor_or_schema(store: FeatureStore) -> None:
+def test_a_shard_of_another_extractor_or_format(store: FeatureStore) -> None:
     path = write_shard(
         store.features / "elsewhere", IDENTITY, {}, keys_for(0, 1), vectors_for(0, 1)
     )
     with pytest.raises(DamagedShard, match="belongs to another extractor"):
         open_shard(path)
-    with h5py.File(path, "r+") as file:
-        file.attrs["schema_version"] = 99
-    with pytest.raises(DamagedShard, match="its schema version is 99"):
+    path.write_bytes(path.read_bytes().replace(b"shard 2", b"shard 3"))
+    with pytest.raises(DamagedShard, match="format 'shard 2', received 'shard 3'"):
         open_shard(path)
+
+
+def _write_unsealed(folder: Path, version: int = 1) -> Path:
+    """A shard as releases before the seal wrote it."""
+    folder.mkdir(parents=True)
+    keys, vectors = keys_for(0, 4), vectors_for(0, 4)
+    checksums = np.stack(
+        [np.frombuffer(hashlib.sha256(row).digest()[:8], np.uint8) for row in vectors]
+    )
+    with h5py.File(folder / "old.h5", "w") as file:
+        file.attrs["schema_version"] = version
+        file.attrs["identity"] = json.dumps(IDENTITY.as_dict())
+        file.attrs["versions"] = json.dumps(VERSIONS)
+        file.attrs["index_digest"] = hashlib.sha256(
+            keys.tobytes() + checksums.tobytes()
+        ).hexdigest()
+        for name, data in (("key", keys), ("checksum", checksums), ("features", vectors)):
+            file.create_dataset(name, data=data, track_times=False)
+    return folder / "old.h5"
+
+
+def test_what_an_older_release_stored_is_not_computed_again(store: FeatureStore) -> None:
+    path = _write_unsealed(store.features / IDENTITY.fingerprint)
+    collection = store.collection(IDENTITY)
+    fill(collection, 4, 4)
+    read = read_all(collection, keys_for(0, 8))
+    assert all(np.array_equal(read[n], vectors_for(n, 1)[0]) for n in range(8))
+    _flip(path, _offset_of(path, "key"))
+    with pytest.raises(DamagedShard, match="the checksum of its index"):
+        open_shard(path)
+
+
+def test_an_unsealed_shard_of_another_schema(store: FeatureStore) -> None:
+    with pytest.raises(DamagedShard, match="its schema version is 99"):
+        open_shard(_write_unsealed(store.features / IDENTITY.fingerprint, 99))
+
+
+@pytest.mark.parametrize("sealed", [True, False])
+def test_a_shard_that_another_program_writes_to_is_not_set_aside(
+    store: FeatureStore, sealed: bool
+) -> None:
+    folder = store.features / IDENTITY.fingerprint
+    if sealed:
+        path = write_shard(folder, IDENTITY, VERSIONS, keys_for(0, 4), vectors_for(0, 4))
+    else:
+        path = _write_unsealed(folder)
+    collection = store.collection(IDENTITY)
+    with h5py.File(path, "r+"):
+        for use in (
+            lambda: store.collection(IDENTITY),
+            lambda: read_all(collection, keys_for(0, 1)),
+        ):
+            with pytest.raises(InputError, match=r"\.h5: open for writing in another program"):
+                use()
+    assert path.exists()
+    assert len(read_all(collection, keys_for(0, 4))) == 4
 
 
 def test_a_shard_that_another_process_pruned(

@@ -126,93 +126,78 @@ def test_columns_must_fit(tmp_path: Path) -> None:
         write_feature_file(tmp_path / "a.h5", make_header(), columns, make_features((N_ROWS, 5)))
 
 
+def test_labels_and_rule_must_fit_the_header(tmp_path: Path) -> None:
+    features = make_features((N_ROWS, 5))
+    columns = dataclasses.replace(make_columns(), label=np.full(N_ROWS, 2))
+    with pytest.raises(ValueError, match="column label: expected 0 to 1, .* got 2 to 2"):
+        write_feature_file(tmp_path / "a.h5", make_header(), columns, features)
+    header = dataclasses.replace(make_header(), preprocessing={"divisor": 1.0})
+    with pytest.raises(ValueError, match="preprocessing: not the rule"):
+        write_feature_file(tmp_path / "a.h5", header, make_columns(), features)
+    with pytest.raises(ValueError, match="at least one row"):
+        write_feature_file(tmp_path / "a.h5", make_header(), make_columns(0), features[:0])
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_features_that_are_not_finite_are_never_written(written: Path, value: float) -> None:
+    before = written.read_bytes()
+    features = make_features((N_ROWS, 5))
+    features[7, 3] = value
+    with pytest.raises(InputError, match=r"bottleneck\.h5: expected finite .* in row 7: check"):
+        write_feature_file(written, make_header(), make_columns(), features)
+    assert written.read_bytes() == before
+    assert list(written.parent.iterdir()) == [written]
+
+
 def test_missing_file(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"none\.h5: no such feature file: run `dvc repro"):
+    with pytest.raises(InputError, match=r"none\.h5: no such file: run `dvc repro extract`"):
         FeatureFile.open(tmp_path / "none.h5")
 
 
-def test_no_hdf5(tmp_path: Path) -> None:
-    path = tmp_path / "text.h5"
-    path.write_text("features")
-    with pytest.raises(InputError, match=r"text\.h5: not a readable HDF5 file"):
-        FeatureFile.open(path)
-
-
-def test_truncated(written: Path) -> None:
-    data = written.read_bytes()
-    written.write_bytes(data[: len(data) - 40])
-    with pytest.raises(InputError, match=r"not a readable HDF5 file .*truncated"):
-        FeatureFile.open(written)
-
-
-def test_other_schema(written: Path) -> None:
-    with h5py.File(written, "r+") as file:
-        file.attrs["schema_version"] = 99
-    with pytest.raises(
-        InputError, match="expected a feature file of schema version 1, received 99"
+def test_the_digest_stands_for_header_columns_and_features(written: Path, tmp_path: Path) -> None:
+    digests = {FeatureFile.open(written).digest}
+    features, other = make_features((N_ROWS, 5)), tmp_path / "other.h5"
+    write_feature_file(other, make_header(), make_columns(), features)
+    assert FeatureFile.open(other).digest in digests
+    header = dataclasses.replace(make_header(), versions={"numpy": "3"})
+    columns = dataclasses.replace(make_columns(), group=np.zeros(N_ROWS, np.int64))
+    for content in (
+        (header, make_columns(), features),
+        (make_header(), columns, features),
+        (make_header(), make_columns(), features * np.float32(1.5)),
     ):
-        FeatureFile.open(written)
+        write_feature_file(other, *content)
+        digests.add(FeatureFile.open(other).digest)
+    assert len(digests) == 4
+
+
+def test_large_features_start_on_a_page(tmp_path: Path) -> None:
+    path, features = tmp_path / "large.h5", make_features((N_ROWS, 200))
+    write_feature_file(path, make_header((200,)), make_columns(), features)
+    opened = FeatureFile.open(path)
+    assert opened.features.offset % 4096 == 0
+    assert np.array_equal(opened.features, features)
+
+
+def test_a_file_of_an_older_release(written: Path, tmp_path: Path) -> None:
+    """Format 1 was the same HDF5 without the user block."""
+    old = tmp_path / "old.h5"
+    old.write_bytes(written.read_bytes()[4096:])
+    with pytest.raises(InputError, match=r"old\.h5: written by an older .*`dvc repro extract`"):
+        FeatureFile.open(old)
+
+
+def test_a_file_changed_by_another_program(written: Path) -> None:
     with h5py.File(written, "r+") as file:
-        del file.attrs["schema_version"]
-    with pytest.raises(InputError, match="schema version 1, received none"):
+        file.attrs["class_names"] = '["dog", "cat"]'
+    with pytest.raises(InputError, match=r"bottleneck\.h5: .*: run `dvc repro extract`"):
         FeatureFile.open(written)
 
 
-def test_missing_dataset(written: Path) -> None:
-    with h5py.File(written, "r+") as file:
-        del file["view"]
-    with pytest.raises(InputError, match="no dataset view"):
-        FeatureFile.open(written)
-
-
-def test_column_of_another_length(written: Path) -> None:
-    with h5py.File(written, "r+") as file:
-        del file["view"]
-        file["view"] = np.zeros(3, np.int32)
-    with pytest.raises(InputError, match=r"dataset view: expected int32 of shape \(12,\)"):
-        FeatureFile.open(written)
-
-
-def test_features_of_another_type(written: Path) -> None:
-    with h5py.File(written, "r+") as file:
-        del file["features"]
-        file["features"] = np.zeros((N_ROWS, 5))
-    with pytest.raises(InputError, match=r"expected float32 features .* received float64"):
-        FeatureFile.open(written)
-
-
-def test_chunked_features(written: Path) -> None:
-    with h5py.File(written, "r+") as file:
-        del file["features"]
-        file.create_dataset("features", data=np.zeros((N_ROWS, 5), np.float32), chunks=(1, 5))
-    with pytest.raises(InputError, match="expected contiguous, uncompressed features"):
-        FeatureFile.open(written)
-
-
-def test_label_without_a_class_name(written: Path) -> None:
-    with h5py.File(written, "r+") as file:
-        file["label"][3] = 2
-    with pytest.raises(InputError, match=r"expected labels from 0 to 1, .* received 0 to 2"):
-        FeatureFile.open(written)
-
-
-@pytest.mark.parametrize(
-    ("attribute", "value", "digest"),
-    [
-        ("layer", "another", "feature_digest"),
-        ("engine", "tensorflow", "fingerprint"),
-        ("preprocessing", '{"divisor": 1.0}', "preprocessing_digest"),
-    ],
-)
-def test_changed_header(written: Path, attribute: str, value: str, digest: str) -> None:
-    with h5py.File(written, "r+") as file:
-        file.attrs[attribute] = value
-    with pytest.raises(InputError, match=f"{digest}: expected .*; the header was changed"):
-        FeatureFile.open(written)
-
-
-def test_unreadable_header(written: Path) -> None:
-    with h5py.File(written, "r+") as file:
-        del file.attrs["class_names"]
-    with pytest.raises(InputError, match="the header cannot be read"):
-        FeatureFile.open(written)
+def test_a_file_that_another_program_writes_to(written: Path) -> None:
+    opened = FeatureFile.open(written)
+    with h5py.File(written, "r+"):
+        for read in (lambda: FeatureFile.open(written), lambda: opened.label):
+            with pytest.raises(InputError, match=r"bottleneck\.h5: open for writing in another"):
+                read()
+    assert np.array_equal(opened.label, make_columns().label)

@@ -376,8 +376,13 @@ def test_learning_rate_warms_up_and_falls() -> None:
     assert learning_rate_schedule(unwarmed, 20) == 1.0
 
 
-def test_a_damaged_checkpoint_counts_as_none(tmp_path: Path) -> None:
+def test_a_damaged_checkpoint_counts_as_none(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     checkpoint = Checkpoint(tmp_path)
     assert checkpoint.load() is None
+    assert capsys.readouterr().err == ""
     (tmp_path / "checkpoint.h5").write_bytes(b"\x89HDF\r\n\x1a\n and nothing else")
     assert checkpoint.load() is None
+    told = capsys.readouterr().err
+    assert f"warning: {tmp_path}/checkpoint.h5: written by an older release" in told

@@ -13,6 +13,7 @@ from PIL import Image
 
 from headstart.common.errors import InputError
 from headstart.common.files import write_json
+from headstart.common.seal import write_checksum
 from headstart.dataset.manifest import write_manifest
 from headstart.report.collecting import collect
 from headstart.report.content import Report
@@ -211,6 +212,7 @@ def test_features_of_other_images_are_refused(copy: Path) -> None:
     manifest = copy / "data/manifest.csv"
     lines = manifest.read_text().splitlines(keepends=True)
     manifest.write_text("".join(lines[:-1]))
+    write_checksum(manifest)
     with pytest.raises(InputError, match=r"not the features of the images in data.manifest\.csv"):
         collected(copy)
 
@@ -238,7 +240,7 @@ def test_broken_curves_are_told(copy: Path) -> None:
 
 
 def test_without_a_manifest_there_is_no_page(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"manifest\.csv: no such file. Run `dvc repro prepare`"):
+    with pytest.raises(InputError, match=r"manifest\.csv: no such file: run `dvc repro prepare`"):
         collected(tmp_path)
 
 
