@@ -17,7 +17,7 @@ from headstart.features.matrix import matrix_bytes
 from headstart.heads.base import FitReport, Head, HeadCard
 from headstart.heads.data import Rows, TrainingData, describe_bytes
 from headstart.heads.threads import LARGE_BYTES, SMALL_BYTES, WORKERS, one_thread_each
-from headstart.scoring.calibration import fit_temperature, softmax
+from headstart.scoring.calibration import cautious_log_loss, fit_temperature, softmax
 from headstart.scoring.metrics import Labels, log_loss
 
 
@@ -81,8 +81,8 @@ def choose(
     """Keep the setting that does best on all held-out images.
 
     The best has most images right and among equals the lowest log loss at its own temperature, or
-    at 1 where that cannot be told; the log loss separates settings that a few hundred images
-    cannot.
+    the lowest cautious one where that cannot be told; the log loss separates settings that a few
+    hundred images cannot.
 
     Args:
         steps: For each setting of the path its fits on all folds.
@@ -99,7 +99,10 @@ def choose(
         logits = np.concatenate([candidate.logits for candidate in candidates]).astype(np.float64)
         temperature = fit_temperature(logits, labels, unit)
         accuracy = float((logits.argmax(axis=1) == labels).mean())
-        loss = log_loss(labels, softmax(logits, temperature or 1.0))
+        if temperature is None:
+            loss = cautious_log_loss(logits, labels)
+        else:
+            loss = log_loss(labels, softmax(logits, temperature))
         setting = candidates[0].setting
         if setting is not None:
             curve.append({name: setting, "accuracy": accuracy, "log_loss": loss})

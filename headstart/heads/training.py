@@ -111,9 +111,9 @@ def _tell(content: Mapping[str, Mapping[str, Any]]) -> None:
     if default:
         notify(
             f"warning: nothing can be held out to choose on, since no class has two units (images "
-            f"that belong together count once): {', '.join(default)} took default settings and "
-            "temperature 1, and there are no validation scores. More images or groups per class "
-            "are the remedy"
+            f"that belong together count once) beside the test images: {', '.join(default)} took "
+            "default settings and temperature 1, and there are no validation scores. More images "
+            "or groups per class are the remedy"
         )
     bare = [name for name, one in content.items() if not one.get("calibrated", True)]
     if left := [name for name in bare if name not in default]:
@@ -130,8 +130,8 @@ def _tell(content: Mapping[str, Mapping[str, Any]]) -> None:
     }
     if lacking:
         notify(
-            f"warning: settings were chosen, and validation scores are, without {named(lacking)}: "
-            "one unit each, which must train"
+            f"warning: no image of {named(lacking)} could be held out (images that belong together "
+            "count once): settings were chosen without, and validation scores say nothing about it"
         )
 
 

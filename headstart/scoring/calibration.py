@@ -38,6 +38,24 @@ def _mistake_mass(n_samples: int) -> float:
     return 1 / (n_samples + 2)
 
 
+def cautious_log_loss(logits: Floats, labels: Labels) -> float:
+    """Return the log loss of probabilities at temperature 1 if one more image were mistaken.
+
+    Of settings that are all right on a few images it prefers one whose confidence such few can
+    warrant, where the plain log loss prefers the surest one.
+
+    Args:
+        logits: (n_samples, n_classes).
+        labels: (n_samples,).
+    """
+    n_samples, n_classes = logits.shape
+    mistaken = _mistake_mass(n_samples)
+    losses = -special.log_softmax(logits.astype(np.float64), axis=1)
+    true = losses[np.arange(n_samples), labels]
+    others = (losses.sum(axis=1) - true) / (n_classes - 1)
+    return float(((1 - mistaken) * true + mistaken * others).mean())
+
+
 def fit_temperature(logits: Floats, labels: Labels, unit: Labels | None = None) -> float | None:
     """Return the temperature that makes held-out logits most likely.
 

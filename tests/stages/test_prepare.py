@@ -75,7 +75,7 @@ def test_every_image_gets_a_row_and_every_class_its_shares(run, photos):
         "dropped": 0,
         "split": {name: 2 * count for name, count in shares.items()},
         "leaks": {"exact": 0, "near": 0, "mirrored": 0, "validation_images": 0, "test_images": 0},
-        "class": {"cold": shares, "warm": shares},
+        "class": {label: shares | {"units": 20} for label in ("cold", "warm")},
     }
 
 
@@ -206,7 +206,11 @@ def test_odd_classes_are_told(run, photos, capsys):
     assert metrics()["empty_classes"] == 1
     told = capsys.readouterr().err
     assert "no file in photos/fox; these are no classes" in told
-    assert "one image only of owl; it is used for training" in told
+    assert (
+        "warning: class 'owl' has 1 image in 1 unit (images that belong together count once), none "
+        "for validation and test: validation scores say nothing about it, nor does what they "
+        "choose; test scores say nothing about it\n"
+    ) in told
 
 
 def test_exact_duplicates_share_a_split_and_a_group(run, photos):
