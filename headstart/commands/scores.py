@@ -103,7 +103,7 @@ def _gaps(models: _Models) -> list[str]:
         lacking = {name: None for block in blocks for name in block.get(WITHOUT_IMAGES, ())}
         if lacking:
             found.append(
-                f"No {split} image of {named(lacking)}: {split} scores say nothing about it, and "
+                f"No {split} image of {named(lacking)}, which {split} scores therefore leave out: "
                 "balanced accuracy and F1 are means over the other classes."
             )
     return found

@@ -143,7 +143,7 @@ def _tell(
     if not len(labels):
         notify("warning: there is no test image, so there are no test scores")
     elif len(lacking):
-        notify(f"warning: no test image of {named(lacking)}: test scores say nothing about it")
+        notify(f"warning: no test image of {named(lacking)}, which test scores therefore leave out")
     if selected.get("selected_by") == "default":
         notify(
             f"warning: selected {selected['head']}, the first head of params.yaml: no image could "

@@ -131,7 +131,7 @@ def _tell(content: Mapping[str, Mapping[str, Any]]) -> None:
     if lacking:
         notify(
             f"warning: no image of {named(lacking)} could be held out (images that belong together "
-            "count once): settings were chosen without, and validation scores say nothing about it"
+            "count once), which the choice of settings and validation scores therefore leave out"
         )
 
 

@@ -76,8 +76,8 @@ def _print(evidence: Evidence, advice: Recommendation, expenses: tuple[StrategyC
     console.print(_cuts(evidence))
     if evidence.unjudged:
         console.print(
-            f"No image of {named(evidence.unjudged)} could be held out: the accuracies say nothing "
-            "about it"
+            f"No image of {named(evidence.unjudged)} could be held out, which the accuracies "
+            "therefore leave out"
         )
     console.print(_strategies(advice, expenses))
     if evidence.similarity is not None:

@@ -84,7 +84,7 @@ def test_what_the_scores_say_nothing_about_is_named(
     )
     assert main(["scores"]) == 0
     output = capsys.readouterr().out
-    assert "No validation image of cat: validation scores say nothing about it" in output
+    assert "No validation image of cat, which validation scores therefore leave out" in output
     assert "No test image: there are no test scores." in output
     assert "Selected: logistic, the first in params.yaml, since no image could be held" in output
     assert "0.500" in output
