@@ -97,6 +97,7 @@ class Project:
             self.manifest,
             self.params.evaluate,
             heads=root / places.HEADS,
+            trained=root / places.HEADS_METRICS,
             finetuned=root / places.FINETUNED,
             known_leaks=root / places.LEAKS,
             fits=root / places.HEADS_PLOTS,

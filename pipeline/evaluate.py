@@ -16,6 +16,7 @@ def run(features: FeatureFile, manifest: Manifest, options: EvaluateOptions) -> 
         manifest,
         options,
         heads=places.HEADS,
+        trained=places.HEADS_METRICS,
         finetuned=places.FINETUNED,
         known_leaks=places.LEAKS,
         fits=places.HEADS_PLOTS,

@@ -22,6 +22,9 @@ from headstart.common.places import (
 )
 from headstart.common.places import FINETUNED as FINETUNED_FOLDER
 from headstart.heads.finetuned_card import NAME as FINETUNED
+from headstart.scoring.metrics import WITHOUT_IMAGES, named
+
+_Models = dict[str, tuple[dict[str, Any] | None, dict[str, Any]]]
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -39,7 +42,9 @@ def run(args: argparse.Namespace) -> int:
     try:
         selected, extract = test["selected"], _read(EXTRACT_METRICS)
         cost = {"feature_dim": extract["feature_dim"], **extract["cost"]}
-        models = {name: (own[name]["validation"], scores) for name, scores in test["heads"].items()}
+        models: _Models = {
+            name: (own[name]["validation"], scores) for name, scores in test["heads"].items()
+        }
         if "finetuned" in test:
             validation = _read(FINETUNE_METRICS).get("validation")
             models[FINETUNED] = (validation, test["finetuned"])
@@ -67,7 +72,14 @@ def run(args: argparse.Namespace) -> int:
         f"multiply-adds and {cost['parameters'] / 1e6:,.1f} M parameters",
         highlight=False,
     )
+    for line in _gaps(models):
+        console.print(line, highlight=False)
     chosen = f"Selected on validation: {selected['head']}"
+    if selected.get("selected_by") == "default":
+        chosen = (
+            f"Selected: {selected['head']}, the first in params.yaml, since no image could be held "
+            "out to choose by"
+        )
     if selected.get("tie"):
         chosen += f", a tie with {selected['runner_up']}"
     console.print(chosen, highlight=False)
@@ -80,7 +92,28 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _table(models: dict[str, tuple[dict[str, Any] | None, dict[str, Any]]], selected: str) -> Table:
+def _gaps(models: _Models) -> list[str]:
+    """Say of which classes the scores say nothing."""
+    found = []
+    for split, position in (("validation", 0), ("test", 1)):
+        blocks = [block for pair in models.values() if (block := pair[position])]
+        if any(block.get("images") == 0 for block in blocks):
+            found.append(f"No {split} image: there are no {split} scores.")
+            continue
+        lacking = {name: None for block in blocks for name in block.get(WITHOUT_IMAGES, ())}
+        if lacking:
+            found.append(
+                f"No {split} image of {named(lacking)}, which {split} scores therefore leave out: "
+                "balanced accuracy and F1 are means over the other classes."
+            )
+    return found
+
+
+def _shown(scores: dict[str, Any] | None, name: str) -> str:
+    return f"{scores[name]:.3f}" if scores and name in scores else ""
+
+
+def _table(models: _Models, selected: str) -> Table:
     table = Table(box=box.SIMPLE_HEAD, collapse_padding=True, pad_edge=False)
     table.add_column("head", no_wrap=True)
     for heading in ("validation", "test", "interval", "balanced", "F1", "log loss"):
@@ -89,12 +122,10 @@ def _table(models: dict[str, tuple[dict[str, Any] | None, dict[str, Any]]], sele
         interval = scores.get("intervals", {}).get("accuracy")
         table.add_row(
             name + (" *" if name == selected else ""),
-            f"{validation['accuracy']:.3f}" if validation else "",
-            f"{scores['accuracy']:.3f}",
+            _shown(validation, "accuracy"),
+            _shown(scores, "accuracy"),
             f"{interval[0]:.3f}-{interval[1]:.3f}" if interval else "",
-            f"{scores['balanced_accuracy']:.3f}",
-            f"{scores['macro_f1']:.3f}",
-            f"{scores['log_loss']:.3f}",
+            *(_shown(scores, score) for score in ("balanced_accuracy", "macro_f1", "log_loss")),
             style="bold" if name == selected else "",
         )
     return table

@@ -20,6 +20,7 @@ from headstart.common.files import write_json, write_table
 from headstart.common.progress import notify, progress
 from headstart.common.vocabulary import SPLITS
 from headstart.dataset import duplicates
+from headstart.dataset.coverage import check_coverage, units_per_class
 from headstart.dataset.duplicates import Leak, Pair
 from headstart.dataset.file_states import FileState, state_of
 from headstart.dataset.inspections import Inspected, Inspections
@@ -106,6 +107,7 @@ def check_and_split(
         notify(f"warning: no file in {_some(listing.empty_classes)}; these are no classes")
 
     rows = _rows(photos, pairs, options)
+    check_coverage(rows, options)
     found = duplicates.leaks(rows, pairs)
     write_manifest(manifest, Manifest(rows))
     duplicates.write_leaks(leaks, found)
@@ -248,9 +250,6 @@ def _check_classes(photos: Sequence[_Photo], source: str) -> None:
             f"{len(photos)} images). Expected two or more; if the class folders lie one level "
             "down, name that folder."
         )
-    single = sorted(label for label, count in labels.items() if count == 1)
-    if single:
-        notify(f"warning: one image only of {_some(single)}; it is used for training")
     for alike in _alike(labels):
         notify(
             f"warning: {' and '.join(map(repr, alike))} are different classes; if they are one, "
@@ -371,6 +370,7 @@ def _summary(
 ) -> dict[str, Any]:
     """Count what a reader of the scores should know of the data."""
     per_class = Counter((row.label, row.split) for row in rows)
+    units = units_per_class(rows)
     per_split = Counter(row.split for row in rows)
     kinds = Counter(leak.kind for leak in found)
     leaking = {(leak.path, leak.split) for leak in found}
@@ -386,7 +386,7 @@ def _summary(
             "test_images": held_out["test"],
         },
         "class": {
-            label: {split: per_class[label, split] for split in SPLITS}
+            label: {split: per_class[label, split] for split in SPLITS} | {"units": units[label]}
             for label in sorted({row.label for row in rows})
         },
     }

@@ -94,7 +94,7 @@ def choose_share(samples: Sequence[Sample], share: float) -> list[int]:
     """Choose part of the images, so that a smaller part lies within any larger one.
 
     Of each class in each split, the first by a salted hash of the content are taken, rounded up,
-    and two at least: below that nothing can be cross-validated.
+    and two at least, of two bundles where there are: below that nothing can be cross-validated.
 
     Args:
         samples: With their splits.
@@ -115,6 +115,11 @@ def choose_share(samples: Sequence[Sample], share: float) -> list[int]:
                 position,
             ),
         )
+        first = samples[ranked[0]].bundle
+        other = next((i for i in ranked if samples[i].bundle != first), None)
+        if other is not None:
+            ranked.remove(other)
+            ranked.insert(1, other)
         chosen += ranked[: max(2, math.ceil(round(share * len(ranked), 9)))]
     return sorted(chosen)
 

@@ -19,24 +19,30 @@ def select(
     manifest: Manifest,
     *,
     last: str,
+    first: str,
     resamples: int,
     seed: int,
 ) -> dict[str, Any]:
     """Name the model with most held-out images right, of equals the one with lower log loss.
 
     Models are compared on the images that every one of them has held out. A lead over the second
-    that the paired bootstrap cannot distinguish from zero is called a tie.
+    that the paired bootstrap cannot distinguish from zero is called a tie. Where nothing could be
+    held out, it is `first`.
 
     Args:
         held_out: What each model said of images that it was not fitted to.
         manifest: Where their labels and groups stand.
         last: A model that goes behind its equals, whatever its log loss.
+        first: The model to name where no image decides.
         resamples: Draws of the bootstrap; 0 leaves the question of a tie open.
         seed: Of the draws.
 
     Raises:
-        InputError: there is no such image.
+        InputError: images were held out, but none by all models.
     """
+    held_out = {name: one for name, one in held_out.items() if len(one.image)}
+    if not held_out:
+        return {"head": first, "selected_by": "default"}
     common = reduce(np.intersect1d, [one.image for one in held_out.values()])
     if not len(common):
         raise InputError(
@@ -46,17 +52,17 @@ def select(
     labels = manifest.labels[common]
     probabilities = {name: one.of(common) for name, one in held_out.items()}
     right = {name: is_right(labels, values) for name, values in probabilities.items()}
-    order = sorted(
+    ranked = sorted(
         held_out,
         key=lambda name: (-right[name].sum(), name == last, log_loss(labels, probabilities[name])),
     )
-    best = order[0]
+    best = ranked[0]
     result: dict[str, Any] = {"head": best, "validation_accuracy": float(right[best].mean())}
-    if len(order) > 1:
-        result["runner_up"] = order[1]
+    if len(ranked) > 1:
+        result["runner_up"] = ranked[1]
         if resamples:
             low, high = paired_interval(
-                right[best] - right[order[1]],
+                right[best] - right[ranked[1]],
                 manifest.groups[common],
                 resamples=resamples,
                 seed=seed,
@@ -82,6 +88,8 @@ def gain(
 ) -> dict[str, Any]:
     """Return how much more accurate one model is than another, with its 95 % interval.
 
+    Empty where there is no image.
+
     Args:
         labels: (n_samples,).
         own: (n_samples, n_classes) probabilities of the one.
@@ -90,6 +98,8 @@ def gain(
         resamples: Draws of the bootstrap; 0 leaves the interval out.
         seed: Of the draws.
     """
+    if not len(labels):
+        return {}
     differences = is_right(labels, own) - is_right(labels, start)
     result: dict[str, Any] = {"accuracy": float(differences.mean())}
     if resamples:

@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from headstart.common.errors import InputError
-from headstart.common.files import write_json
+from headstart.common.files import read_json, write_json
+from headstart.common.progress import notify
 from headstart.dataset.duplicates import write_leaks
 from headstart.dataset.manifest import Manifest
 from headstart.evaluation.choice import gain, select
@@ -19,7 +20,7 @@ from headstart.heads import finetuned_card, load, trained_heads
 from headstart.heads.base import HELD_OUT_FILE, HeadCard
 from headstart.scoring.curves import write_joint_curves, write_test_plots
 from headstart.scoring.intervals import score_intervals
-from headstart.scoring.metrics import scores
+from headstart.scoring.metrics import WITHOUT_IMAGES, named, scores
 from headstart.scoring.predictions import Predictions
 
 _HEADLINES = ("accuracy", "balanced_accuracy", "macro_f1", "log_loss")
@@ -31,6 +32,7 @@ def evaluate(
     options: EvaluateOptions,
     *,
     heads: Path,
+    trained: Path,
     finetuned: Path,
     known_leaks: Path,
     fits: Path,
@@ -43,11 +45,14 @@ def evaluate(
 ) -> None:
     """Score every model on the test images and name the one that validation chose.
 
+    Without a test image there are no scores, and the metrics say so.
+
     Args:
         file: The features.
         manifest: Their images.
         options: The section `evaluate`.
         heads: Holds a folder per trained head.
+        trained: The scores that came with them, in the order of params.yaml.
         finetuned: Folder of the fine-tuned model, which may hold none.
         known_leaks: Copies that `prepare` left in two splits, data/leaks.csv.
         fits: Holds a folder per head with the curves of its fit.
@@ -60,13 +65,9 @@ def evaluate(
             in `known_leaks`.
 
     Raises:
-        InputError: there is no test image, or a model was made for other features or images.
+        InputError: a model was made for other features or images.
     """
     rows = file.rows("test")
-    if not len(rows):
-        raise InputError(
-            f"{file.path}: expected test images, received none: raise prepare.test in params.yaml"
-        )
     labels = file.label[rows]
     groups = file.group[rows]
     found: dict[str, Predictions] = {}
@@ -113,8 +114,14 @@ def evaluate(
         for name, one in found.items()
     }
     selected = select(
-        held_out, manifest, last=finetuned_card.NAME, resamples=options.bootstrap, seed=options.seed
+        held_out,
+        manifest,
+        last=finetuned_card.NAME,
+        first=next(name for name in (*read_json(trained), *names) if name in found),
+        resamples=options.bootstrap,
+        seed=options.seed,
     )
+    _tell(selected, labels, file.header.class_names)
     content: dict[str, Any] = {
         "selected": {**selected, **scored[selected["head"]]},
         "heads": {name: scored[name] for name in names},
@@ -126,6 +133,22 @@ def evaluate(
     _write_predictions(predictions, found)
     write_test_plots(plots, labels, found, file.header.class_names)
     write_joint_curves(curves, fit_of)
+
+
+def _tell(
+    selected: Mapping[str, Any], labels: npt.NDArray[np.int64], class_names: tuple[str, ...]
+) -> None:
+    """Say of which classes the scores say nothing, and how a model was selected without any."""
+    lacking = np.array(class_names)[np.bincount(labels, minlength=len(class_names)) == 0]
+    if not len(labels):
+        notify("warning: there is no test image, so there are no test scores")
+    elif len(lacking):
+        notify(f"warning: no test image of {named(lacking)}, which test scores therefore leave out")
+    if selected.get("selected_by") == "default":
+        notify(
+            f"warning: selected {selected['head']}, the first head of params.yaml: no image could "
+            "be held out to choose by"
+        )
 
 
 def _write_predictions(folder: Path, found: Mapping[str, Predictions]) -> None:
@@ -171,6 +194,8 @@ def _read_finetuned(
     tuned = finetuned_card.read_finetuned_card(folder)
     own = finetuned_card.read_predictions(folder, "test")
     same = tuned.head.identity.feature_digest == file.header.identity.feature_digest
+    if own is None and not len(rows):
+        own = Predictions(file.image[rows], np.empty((0, len(file.header.class_names))))
     if not same or own is None or not np.array_equal(own.image, file.image[rows]):
         raise InputError(
             f"{folder}: expected a model fine-tuned from the features in {file.path}, received one "
@@ -189,13 +214,13 @@ def _scores(
 ) -> dict[str, Any]:
     """Score all test images, and once more those without a copy in another split."""
     result = scores(labels, probabilities, known.class_names)
-    if options.bootstrap:
+    if options.bootstrap and len(labels):
         result["intervals"] = score_intervals(
             labels, probabilities, groups, resamples=options.bootstrap, seed=options.seed
         )
     without = scores(labels[clean], probabilities[clean], known.class_names) if clean.any() else {}
     result["without_leaks"] = {
-        name: without[name] for name in ("images", *_HEADLINES) if name in without
+        name: without[name] for name in ("images", WITHOUT_IMAGES, *_HEADLINES) if name in without
     }
     result["feature_dim"] = int(np.prod(known.feature_shape))
     result["parameters"] = known.parameters

@@ -29,7 +29,10 @@ MAX_CALIBRATION = 5_000
 """Images that set the threshold, at most; its error is then below a tenth of a percent."""
 
 MIN_CALIBRATION = 100
-"""With fewer validation images, the training images help, each compared with the others."""
+"""With fewer validation images, or none, the training images help, each compared with the others.
+
+With one of each unit, since the copies and the group of an image are nearer than any new one.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,10 +115,12 @@ def fit(file: FeatureFile, *, neighbors: int, keep: float) -> Novelty:
     neighbors = min(neighbors, max(1, len(bank) - 1))
     validation = evenly(file.rows("validation"), MAX_CALIBRATION)
     distances = _distances(bank, _read(file, validation), neighbors)
-    if len(validation) < MIN_CALIBRATION and len(bank) > 1:
-        own = evenly(np.arange(len(bank)), MAX_CALIBRATION)
+    strangers = bank[_one_of_each(file.group[rows])]
+    if len(validation) < MIN_CALIBRATION and len(strangers) > 1:
+        own = evenly(np.arange(len(strangers)), MAX_CALIBRATION)
         # The nearest neighbor of each is itself.
-        distances = np.concatenate([distances, _distances(bank, bank[own], neighbors + 1)])
+        neighbor = min(neighbors + 1, len(strangers))
+        distances = np.concatenate([distances, _distances(strangers, strangers[own], neighbor)])
     # "higher" takes an image's own distance, so that the share kept is at least what was asked.
     threshold = float(np.quantile(distances, keep, method="higher")) if len(distances) else 0.0
     return Novelty(
@@ -126,6 +131,13 @@ def fit(file: FeatureFile, *, neighbors: int, keep: float) -> Novelty:
         kept=keep,
         feature_digest=file.header.identity.feature_digest,
     )
+
+
+def _one_of_each(groups: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the first position of each group (>= 0), and all that have none (-1)."""
+    alone = -1 - np.arange(len(groups))
+    _, first = np.unique(np.where(groups < 0, alone, groups), return_index=True)
+    return np.sort(first)
 
 
 def spread(labels: NDArray[np.int64], rows: NDArray[np.int64], limit: int) -> NDArray[np.int64]:

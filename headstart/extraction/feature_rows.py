@@ -89,8 +89,11 @@ def write_features(
 def _share(manifest: Manifest, share: float) -> list[int]:
     if share == 1:
         return list(range(len(manifest)))
+    alone = -1 - np.arange(len(manifest))
+    bundles = np.where(manifest.groups < 0, alone, manifest.groups).tolist()
     samples = [
-        Sample(row.sha256, row.label, position, row.split) for position, row in enumerate(manifest)
+        Sample(row.sha256, row.label, bundle, row.split)
+        for row, bundle in zip(manifest, bundles, strict=True)
     ]
     return choose_share(samples, share)
 

@@ -35,7 +35,7 @@ from headstart.finetuning.trunk import cache_trunk, trunk_bytes
 from headstart.heads.base import CARD_FILE, HELD_OUT_FILE, Head, HeadCard
 from headstart.heads.data import TrainingData, describe_bytes
 from headstart.heads.finetuned_card import KIND, TEST_FILE, FinetunedCard, Start, remove
-from headstart.scoring.calibration import fit_temperature, softmax
+from headstart.scoring.calibration import FEWEST_UNITS, fit_temperature, softmax
 from headstart.scoring.predictions import Predictions
 
 
@@ -207,9 +207,17 @@ def _train(
         for step, source in zip(steps, sources, strict=True)
     ]
     data, labels = run.data, run.file.label
+    validation = data.validation
+    if not data.validation_stops:
+        notify(
+            f"warning: every epoch is trained and the last one's weights are kept, since "
+            f"validation cannot stop the training: expected validation images of every class and "
+            f"{FEWEST_UNITS} units of them in all (images that belong together count once)"
+        )
+        validation = validation[:0]
     examples = Examples(
         train=data.train,
-        validation=data.validation,
+        validation=validation,
         targets=np.eye(data.n_classes, dtype=np.float32)[labels],
         weights=data.class_weight[labels].astype(np.float32),
     )
@@ -249,8 +257,9 @@ def _write(
     # The start's logits are calibrated already: on more images, and by folds where they are few.
     calibrated = state.best_epoch == 0 and run.options.unfreeze != "scratch"
     temperature = 1.0
-    if chosen.any() and not calibrated:
-        temperature = fit_temperature(logits[chosen], labels[chosen])
+    if not calibrated:
+        unit = data.unit[rows[chosen]]
+        temperature = fit_temperature(logits[chosen], labels[chosen], unit) or 1.0
     card = FinetunedCard(
         head=HeadCard(
             kind=KIND,
@@ -260,7 +269,7 @@ def _write(
             feature_shape=start.feature_shape,
             training=data.settings,
             data_digest=data.digest,
-            selected_by="validation",
+            selected_by="validation" if data.validation_stops else "default",
             setting={"epochs": state.best_epoch},
             curve=[],
             temperature=temperature,

@@ -44,7 +44,7 @@ class HeadCard:
         feature_shape: Of one row of features.
         training: Which rows of the features it was trained on; see `TrainingData.settings`.
         data_digest: Digest of which images trained it and which ones chose.
-        selected_by: On what the setting was chosen.
+        selected_by: On what the setting was chosen; "default" where nothing could be held out.
         setting: What was chosen, such as {"l2": 0.01}; empty where nothing is to choose.
         curve: Held-out scores of every setting tried.
         temperature: What logits are divided by before the softmax.
@@ -92,11 +92,13 @@ class FitReport:
     Attributes:
         held_out: (n_held_out,) rows of the images that chose setting and temperature.
         logits: (n_held_out, n_classes) theirs, from weights that never saw them.
+        calibrated: Whether they gave the temperature, which is 1 otherwise.
         history: One entry per epoch of a head that is trained in epochs.
     """
 
     held_out: npt.NDArray[np.int64]
     logits: npt.NDArray[np.float64]
+    calibrated: bool = True
     history: list[dict[str, float]] = field(default_factory=list)
 
 

@@ -11,13 +11,20 @@ import numpy.typing as npt
 
 from headstart.common.errors import InputError
 from headstart.features.file import FeatureFile, Header
+from headstart.scoring.calibration import FEWEST_UNITS
 from headstart.scoring.intervals import units
 
 Rows = npt.NDArray[np.int64]
-SelectedBy = Literal["validation", "cross-validation"]
+SelectedBy = Literal["validation", "cross-validation", "default"]
 
 FOLDS = 5
-"""Folds of a cross-validation, or as many as the rarest class has images, if fewer."""
+"""Folds of a cross-validation, or as many as the rarest class has units, if fewer.
+
+A class with one unit does not count: that unit is never held out.
+"""
+
+NEVER = -1
+"""The fold of a unit that is never held out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +54,8 @@ class TrainingData:
         train: Rows of the training split, views included.
         validation: Rows of the validation split, images themselves only.
         class_weight: (n_classes,) what an image of a class counts in the loss.
-        min_validation: Fewer validation images per class than this mean cross-validation.
-        folds_below: Fewer validation images in all than this mean cross-validation for heads
+        min_validation: Fewer validation units per class than this mean cross-validation.
+        folds_below: Fewer validation units in all than this mean cross-validation for heads
             whose fit takes a moment.
         streaming_above: Bytes of training features above which they are read block by block.
         seed: Of the folds and of what a head draws.
@@ -170,54 +177,86 @@ class TrainingData:
 
     @cached_property
     def validation_suffices(self) -> bool:
-        """Whether every class has `min_validation` validation images."""
-        counts = np.bincount(self.label[self.validation], minlength=self.n_classes)
-        return bool(counts.min() >= self.min_validation)
+        """Whether every class has `min_validation` validation units."""
+        return bool(self._validation_units.min() >= self.min_validation)
+
+    @cached_property
+    def validation_stops(self) -> bool:
+        """Whether validation images may end a training: of every class, and not too few in all."""
+        enough = self._validation_units_in_all >= FEWEST_UNITS
+        return enough and bool(self._validation_units.min() > 0)
+
+    @cached_property
+    def _validation_units(self) -> npt.NDArray[np.int64]:
+        """(n_classes,) units that a class has among the validation images."""
+        return _units_per_class(self.label, self.unit, self.validation, self.n_classes)
+
+    @property
+    def train_units(self) -> npt.NDArray[np.int64]:
+        """(n_classes,) units that a class has among the training images."""
+        return _units_per_class(self.label, self.unit, self.train_images, self.n_classes)
+
+    @cached_property
+    def _fold_of_unit(self) -> dict[int, int]:
+        rows = self.everything
+        images = rows[self.view[rows] == 0]
+        return _stratified_folds(self.label[images], self.unit[images], FOLDS, self.seed)
 
     def selected_by(self, *, cheap: bool) -> SelectedBy:
-        """Return what settings are chosen on: the validation images, or folds.
+        """Return what settings are chosen on: the validation images, folds, or nothing.
 
         A few hundred validation images rank neighboring settings by luck; folds of
-        training and validation images together are several times as many.
+        training and validation images together are several times as many. Where validation images
+        are too few and no class has two units, one to learn from and one to hold out, settings
+        are the default.
 
         Args:
             cheap: Whether the head takes a moment to fit, so that folds cost little.
         """
         wanted = self.folds_below if cheap else 0
-        if self.validation_suffices and len(self.validation) >= wanted:
+        if self.validation_suffices and self._validation_units_in_all >= wanted:
             return "validation"
-        return "cross-validation"
+        if max(self._fold_of_unit.values()) > NEVER:
+            return "cross-validation"
+        return "validation" if self.validation_suffices else "default"
+
+    @cached_property
+    def _validation_units_in_all(self) -> int:
+        return len(np.unique(self.unit[self.validation]))
 
     def folds(self, *, cheap: bool) -> tuple[Fold, ...]:
         """Return what settings are chosen on; one fold where the validation images suffice.
 
-        Cross-validation covers training and validation images; each is held out once, with its
-        group, and its views leave the training side with it.
+        Cross-validation covers training and validation images; each is held out once at most,
+        with its unit, and its views leave the training side with it. Every class is on the
+        training side of every fold. There is no fold where nothing can be held out.
 
         Args:
             cheap: As for `selected_by`.
         """
-        if self.selected_by(cheap=cheap) == "validation":
+        selected_by = self.selected_by(cheap=cheap)
+        if selected_by == "default":
+            return ()
+        if selected_by == "validation":
             return (Fold(self.train, self.validation),)
         rows = self.everything
         is_image = self.view[rows] == 0
-        images = rows[is_image]
-        fold_of_unit = _stratified_folds(self.label[images], self.unit[images], FOLDS, self.seed)
-        fold_of = np.array([fold_of_unit[unit] for unit in self.unit[rows]])
+        fold_of = np.array([self._fold_of_unit[unit] for unit in self.unit[rows]])
         return tuple(
             Fold(rows[fold_of != index], rows[(fold_of == index) & is_image])
-            for index in range(max(fold_of_unit.values()) + 1)
+            for index in range(fold_of.max() + 1)
         )
 
     def few(self, shots: int, seed: int) -> "TrainingData":
-        """Keep at most `shots` training images per class; fewer shots take a subset of more."""
+        """Keep at most `shots` training images per class; fewer shots take a subset of more.
+
+        A second image of a unit is taken only once every unit of the class has given one.
+        """
         images = self.train_images
-        order = np.random.default_rng(seed).permutation(len(images))
+        drawn = images[np.random.default_rng(seed).permutation(len(images))]
+        of_class = [drawn[self.label[drawn] == index] for index in range(self.n_classes)]
         kept = np.concatenate(
-            [
-                images[order][self.label[images[order]] == index][:shots]
-                for index in range(self.n_classes)
-            ]
+            [own[np.argsort(_turns(self.unit[own]), kind="stable")][:shots] for own in of_class]
         )
         # Views follow their image: between two images themselves stand the views of the first.
         image_of = np.maximum.accumulate(np.where(self.view[self.train] == 0, self.train, -1))
@@ -244,16 +283,34 @@ def _class_weights(
     return np.array([wanted.get(name, 1.0) for name in class_names], dtype=np.float64)
 
 
+def _units_per_class(
+    labels: npt.NDArray[np.int64], unit: npt.NDArray[np.int64], rows: Rows, n_classes: int
+) -> npt.NDArray[np.int64]:
+    """Return of how many units each class has images among `rows`, (n_classes,)."""
+    pairs = np.unique(np.stack([labels[rows], unit[rows]]), axis=1)
+    return np.bincount(pairs[0], minlength=n_classes)
+
+
+def _turns(unit: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Return how many earlier positions have the same unit, (n,)."""
+    order = np.argsort(unit, kind="stable")
+    _, first, index = np.unique(unit[order], return_index=True, return_inverse=True)
+    turns = np.empty(len(unit), np.int64)
+    turns[order] = np.arange(len(unit)) - first[index]
+    return turns
+
+
 def _stratified_folds(
     labels: npt.NDArray[np.int64], unit: npt.NDArray[np.int64], n_folds: int, seed: int
 ) -> dict[int, int]:
     """Deal units into folds so that each fold gets its share of every class.
 
     The largest units are dealt first, each to the fold that has fewest images of its classes;
-    units of one size in an order drawn with `seed`.
+    units of one size in an order drawn with `seed`. A unit that holds all images of a class is in
+    no fold, and where one fold would hold all of a class's units out, the largest of them.
 
     Returns:
-        Fold of each unit.
+        Fold of each unit, from 0 without gaps; `NEVER` for one that is not held out.
 
     Source: the greedy rule of scikit-learn's `StratifiedGroupKFold`.
     """
@@ -261,20 +318,31 @@ def _stratified_folds(
     n_classes = int(labels.max()) + 1
     content = np.zeros((len(numbers), n_classes), dtype=np.int64)
     np.add.at(content, (index, labels), 1)
-    rarest = int(np.count_nonzero(content, axis=0).min())
-    n_folds = max(2, min(n_folds, rarest))
+    n_units = np.count_nonzero(content, axis=0)
+    n_folds = max(2, min(n_folds, n_units[n_units > 1].min(initial=n_folds)))
     shuffled = np.random.default_rng(seed).permutation(len(numbers))
     order = shuffled[np.argsort(-content[shuffled].sum(axis=1), kind="stable")]
     filled = np.zeros((n_folds, n_classes), dtype=np.int64)
-    fold_of: dict[int, int] = {}
+    fold_of = np.full(len(numbers), NEVER)
     for position in order:
         classes = content[position] > 0
+        if (n_units[classes] == 1).any():
+            continue
         # Images of the unit's classes decide, all images break a tie.
         load = filled[:, classes].sum(axis=1) * (content.sum() + 1) + filled.sum(axis=1)
         fold = int(load.argmin())
         filled[fold] += content[position]
-        fold_of[int(numbers[position])] = fold
-    return fold_of
+        fold_of[position] = fold
+    for label in np.flatnonzero(n_units > 1):
+        own = order[content[order, label] > 0]
+        # Units of several classes can be drawn to one fold by the others.
+        if len(np.unique(fold_of[own])) == 1:
+            fold_of[own[0]] = NEVER
+    used = np.unique(fold_of[fold_of > NEVER])
+    return {
+        int(number): NEVER if fold == NEVER else int(np.searchsorted(used, fold))
+        for number, fold in zip(numbers, fold_of, strict=True)
+    }
 
 
 def describe_bytes(count: float) -> str:

@@ -14,7 +14,7 @@ from headstart.common.seal import open_h5
 from headstart.features.matrix import Matrix, block_rows
 from headstart.features.neighbors import Blocks, NeighborIndex
 from headstart.heads.data import Rows, TrainingData
-from headstart.heads.options import KnnOptions
+from headstart.heads.options import DEFAULT_NEIGHBORS, KnnOptions
 from headstart.heads.selection import PathHead, SettingFit
 
 NEIGHBORS = (1, 3, 5, 10, 20, 50, 100, 200)
@@ -91,11 +91,13 @@ class KnnHead(PathHead):
     options_type = KnnOptions
     options: KnnOptions
     setting_name = "neighbors"
+    default_setting = DEFAULT_NEIGHBORS
     model_type = NeighborVotes
     _model: NeighborVotes
 
     def _settings(self, data: TrainingData) -> tuple[float | None, ...]:
-        most = min(len(fold.train) for fold in data.folds(cheap=True))
+        sizes = (len(fold.train) for fold in data.folds(cheap=True))
+        most = min(sizes, default=len(data.train))
         wanted = self.options.neighbors
         if wanted != "auto":
             return (min(wanted, most),)

@@ -24,8 +24,9 @@ def learning_curve(options: HeadOptions, data: TrainingData, seed: int) -> list[
     """Fit the head to ever more training images per class and score the validation images.
 
     The setting is chosen anew at each size, on the validation images, of every fourth one of the
-    path. Sizes are 1, 2, 5, 10, ..., and all; a larger set of images holds the smaller ones. Up to
-    10 images per class the mean of three draws is taken.
+    path. Sizes are 1, 2, 5, 10, ..., and all; a larger set of images holds the smaller ones. Of a
+    unit a second image comes in only once all have given one. Up to 10 images per class the mean of
+    three draws is taken.
 
     Args:
         options: The head.
@@ -34,7 +35,7 @@ def learning_curve(options: HeadOptions, data: TrainingData, seed: int) -> list[
 
     Returns:
         Points with images_per_class, accuracy and log_loss; none where there are too few
-        validation images to be scored on.
+        validation units to be scored on.
     """
     if not data.validation_suffices:
         return []
@@ -68,6 +69,7 @@ def _score(options: HeadOptions, data: TrainingData, size: int, seed: int) -> tu
         head.stride = _STRIDE
     report = head.fit(few)
     labels = data.label[report.held_out]
-    probabilities = softmax(report.logits, fit_temperature(report.logits, labels))
+    temperature = fit_temperature(report.logits, labels, data.unit[report.held_out])
+    probabilities = softmax(report.logits, temperature or 1.0)
     accuracy = float((probabilities.argmax(axis=1) == labels).mean())
     return accuracy, log_loss(labels, probabilities)

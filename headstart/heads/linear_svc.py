@@ -2,7 +2,7 @@
 
 from headstart.heads.linear_path import DescentHead
 from headstart.heads.losses import SquaredHinge
-from headstart.heads.options import LinearSVCOptions
+from headstart.heads.options import DEFAULT_C, LinearSVCOptions
 
 C_GRID = tuple(float(10 ** (-7 + 0.5 * step)) for step in range(19))
 """From 1e-7 up to 100, two per decade; left where the curve has turned."""
@@ -19,6 +19,7 @@ class LinearSVCHead(DescentHead):
     kind = "linear_svc"
     options_type = LinearSVCOptions
     setting_name = "c"
+    default_setting = DEFAULT_C
     patience = 4
     grid = C_GRID
     loss = SquaredHinge()

@@ -2,7 +2,7 @@
 
 from headstart.heads.linear_path import DescentHead
 from headstart.heads.losses import CrossEntropy
-from headstart.heads.options import LogisticOptions
+from headstart.heads.options import DEFAULT_L2, LogisticOptions
 
 L2_PATH = tuple(float(10 ** (5 - 0.25 * step)) for step in range(45))
 """45 penalties from 1e5 down to 1e-6.
@@ -17,6 +17,7 @@ class LogisticHead(DescentHead):
     kind = "logistic"
     options_type = LogisticOptions
     setting_name = "l2"
+    default_setting = DEFAULT_L2
     grid = L2_PATH
     loss = CrossEntropy()
     scaled = False

@@ -29,7 +29,8 @@ class NetworkHead(Head):
     """A small Keras network on the features, whose outputs are logits.
 
     Early stopping on the cross-entropy of held-out images keeps the weights of the best epoch.
-    In a cross-validation that gives each fold's best epoch, and their median is trained.
+    In a cross-validation that gives each fold's best epoch, and their median is trained. Where
+    nothing can be held out, all epochs are.
 
     Attributes:
         network: Features (batch, *feature_shape) to logits (batch, n_classes).
@@ -53,15 +54,15 @@ class NetworkHead(Head):
             histories.append(history)
             best_epochs.append(1 + int(np.argmin([e["validation_loss"] for e in history])))
             logits.append(self.predict_logits(data.features, fold.held_out))
-        epochs = int(np.median(best_epochs))
-        if refit:
-            self._train(data, data.everything, None, epochs)
-        elif selected_by == "cross-validation":
-            self._train(data, data.train, None, epochs)
-        held_out = np.concatenate([fold.held_out for fold in folds])
-        stacked = np.concatenate(logits)
+        epochs = int(np.median(best_epochs)) if folds else self.options.epochs
+        if refit or selected_by != "validation":
+            rows = data.everything if refit else data.train
+            last = self._train(data, rows, None, epochs)
+        history = _mean_history(histories) if folds else last
+        held_out = np.concatenate([data.train[:0], *(fold.held_out for fold in folds)])
+        stacked = np.concatenate([np.empty((0, data.n_classes)), *logits])
         self.check_finite("logits", stacked)
-        history = _mean_history(histories)
+        temperature = fit_temperature(stacked, data.label[held_out], data.unit[held_out])
         self._card = HeadCard(
             kind=self.kind,
             options=self.options.model_dump(),
@@ -79,12 +80,18 @@ class NetworkHead(Head):
                     "log_loss": entry["validation_loss"],
                 }
                 for entry in history
+                if folds
             ],
-            temperature=fit_temperature(stacked, data.label[held_out]),
+            temperature=temperature or 1.0,
             refit=refit,
             parameters=int(self.network.count_params()),
         )
-        return FitReport(held_out=held_out, logits=stacked, history=history)
+        return FitReport(
+            held_out=held_out,
+            logits=stacked,
+            calibrated=temperature is not None,
+            history=history,
+        )
 
     def _train(
         self, data: TrainingData, train: Rows, held_out: Rows | None, epochs: int

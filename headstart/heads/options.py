@@ -18,6 +18,13 @@ from headstart.common.params import (
 Optimizer = Literal["adam", "adamw", "sgd", "rmsprop"]
 
 
+# Settings of "auto" where nothing can be held out to choose on: those of scikit-learn, but for the
+# neighbors, since a class may have one image only. Networks train all their epochs then.
+DEFAULT_L2 = 1.0
+DEFAULT_C = 1.0
+DEFAULT_NEIGHBORS = 1
+
+
 class OptimizerOptions(Section):
     """What moves the weights, in a head's training and in fine-tuning."""
 

@@ -9,7 +9,7 @@ from headstart.features.moments import decompose, weighted_mean
 from headstart.heads.data import Rows, TrainingData
 from headstart.heads.linear import Linear
 from headstart.heads.linear_path import LinearHead, linear_logits
-from headstart.heads.options import RidgeOptions
+from headstart.heads.options import DEFAULT_L2, RidgeOptions
 from headstart.heads.selection import SettingFit
 
 L2_PATH = tuple(float(10 ** (8 - 0.25 * step)) for step in range(57))
@@ -26,6 +26,7 @@ class RidgeHead(LinearHead):
     kind = "ridge"
     options_type = RidgeOptions
     setting_name = "l2"
+    default_setting = DEFAULT_L2
     grid = L2_PATH
 
     def _path(

@@ -18,7 +18,7 @@ from headstart.features.matrix import matrix_bytes
 from headstart.heads.base import FitReport, Head, HeadCard
 from headstart.heads.data import Rows, TrainingData, describe_bytes
 from headstart.heads.threads import LARGE_BYTES, SMALL_BYTES, WORKERS, one_thread_each
-from headstart.scoring.calibration import fit_temperature, softmax
+from headstart.scoring.calibration import cautious_log_loss, fit_temperature, softmax
 from headstart.scoring.metrics import Labels, log_loss
 
 
@@ -61,30 +61,36 @@ class ChosenSetting:
         setting: Its value; None where there was nothing to choose.
         curve: Scores of every setting tried, in the order of the path.
         logits: (n_held_out, n_classes) of the chosen setting, folds one after the other.
-        temperature: What makes them most likely.
+        temperature: What makes them most likely; None where they cannot tell.
         models: The chosen setting's weights, one per fold.
     """
 
     setting: float | None
     curve: list[dict[str, float]]
     logits: npt.NDArray[np.float64]
-    temperature: float
+    temperature: float | None
     models: tuple[FittedModel, ...]
 
 
 def choose(
-    steps: Iterable[Sequence[SettingFit]], labels: Labels, name: str, patience: int | None
+    steps: Iterable[Sequence[SettingFit]],
+    labels: Labels,
+    name: str,
+    patience: int | None,
+    unit: Labels | None = None,
 ) -> ChosenSetting:
     """Keep the setting that does best on all held-out images.
 
-    The best has most images right and among equals the lowest log loss at its own temperature;
-    the log loss separates settings that a few hundred images cannot.
+    The best has most images right and among equals the lowest log loss at its own temperature, or
+    the lowest cautious one where that cannot be told; the log loss separates settings that a few
+    hundred images cannot.
 
     Args:
         steps: For each setting of the path its fits on all folds.
         labels: (n_held_out,) of the folds' held-out images, one fold after the other.
         name: What a setting is called in the curve.
         patience: Stop after this many settings in a row without a better one; None never stops.
+        unit: (n_held_out,) as for `fit_temperature`.
     """
     best: ChosenSetting | None = None
     best_score = (-np.inf, -np.inf)
@@ -92,9 +98,12 @@ def choose(
     worse = 0
     for candidates in steps:
         logits = np.concatenate([candidate.logits for candidate in candidates]).astype(np.float64)
-        temperature = fit_temperature(logits, labels)
+        temperature = fit_temperature(logits, labels, unit)
         accuracy = float((logits.argmax(axis=1) == labels).mean())
-        loss = log_loss(labels, softmax(logits, temperature))
+        if temperature is None:
+            loss = cautious_log_loss(logits, labels)
+        else:
+            loss = log_loss(labels, softmax(logits, temperature))
         setting = candidates[0].setting
         if setting is not None:
             curve.append({name: setting, "accuracy": accuracy, "log_loss": loss})
@@ -130,11 +139,13 @@ class PathHead(Head):
         setting_name: What a setting is called in params.yaml and in the curve.
         patience: Settings in a row without a better one after which the path ends; None = never.
         stride: Only every stride-th setting is tried; more than 1 gives a rough answer.
+        default_setting: What is taken where nothing can be held out to choose on.
     """
 
     stride = 1
     setting_name: ClassVar[str] = ""
     patience: ClassVar[int | None] = None
+    default_setting: ClassVar[float | None] = None
     model_type: ClassVar[type[Any]]
 
     _model: FittedModel
@@ -156,15 +167,24 @@ class PathHead(Head):
         settings = self._settings(data)[:: self.stride]
         folds = data.folds(cheap=True)
         selected_by = data.selected_by(cheap=True)
-        held_out = np.concatenate([fold.held_out for fold in folds])
+        held_out = np.concatenate([data.train[:0], *(fold.held_out for fold in folds)])
         side_by_side = len(folds) > 1 and needed <= LARGE_BYTES
         with (
             one_thread_each(side_by_side or needed <= SMALL_BYTES),
             ThreadPoolExecutor(WORKERS if side_by_side else 1) as pool,
         ):
-            paths = [self._path(data, fold.train, fold.held_out, settings) for fold in folds]
-            steps = _in_step(paths, pool)
-            choice = choose(steps, data.label[held_out], self.setting_name, self.patience)
+            if folds:
+                paths = [self._path(data, fold.train, fold.held_out, settings) for fold in folds]
+                steps = _in_step(paths, pool)
+                choice = choose(
+                    steps,
+                    data.label[held_out],
+                    self.setting_name,
+                    self.patience,
+                    data.unit[held_out],
+                )
+            else:
+                choice = self._default_choice(data, settings)
             if refit:
                 self._model = self._fit_at(data, data.everything, choice.setting)
             elif selected_by == "validation":
@@ -182,11 +202,20 @@ class PathHead(Head):
             selected_by=selected_by,
             setting={} if choice.setting is None else {self.setting_name: choice.setting},
             curve=choice.curve,
-            temperature=choice.temperature,
+            temperature=choice.temperature or 1.0,
             refit=refit,
             parameters=self._model.parameters,
         )
-        return FitReport(held_out=held_out, logits=choice.logits)
+        return FitReport(
+            held_out=held_out, logits=choice.logits, calibrated=choice.temperature is not None
+        )
+
+    def _default_choice(
+        self, data: TrainingData, settings: Sequence[float | None]
+    ) -> ChosenSetting:
+        """Take the setting that is given, or else the default, where nothing can be held out."""
+        (setting,) = settings if len(settings) == 1 else (self.default_setting,)
+        return ChosenSetting(setting, [], np.empty((0, data.n_classes)), None, ())
 
     def _fit_at(self, data: TrainingData, rows: Rows, setting: float | None) -> FittedModel:
         (candidate,) = self._path(data, rows, rows[:0], (setting,))

@@ -2,7 +2,7 @@
 
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -20,9 +20,9 @@ from headstart.heads.base import HELD_OUT_FILE, FitReport, Head
 from headstart.heads.data import TrainingData
 from headstart.heads.learning_curve import learning_curve
 from headstart.heads.options import HeadOptions, TrainOptions
-from headstart.scoring.calibration import softmax
+from headstart.scoring.calibration import FEWEST_UNITS, softmax
 from headstart.scoring.curves import write_fit_plots
-from headstart.scoring.metrics import scores
+from headstart.scoring.metrics import WITHOUT_IMAGES, named, scores
 from headstart.scoring.predictions import Predictions
 
 _CODE = ("common", "features", "scoring", "heads")
@@ -89,7 +89,9 @@ def train_heads(
         shutil.rmtree(folder, ignore_errors=True)
     for name, fit in fits.items():
         _hand_over(fit, models / name, plots / name)
-    write_json(metrics, {name: read_json(fit / _METRICS) for name, fit in fits.items()})
+    content = {name: read_json(fit / _METRICS) for name, fit in fits.items()}
+    _tell(content)
+    write_json(metrics, content)
 
 
 def _digest(features: str, head: HeadOptions, options: TrainOptions) -> str:
@@ -102,6 +104,36 @@ def _digest(features: str, head: HeadOptions, options: TrainOptions) -> str:
             "versions": {name: version(name) for name in _LIBRARIES},
         }
     )
+
+
+def _tell(content: Mapping[str, Mapping[str, Any]]) -> None:
+    """Say once what the data were too few for."""
+    default = [name for name, one in content.items() if one["selected_by"] == "default"]
+    if default:
+        notify(
+            f"warning: nothing can be held out to choose on, since no class has two units (images "
+            f"that belong together count once) beside the test images: {', '.join(default)} took "
+            "default settings and temperature 1, and there are no validation scores. More images "
+            "or groups per class are the remedy"
+        )
+    bare = [name for name, one in content.items() if not one.get("calibrated", True)]
+    if left := [name for name in bare if name not in default]:
+        notify(
+            f"warning: the probabilities of {', '.join(left)} are not calibrated (temperature 1): "
+            f"fewer than {FEWEST_UNITS} units are held out (images that belong together count "
+            "once), or what is held out fits no temperature"
+        )
+    lacking = {
+        label: None
+        for one in content.values()
+        for label in one["validation"].get(WITHOUT_IMAGES, ())
+        if one["selected_by"] != "default"
+    }
+    if lacking:
+        notify(
+            f"warning: no image of {named(lacking)} could be held out (images that belong together "
+            "count once), which the choice of settings and validation scores therefore leave out"
+        )
 
 
 def _hand_over(fit: Path, model: Path, plots: Path) -> None:
@@ -155,6 +187,7 @@ def _scores(head: Head, report: FitReport, data: TrainingData) -> dict[str, Any]
         "setting": card.setting,
         "selected_by": card.selected_by,
         "temperature": card.temperature,
+        **({} if report.calibrated else {"calibrated": False}),
         "parameters": card.parameters,
         "train": scores(data.label[rows], softmax(logits, card.temperature), card.class_names),
         "validation": scores(
@@ -168,7 +201,8 @@ def _scores(head: Head, report: FitReport, data: TrainingData) -> dict[str, Any]
 
 def _spread(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Return mean and standard deviation of the validation scores over the repeats."""
-    names = ("accuracy", "balanced_accuracy", "macro_f1", "log_loss")
+    wanted = ("accuracy", "balanced_accuracy", "macro_f1", "log_loss")
+    names = [name for name in wanted if all(name in result["validation"] for result in results)]
     values = {name: [result["validation"][name] for result in results] for name in names}
     return {
         "count": len(results),

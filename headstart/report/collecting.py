@@ -20,7 +20,7 @@ from headstart.report.features import (
 from headstart.report.options import ReportOptions
 from headstart.report.picking import Album, drawn_evenly, pick, samples
 from headstart.report.results import HeadResults, Results, RunPlaces
-from headstart.report.scores import head_part
+from headstart.report.scores import head_part, score_gaps
 from headstart.report.steps import steps
 from headstart.report.thumbnails import thumbnails
 
@@ -65,7 +65,9 @@ def collect(
         steps=steps(results),
         heads=tuple(head_part(head, labels, n_classes, album) for head in results.heads),
         selected=results.selected,
+        by_default=results.test.get("selected", {}).get("selected_by") == "default",
         ties=_ties(results),
+        gaps=score_gaps(results.heads),
         map=None if file is None else map_part(file, album, options.projections, options.seed),
         neighbors=numbered(near, album),
         heat=heat,

@@ -300,6 +300,19 @@ class ComparisonPart:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ScoreGap:
+    """What the scores of a split say nothing about.
+
+    Attributes:
+        split: "validation" or "test".
+        classes: Names of the classes without an image in it; empty where it has no image at all.
+    """
+
+    split: str
+    classes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
     """The whole page.
 
@@ -310,7 +323,9 @@ class Report:
         steps: The stages, in order.
         heads: As in params.yaml.
         selected: Name of the head chosen on validation; None without heads.
+        by_default: Whether no image could be held out to choose it by.
         ties: Heads that the validation images cannot distinguish from it.
+        gaps: Per split that lacks classes.
         map: None when there are fewer than three images.
         neighbors: For some test images.
         heat: None when the cut has no map, or no image could be read.
@@ -324,7 +339,9 @@ class Report:
     steps: tuple[StageStep, ...]
     heads: tuple[HeadPart, ...]
     selected: str | None
+    by_default: bool = False
     ties: tuple[str, ...] = ()
+    gaps: tuple[ScoreGap, ...] = ()
     map: MapPart | None = None
     neighbors: tuple[NearestPictures, ...] = ()
     heat: HeatPart | None = None

@@ -14,6 +14,7 @@ from markupsafe import Markup, escape
 from plotly.offline import get_plotlyjs
 
 from headstart.report.content import HeadPart, Report
+from headstart.scoring.metrics import named
 
 SPLITS = ("train", "validation", "test")
 SCORED = ("validation", "test")
@@ -135,6 +136,7 @@ def render(report: Report) -> str:
         number=_number,
         metric_value=_metric_value,
         settings=_settings,
+        some=named,
     )
 
 

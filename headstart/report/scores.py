@@ -1,14 +1,23 @@
 """The heads as the page shows them: scores, curves, confusions, predictions."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from headstart.report.content import Chart, HeadPart, Line, ShownPrediction, ShownScore
+from headstart.common.vocabulary import SPLITS
+from headstart.report.content import (
+    Chart,
+    HeadPart,
+    Line,
+    ScoreGap,
+    ShownPrediction,
+    ShownScore,
+)
 from headstart.report.picking import Album
 from headstart.report.results import HeadResults, called
-from headstart.scoring.metrics import confusion_matrix
+from headstart.scoring.metrics import WITHOUT_IMAGES, confusion_matrix
 from headstart.scoring.predictions import Predictions
 
 MOST_CLASSES = 5
@@ -43,7 +52,11 @@ def head_part(
         name=head.name,
         kind=str(head.card.get("kind", "")),
         settings=dict(head.card.get("setting", {})),
-        scores={split: _scores(content) for split, content in head.scores.items()},
+        scores={
+            split: _scores(content)
+            for split, content in head.scores.items()
+            if content.get("images") != 0
+        },
         charts=(
             *_history_charts(head.history),
             *_path_charts(head.path, head.card),
@@ -63,6 +76,18 @@ def _scores(content: dict[str, Any]) -> dict[str, ShownScore]:
             low, high = intervals.get(name, (None, None))
             found[name] = ShownScore(value=float(value), low=low, high=high)
     return found
+
+
+def score_gaps(heads: Sequence[HeadResults]) -> tuple[ScoreGap, ...]:
+    """Tell what the heads' scores say nothing about, split by split."""
+    gaps = []
+    for split in SPLITS[1:]:
+        blocks = [head.scores[split] for head in heads if split in head.scores]
+        lacking = dict.fromkeys(name for block in blocks for name in block.get(WITHOUT_IMAGES, ()))
+        if lacking:
+            none = any(block.get("images") == 0 for block in blocks)
+            gaps.append(ScoreGap(split=split, classes=() if none else tuple(lacking)))
+    return tuple(gaps)
 
 
 def _predictions(

@@ -95,6 +95,11 @@ def _evaluate(results: Results) -> StageStep | None:
         stage="evaluate",
         facts=(
             Fact(text="fact.test_images", values={"n": n_test}),
-            Fact(text="fact.selected", values={"name": results.selected}),
+            Fact(
+                text="fact.selected_default"
+                if results.test["selected"].get("selected_by") == "default"
+                else "fact.selected",
+                values={"name": results.selected},
+            ),
         ),
     )

@@ -90,7 +90,7 @@ def write_test_plots(
 
     confusion.csv (head, actual, predicted, images, share of the actual class), roc.csv (head,
     false_positive_rate, true_positive_rate), precision_recall.csv (head, recall, precision) and
-    reliability.csv (head, confidence, accuracy, images).
+    reliability.csv (head, confidence, accuracy, images); a header alone without a test image.
 
     Args:
         folder: Made when missing.
@@ -102,7 +102,7 @@ def write_test_plots(
     roc: list[tuple[Any, ...]] = []
     precision_recall: list[tuple[Any, ...]] = []
     bins: list[tuple[Any, ...]] = []
-    for head, one in predictions.items():
+    for head, one in predictions.items() if len(labels) else ():
         probabilities = one.probabilities
         cells += [(head, *cell) for cell in _cells(labels, probabilities, class_names)]
         curves = mean_curves(labels, probabilities)

@@ -44,7 +44,8 @@ def score_intervals(
     """Return the 95 % percentile interval of each headline score.
 
     A score of exactly 1 is 1 in every resample too, which says nothing about the next image; its
-    lower end is the exact binomial one then.
+    lower end is the exact binomial one then. One unit, of which every resample is the same, gives
+    other scores no interval.
 
     Args:
         labels: (n_samples,).
@@ -61,6 +62,7 @@ def score_intervals(
     losses = negative_log_likelihood(labels, probabilities)
     unit = units(groups)
     n_units = int(unit.max()) + 1
+    names = ("accuracy", "balanced_accuracy", "macro_f1", "log_loss")
     rows = []
     for counts in _draws(n_units, resamples, seed):
         weights = counts[unit].astype(np.float64)
@@ -73,9 +75,10 @@ def score_intervals(
                 float(weights @ losses / weights.sum()),
             )
         )
-    names = ("accuracy", "balanced_accuracy", "macro_f1", "log_loss")
     ends = np.quantile(np.array(rows), _TAILS, axis=0)
-    intervals = {name: [float(ends[0, i]), float(ends[1, i])] for i, name in enumerate(names)}
+    intervals = {
+        name: [float(ends[0, i]), float(ends[1, i])] for i, name in enumerate(names) if n_units > 1
+    }
     if (labels == predicted).all():
         lowest = float(_TAILS[0] ** (1 / n_units))
         for name in names[:3]:
@@ -92,14 +95,19 @@ def paired_interval(
 ) -> list[float]:
     """Return the 95 % percentile interval of a mean difference between two models.
 
+    Of one unit, whose resamples are all the same, it is everything that there could be.
+
     Args:
-        differences: (n_samples,) the first model's score less the second's, on the same images.
+        differences: (n_samples,) the first model's score less the second's, on the same images;
+            both in [0, 1].
         groups: (n_samples,) images of one group (>= 0) are drawn together.
         resamples: Number of draws, at least 1.
         seed: Of the draws.
     """
     unit = units(groups)
     n_units = int(unit.max()) + 1
+    if n_units == 1:
+        return [-1.0, 1.0]
     sums = np.bincount(unit, differences, n_units)
     sizes = np.bincount(unit, minlength=n_units)
     means = [counts @ sums / (counts @ sizes) for counts in _draws(n_units, resamples, seed)]

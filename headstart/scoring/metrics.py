@@ -4,6 +4,7 @@ Two classes and many are treated alike: probabilities have one column per class 
 to 1. A score that the data cannot define (the ROC of a class that no image has) is None.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +19,12 @@ TOP_5_FROM = 10
 
 CALIBRATION_BINS = 15
 """Bins of equal width. Source: Guo et al., On Calibration of Modern Neural Networks, ICML 2017."""
+
+
+WITHOUT_IMAGES = "classes_without_images"
+"""Key of the classes about which a block of scores says nothing; left out where there are none."""
+
+_NAMED = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +80,8 @@ class Tally:
         return float(self.recall[self.support > 0].mean())
 
     def macro(self, per_class: npt.NDArray[np.float64]) -> float:
-        """Mean over the classes that are in the data or among the predictions."""
-        return float(per_class[self.support + self.predicted > 0].mean())
+        """Mean over the classes that the data hold."""
+        return float(per_class[self.support > 0].mean())
 
 
 def _sums(index: Labels, weights: Floats, length: int) -> npt.NDArray[np.float64]:
@@ -241,13 +248,20 @@ def scores(
 ) -> dict[str, Any]:
     """Return every score, as JSON types.
 
+    Balanced accuracy and the macro means are over the classes that have images; the others are
+    named under `WITHOUT_IMAGES`. Of no image at all there is the number and those names.
+
     Args:
-        labels: (n_samples,) class indices, at least one.
+        labels: (n_samples,) class indices.
         probabilities: (n_samples, n_classes), rows summing to 1.
         class_names: One per column.
         uncalibrated: The probabilities before temperature scaling, for their calibration error.
     """
     n_classes = len(class_names)
+    absent = np.bincount(labels, minlength=n_classes) == 0
+    lacking = [name for name, empty in zip(class_names, absent, strict=True) if empty]
+    if not len(labels):
+        return {"images": 0, WITHOUT_IMAGES: lacking}
     predicted = probabilities.argmax(axis=1)
     tally = Tally.of(labels, predicted, n_classes)
     ranked = rankings(labels, probabilities).values()
@@ -266,6 +280,8 @@ def scores(
     }
     if uncalibrated is not None:
         result["ece_uncalibrated"] = reliability(labels, uncalibrated).expected_error
+    if lacking:
+        result[WITHOUT_IMAGES] = lacking
     if n_classes >= TOP_5_FROM:
         result["top5_accuracy"] = top_k_accuracy(labels, probabilities, 5)
     # A list, which `dvc metrics diff` passes over: many classes would bury the headline scores.
@@ -285,3 +301,11 @@ def scores(
 def _mean_of_defined(values: list[float | None]) -> float | None:
     defined = [value for value in values if value is not None]
     return float(np.mean(defined)) if defined else None
+
+
+def named(names: Iterable[str]) -> str:
+    """Return a few names, and how many more there are, for a message."""
+    first, *more = list(names)
+    shown = ", ".join([first, *more][:_NAMED])
+    left = 1 + len(more) - _NAMED
+    return f"{shown} and {left} more" if left > 0 else shown

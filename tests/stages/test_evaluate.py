@@ -65,6 +65,7 @@ class Project:
             self.manifest,
             EvaluateOptions(seed=0, bootstrap=bootstrap),
             heads=self.root / "models/heads",
+            trained=self.root / "metrics/heads.json",
             finetuned=self.root / "models/finetuned",
             known_leaks=known_leaks or self.root / "data/leaks.csv",
             fits=self.root / "plots/heads",
@@ -186,11 +187,44 @@ def test_a_head_of_other_features_is_refused(tmp_path: Path) -> None:
         other.run()
 
 
-def test_no_test_image_is_refused(tmp_path: Path) -> None:
+def test_without_a_test_image_there_are_no_scores(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     features, labels = blobs(20, 3, 12)
     project = Project.make(tmp_path, features, labels, split=np.full(60, "train"))
-    with pytest.raises(InputError, match="expected test images, received none: raise prepare.test"):
-        project.run()
+    project.train({"ridge": {}, "knn": {}})
+    content = project.run()
+    names = ["class 0", "class 1", "class 2"]
+    for one in (*content["heads"].values(), content["selected"]):
+        assert (one["images"], one["classes_without_images"]) == (0, names)
+        assert not {"accuracy", "log_loss", "intervals", "roc_auc"} & set(one)
+    # Validation still chooses.
+    assert 0 < content["selected"]["validation_accuracy"] <= 1
+    assert "there is no test image, so there are no test scores" in capsys.readouterr().err
+    with (tmp_path / "plots/test/roc.csv").open(newline="") as table:
+        assert list(csv.DictReader(table)) == []
+
+
+def test_with_nothing_held_out_the_first_head_of_params_is_taken(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    features, labels = blobs(4, 3, 12)
+    project = Project.make(tmp_path, features, labels, split=np.full(12, "train"), group=labels)
+    project.train({"ridge": {}, "knn": {}})
+    content = project.run()
+    assert (content["selected"]["head"], content["selected"]["selected_by"]) == ("ridge", "default")
+    assert "selected ridge, the first head of params.yaml" in capsys.readouterr().err
+
+
+def test_a_class_without_a_test_image_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    features, labels = blobs(20, 3, 12)
+    split = np.where(labels == 1, "train", np.tile(["train", "train", "train", "test"], 15))
+    project = Project.make(tmp_path, features, labels, split=split)
+    project.train({"ridge": {}})
+    assert project.run()["heads"]["ridge"]["classes_without_images"] == ["class 1"]
+    assert "no test image of class 1, which test scores therefore" in capsys.readouterr().err
 
 
 def test_no_head_is_refused(tmp_path: Path) -> None:

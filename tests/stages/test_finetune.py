@@ -68,12 +68,13 @@ def make_project(
     extracting: dict[str, Any],
     heads: dict[str, Any],
     data: Literal["faces", "digits"] = "faces",
+    preparing: dict[str, Any] | None = None,
     **training: Any,
 ) -> Project:
     """Run the stages up to train on a sample data set."""
     write_sample(data, root / "photos")
     content = {
-        "prepare": {"source": str(root / "photos")},
+        "prepare": {"source": str(root / "photos"), **(preparing or {})},
         "extract": {"precision": "float32", "engine": "auto", "layer": "auto", **extracting},
         "train": {"heads": heads, "folds_below": 0, **training},
     }
@@ -281,6 +282,26 @@ def test_staged_unfreezing(small: Project, tmp_path: Path) -> None:
         small.finetune(tmp_path, stages=[{"unfreeze": "s2", "epochs": 1}], unfreeze="c5")
 
 
+def test_without_validation_all_epochs_are_trained_and_that_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    project = make_project(
+        tmp_path,
+        {"backbone": "LeNet5", "weights": "random", "image_size": 32},
+        {"ridge": {}},
+        preparing={"validation": 0, "test": 0},
+    )
+    content = project.finetune(
+        tmp_path / "run", head="ridge", unfreeze="last_block", epochs=3, patience=1
+    )
+    assert (content["epochs"], content["best_epoch"], content["temperature"]) == (3, 3, 1.0)
+    assert "validation" not in content
+    told = capsys.readouterr().err
+    assert "every epoch is trained and the last one's weights are kept" in told
+    card = finetuned_card.read_finetuned_card(tmp_path / "run" / "finetuned")
+    assert card.head.selected_by == "default"
+
+
 def test_loaded_again_it_says_the_same(small: Project, tmp_path: Path) -> None:
     from headstart.finetuning.live import LiveImages
     from headstart.finetuning.saving import load_finetuned
@@ -306,6 +327,7 @@ def _evaluate(project: Project, folder: Path, heads: Path) -> dict[str, Any]:
         read_manifest(project.root / "manifest.csv"),
         project.params.evaluate,
         heads=heads,
+        trained=project.root / "heads.json",
         finetuned=folder / "finetuned",
         known_leaks=folder / "leaks.csv",
         fits=project.root / "plots",

@@ -76,7 +76,7 @@ def test_every_image_gets_a_row_and_every_class_its_shares(run, photos):
         "dropped": 0,
         "split": {name: 2 * count for name, count in shares.items()},
         "leaks": {"exact": 0, "near": 0, "mirrored": 0, "validation_images": 0, "test_images": 0},
-        "class": {"cold": shares, "warm": shares},
+        "class": {label: shares | {"units": 20} for label in ("cold", "warm")},
     }
 
 
@@ -207,7 +207,11 @@ def test_odd_classes_are_told(run, photos, capsys):
     assert metrics()["empty_classes"] == 1
     told = capsys.readouterr().err
     assert "no file in photos/fox; these are no classes" in told
-    assert "one image only of owl; it is used for training" in told
+    assert (
+        "warning: class 'owl' has 1 image in 1 unit (images that belong together count once), none "
+        "for validation and test: validation scores say nothing about it, nor does what they "
+        "choose; test scores say nothing about it\n"
+    ) in told
 
 
 def test_exact_duplicates_share_a_split_and_a_group(run, photos):
@@ -389,3 +393,68 @@ def test_more_files_than_are_under_way_at_once_come_back_in_order(run, tmp_path)
     assert [row.path for row in manifest] == sorted(
         path.relative_to(tmp_path).as_posix() for path in (tmp_path / "photos").rglob("*.png")
     )
+
+
+def test_a_burst_is_one_unit_and_told(run, photos, capsys):
+    for path in sorted((photos / "warm").iterdir())[1:]:
+        shutil.copy(photos / "warm" / "00.jpg", path)
+    manifest = run()
+    assert {row.split for row in manifest if row.label == "warm"} == {"train"}
+    assert metrics()["class"]["warm"] == {"train": 20, "validation": 0, "test": 0, "units": 1}
+    assert (
+        "warning: class 'warm' has 20 images in 1 unit (images that belong together count once), "
+        "none for validation and test"
+    ) in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("images", "units"), [(1, 1), (6, 1)])
+def test_one_unit_per_class_leaves_no_test_and_is_told(run, photos, capsys, images, units):
+    for label in ("warm", "cold"):
+        first, *others = sorted((photos / label).iterdir())
+        for index, path in enumerate(others):
+            path.unlink() if index >= images - 1 else shutil.copy(first, path)
+    manifest = run()
+    assert {row.split for row in manifest} == {"train"}
+    assert metrics()["class"]["warm"]["units"] == units
+    told = capsys.readouterr().err
+    assert told.count("warning: no class has a test image") == 1
+    assert "Raising prepare.test cannot help" in told
+
+
+def test_two_units_per_class_are_trained_and_tested(run, photos, capsys):
+    for label in ("warm", "cold"):
+        for path in sorted((photos / label).iterdir())[2:]:
+            path.unlink()
+    manifest = run()
+    assert sorted(row.split for row in manifest) == ["test", "test", "train", "train"]
+    told = capsys.readouterr().err
+    assert "class 'cold' has 2 images in 2 units" in told
+    assert "none for validation: validation scores say nothing about it" in told
+    run(test=0.0)
+    assert "warning" not in capsys.readouterr().err
+
+
+def test_all_of_one_group_is_refused(run, photos, tmp_path):
+    lines = [f"photos/{p.parent.name}/{p.name},{p.parent.name},tour" for p in photos.glob("*/*")]
+    Path("one.csv").write_text("\n".join(["path,label,group", *lines]))
+    with pytest.raises(InputError, match="all 40 images of one.csv belong to one group, 'tour'"):
+        run("one.csv")
+
+
+def test_all_of_one_picture_is_refused(run, photos):
+    first = photos / "cold" / "00.jpg"
+    for path in photos.glob("*/*"):
+        if path != first:
+            shutil.copy(first, path)
+    with pytest.raises(InputError, match="all 40 images of photos show one picture, as photos/c"):
+        run()
+
+
+def test_many_small_classes_are_counted(run, photos, capsys):
+    for index in range(8):
+        (photos / f"rare {index}").mkdir()
+        shutil.move(photos / "warm" / f"{index:02}.jpg", photos / f"rare {index}" / "a.jpg")
+    run()
+    told = capsys.readouterr().err
+    assert told.count("has 1 image in 1 unit") == 5
+    assert "warning: 3 more classes are too small for every split" in told

@@ -22,7 +22,7 @@ from headstart.features.file import FeatureFile
 from headstart.heads import training
 from headstart.heads.options import TrainOptions
 from headstart.scoring.predictions import Predictions
-from tests.feature_files import blobs, write_project
+from tests.feature_files import blobs, spread_splits, write_project
 
 ROOT = Path(__file__).parents[2]
 SVC = {"kind": "linear_svc", "c": 1e-3}
@@ -380,3 +380,62 @@ def test_a_changed_feature_file_is_refused(file: FeatureFile, tmp_path: Path) ->
         content.attrs["feature_digest"] = "0" * 64
     with pytest.raises(InputError, match=r"f\.h5: .*: run `dvc repro extract`"):
         FeatureFile.open(path)
+
+
+@pytest.mark.parametrize("refit", [False, True])
+def test_what_cannot_be_judged_takes_default_settings(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], refit: bool
+) -> None:
+    features, labels = blobs(5, 3, 8)
+    file = write_project(tmp_path, features, labels, split=np.full(15, "train"), group=labels)
+    kinds = {"logistic": {}, "linear_svc": {}, "ridge": {"l2": 7.0}, "knn": {}, "prototype": {}}
+    content = _run(tmp_path, file, {**kinds, "gap": {"epochs": 3}}, refit=refit, repeats=2)
+    assert {name: one["setting"] for name, one in content.items()} == {
+        "logistic": {"l2": 1.0},
+        "linear_svc": {"c": 1.0},
+        "ridge": {"l2": 7.0},
+        "knn": {"neighbors": 1},
+        "prototype": {},
+        "gap": {"epochs": 3},
+    }
+    for name, one in content.items():
+        assert (one["selected_by"], one["temperature"]) == ("default", 1.0)
+        assert one["validation"]["images"] == 0
+        assert one["repeats"] == {"count": 2}
+        head = heads.load(tmp_path / "models" / name)
+        assert head.card.selected_by == "default"
+        assert np.isfinite(head.predict_proba(file.features)).all()
+    assert _columns(tmp_path / "plots/gap/history.csv").keys() == {
+        "epoch", "train_loss", "train_accuracy",
+    }  # fmt: skip
+    told = capsys.readouterr().err
+    assert told.count("nothing can be held out to choose on") == 1
+    assert "logistic, linear_svc, ridge, knn, prototype, gap took default settings" in told
+
+
+def test_a_class_of_one_unit_is_named_and_never_held_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    features, labels = blobs(20, 3, 8)
+    file = write_project(tmp_path, features, labels, group=np.where(labels == 1, 1, -1),
+                         split=np.where(labels == 1, "train", spread_splits(60)))  # fmt: skip
+    content = _run(tmp_path, file, {"logistic": {}, "dense": {"epochs": 2}})
+    for one in content.values():
+        assert one["selected_by"] == "cross-validation"
+        assert one["validation"]["classes_without_images"] == ["class 1"]
+        assert 0.01 < one["temperature"] < 100
+    assert "no image of class 1 could be held out" in capsys.readouterr().err
+
+
+def test_few_held_out_units_calibrate_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    features, labels = blobs(20, 3, 8)
+    group = labels * 3 + np.arange(60) % 3
+    file = write_project(tmp_path, features, labels, split=np.full(60, "train"), group=group)
+    for _ in range(2):
+        content = _run(tmp_path, file, {"logistic": {}})["logistic"]
+        assert (content["temperature"], content["calibrated"]) == (1.0, False)
+        # Also where the fit is taken over.
+        told = capsys.readouterr().err
+        assert told.count("the probabilities of logistic are not calibrated") == 1

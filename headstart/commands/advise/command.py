@@ -20,6 +20,7 @@ from headstart.common.params import PARAMS_FILE
 from headstart.dataset.manifest import read_manifest
 from headstart.extraction.store import FeatureStore
 from headstart.features.file import FeatureFile
+from headstart.scoring.metrics import named
 
 _WIDE = 200
 """Columns where the output is no terminal, so that nothing is cut off."""
@@ -73,6 +74,11 @@ def _print(evidence: Evidence, advice: Recommendation, expenses: tuple[StrategyC
     width = None if sys.stdout.isatty() else _WIDE
     console = Console(width=width, soft_wrap=True, highlight=False)
     console.print(_cuts(evidence))
+    if evidence.unjudged:
+        console.print(
+            f"No image of {named(evidence.unjudged)} could be held out, which the accuracies "
+            "therefore leave out"
+        )
     console.print(_strategies(advice, expenses))
     if evidence.similarity is not None:
         known = evidence.similarity

@@ -7,6 +7,7 @@ import numpy.typing as npt
 
 from headstart.commands.advise.facts import NetworkFacts
 from headstart.commands.advise.network import imagenet_probabilities, network_facts
+from headstart.common.errors import InputError
 from headstart.dataset.manifest import Manifest
 from headstart.extraction.bottleneck import Bottleneck, identify
 from headstart.extraction.extract import Request, extract, requests_of
@@ -74,7 +75,8 @@ class Evidence:
         n_classes: Number of classes.
         n_images: Number of training and validation images.
         n_train: Number of training images.
-        per_class: Training images of the smallest class.
+        per_class: Training units of the smallest class: images that belong together count once.
+        unjudged: Classes of which no image was held out, so that the probes say nothing of them.
         pretrained: Whether the weights were trained; random ones were not.
         last: The last feature layer.
         probes: One per cut, the last layer first, then downward.
@@ -86,6 +88,7 @@ class Evidence:
     n_images: int
     n_train: int
     per_class: int
+    unjudged: tuple[str, ...]
     pretrained: bool
     last: str
     probes: tuple[Probe, ...]
@@ -108,12 +111,23 @@ def gather(
         extracting: The section `extract`.
         training: The section `train`.
         store: The feature store.
+
+    Raises:
+        InputError: no image can be held out.
     """
+    data, requests = _images(file, manifest, training)
+    folds = data.folds(cheap=True)
+    if not folds:
+        raise InputError(
+            f"{file.path}: advise compares cuts on images that are held out, and of no class can "
+            "one be: expected a class with two units (images that belong together count once), "
+            "received one unit of each. Add images or groups to prepare.source"
+        )
+    held_out = data.label[np.concatenate([fold.held_out for fold in folds])]
     bottleneck = identify(extracting, file.header.identity.engine)
     network = network_facts(bottleneck, store)
     cuts = network.probed(_SHARES)
     tapped = bottleneck.tapped([(cut, "avg") for cut in cuts])
-    data, requests = _images(file, manifest, training)
     extraction = extract(tapped, requests, store=store)
     below = {cut.name: cut.multiply_adds_below for cut in network.blocks}
     below[network.last] = network.multiply_adds
@@ -126,12 +140,15 @@ def gather(
         probes.append(_probe(cut, below[cut], probed, file.group, training.seed))
         if cut == network.last:
             similarity = _similarity(bottleneck, features, store)
-    counts = np.bincount(data.label[data.train], minlength=data.n_classes)
+    judged = np.bincount(held_out, minlength=data.n_classes) > 0
     return Evidence(
         n_classes=data.n_classes,
         n_images=len(requests),
         n_train=len(data.train),
-        per_class=int(counts.min()),
+        per_class=int(data.train_units.min()),
+        unjudged=tuple(
+            name for name, known in zip(data.class_names, judged, strict=True) if not known
+        ),
         pretrained=bottleneck.weights.kind != "random",
         last=network.last,
         probes=tuple(probes),
@@ -181,7 +198,7 @@ def _probe(
         feature_dim=data.features.shape[1],
         multiply_adds=multiply_adds,
         accuracy=float(right.mean()),
-        interval=(low, high),
+        interval=(max(low, 0.0), high),
         log_loss=log_loss(labels, probabilities),
         l2=head.card.setting["l2"],
     )

@@ -72,6 +72,11 @@ class Runner:
             # Its own parameters are mostly the backbone's; its head is the one it started from.
             trained, predictions = test["finetuned"]["gain"]["over"], "finetuned"
             validated = read_json(root / places.FINETUNE_METRICS)
+        if "accuracy" not in selected:
+            raise InputError(
+                "compare: expected test images to compare on, received none: raise prepare.test in "
+                "params.yaml, or where every class is one unit add images or groups"
+            )
         interval = selected.get("intervals", {}).get("accuracy")
         return Result(
             label=candidate.label,
@@ -135,7 +140,12 @@ def run_all(runner: Runner, candidates: Sequence[Candidate], *, budget: bool) ->
 
 
 def _merit(metrics: dict[str, Any], cost: dict[str, Any]) -> Merit:
-    scores = metrics["validation"]
+    scores = metrics.get("validation", {})
+    if "accuracy" not in scores:
+        raise InputError(
+            "compare: expected held-out images to choose by, received none, since no class has two "
+            "units (images that belong together count once): add images or groups to prepare.source"
+        )
     return Merit(
         validation_accuracy=scores["accuracy"],
         multiply_adds=cost["multiply_adds"],

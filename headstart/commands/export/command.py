@@ -167,11 +167,14 @@ def _facts(model: Path, card: HeadCard) -> CardFacts:
 
 
 def _scores(model: Path) -> dict[str, Any]:
-    """Return the test scores of a model of this run; empty for a model from elsewhere."""
+    """Return the test scores of a model of this run; empty for one from elsewhere or untested."""
     test = _read(places.TEST_METRICS)
+    found = {}
     if model == places.FINETUNED:
-        return dict(test.get("finetuned", {}))
-    return dict(test.get("heads", {}).get(model.name, {})) if model.parent == places.HEADS else {}
+        found = dict(test.get("finetuned", {}))
+    elif model.parent == places.HEADS:
+        found = dict(test.get("heads", {}).get(model.name, {}))
+    return found if "accuracy" in found else {}
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -68,6 +68,28 @@ def test_the_fine_tuned_model_stands_beside_the_heads(
     assert "models/finetuned/" in output
 
 
+def test_what_the_scores_say_nothing_about_is_named(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lacking = {"classes_without_images": ["cat"]}
+    write_json(
+        Path("metrics/heads.json"),
+        {name: {"validation": {"accuracy": 0.5, **lacking}} for name in ("logistic", "selected")},
+    )
+    selected = {"head": "logistic", "selected_by": "default"}
+    none = {"images": 0, "classes_without_images": ["cat", "dog"]}
+    write_json(
+        Path("metrics/test.json"),
+        {"selected": selected | none, "heads": {"logistic": none, "selected": none}},
+    )
+    assert main(["scores"]) == 0
+    output = capsys.readouterr().out
+    assert "No validation image of cat, which validation scores therefore leave out" in output
+    assert "No test image: there are no test scores." in output
+    assert "Selected: logistic, the first in params.yaml, since no image could be held" in output
+    assert "0.500" in output
+
+
 def test_json_holds_the_same(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["scores", "--json"]) == 0
     content = json.loads(capsys.readouterr().out)

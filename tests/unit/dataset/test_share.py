@@ -36,3 +36,14 @@ def test_content_alone_decides() -> None:
 
 def test_all_is_all() -> None:
     assert choose_share(SAMPLES, 1.0) == list(range(len(SAMPLES)))
+
+
+def test_two_images_are_of_two_bundles_where_there_are() -> None:
+    burst = [sample._replace(bundle=1) for sample in SAMPLES[:40]]
+    for other in range(40):
+        samples = [*burst[:other], burst[other]._replace(bundle=2), *burst[other + 1 :]]
+        small, large = choose_share(samples, 0.02), choose_share(samples, 0.1)
+        assert len(small) == 2
+        assert other in small
+        assert set(small) < set(large)
+    assert len(choose_share(burst, 0.02)) == 2

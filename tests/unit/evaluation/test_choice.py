@@ -21,7 +21,7 @@ def manifest() -> Manifest:
 
 
 def _predictions(wrong: range, confidence: float = 0.8, images: range = range(N)) -> Predictions:
-    image = np.array(images)
+    image = np.array(images, int)
     true = np.where(np.isin(image, wrong), 1 - confidence, confidence)
     probabilities = np.where(
         LABELS[image][:, None] == np.arange(2), true[:, None], 1 - true[:, None]
@@ -30,9 +30,8 @@ def _predictions(wrong: range, confidence: float = 0.8, images: range = range(N)
 
 
 def _select(held_out: dict[str, Predictions], manifest: Manifest, **options: object) -> dict:
-    return select(
-        held_out, manifest, **{"last": "finetuned", "resamples": 300, "seed": 0, **options}
-    )
+    given = {"last": "finetuned", "first": "a", "resamples": 300, "seed": 0}
+    return select(held_out, manifest, **{**given, **options})
 
 
 def test_a_clear_lead_is_no_tie(manifest: Manifest) -> None:
@@ -79,6 +78,22 @@ def test_without_resamples_the_tie_is_left_open(manifest: Manifest) -> None:
     assert "tie" not in _select(held_out, manifest, resamples=0)
 
 
+def test_without_a_held_out_image_the_first_model_is_taken(manifest: Manifest) -> None:
+    none = _predictions(range(0), images=range(0))
+    found = _select({"a": none, "b": none}, manifest, first="b")
+    assert found == {"head": "b", "selected_by": "default"}
+    # A model that was judged is known to be worth something.
+    assert _select({"a": none, "b": _predictions(range(5))}, manifest)["head"] == "b"
+
+
+def test_one_held_out_unit_decides_nothing() -> None:
+    rows = [ManifestRow(f"{i:03}.png", "0" * 64, "ab"[i % 2], "train", "g", 9, 9) for i in range(8)]
+    right = np.where(np.arange(8)[:, None] % 2 == [0, 1], 0.9, 0.1)
+    held_out = {"a": Predictions(np.arange(8), right), "b": Predictions(np.arange(8), 1 - right)}
+    found = _select(held_out, Manifest(rows))
+    assert (found["head"], found["tie"], found["lead_interval"]) == ("a", True, [-1.0, 1.0])
+
+
 def test_one_head_has_no_runner_up(manifest: Manifest) -> None:
     assert _select({"a": _predictions(range(6))}, manifest) == {
         "head": "a",
@@ -92,6 +107,7 @@ def test_gain_is_the_paired_difference() -> None:
     found = gain(LABELS, own, start, alone, resamples=300, seed=0)
     assert found["accuracy"] == pytest.approx(0.1)
     assert 0 < found["interval"][0] < 0.1 < found["interval"][1]
+    assert gain(LABELS[:0], own[:0], start[:0], alone[:0], resamples=9, seed=0) == {}
     assert gain(LABELS, own, start, alone, resamples=0, seed=0) == {"accuracy": pytest.approx(0.1)}
 
 

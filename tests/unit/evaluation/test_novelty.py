@@ -19,7 +19,9 @@ IDENTITY = make_identity(
 )
 
 
-def make_file(path: Path, features: np.ndarray, split: list[str]) -> FeatureFile:
+def make_file(
+    path: Path, features: np.ndarray, split: list[str], group: np.ndarray | None = None
+) -> FeatureFile:
     n_rows = len(features)
     header = Header(
         class_names=("a", "b"),
@@ -34,7 +36,7 @@ def make_file(path: Path, features: np.ndarray, split: list[str]) -> FeatureFile
         split=np.array(split),
         sha256=np.array([f"{number:064x}" for number in range(n_rows)]),
         view=np.zeros(n_rows, np.int32),
-        group=np.full(n_rows, -1),
+        group=np.full(n_rows, -1) if group is None else group,
         image=np.arange(n_rows),
     )
     write_feature_file(path, header, columns, features.astype(np.float32))
@@ -161,3 +163,15 @@ def test_what_could_never_turn_an_image_away_is_not_written(
     with pytest.raises(InputError, match=f"novelty.h5: {name}: expected finite numbers"):
         broken.save(tmp_path / "novelty.h5")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_copies_are_not_what_is_usual(tmp_path: Path) -> None:
+    pictures = familiar(12, 0)
+    alone = make_file(tmp_path / "alone.h5", pictures, ["train"] * 12)
+    copied = make_file(
+        tmp_path / "copied.h5", np.repeat(pictures, 9, axis=0), ["train"] * 108,
+        group=np.repeat(np.arange(12), 9),
+    )  # fmt: skip
+    for neighbors in (1, 3):
+        expected = fit(alone, neighbors=neighbors, keep=0.9).threshold
+        assert fit(copied, neighbors=neighbors, keep=0.9).threshold == expected > 0.001

@@ -2,6 +2,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from headstart.common.errors import InputError
 from headstart.heads.data import TrainingData, describe_bytes
@@ -132,3 +134,92 @@ def test_bytes_are_told_in_round_numbers() -> None:
     assert [describe_bytes(n) for n in (0, 999, 51_200_000, 4e9)] == [
         "0 B", "999 B", "51.2 MB", "4 GB",
     ]  # fmt: skip
+
+
+def _layout(root: Path, unit: list[int], label: list[int]) -> TrainingData:
+    """Images that all train, of which those of one unit number are a group."""
+    features = np.random.default_rng(0).normal(size=(len(label), 2)).astype(np.float32)
+    file = write_project(
+        root, features, np.array(label), split=np.full(len(label), "train"), group=np.array(unit)
+    )
+    return TrainingData.from_file(file, **DEFAULTS)
+
+
+@st.composite
+def _units(draw: st.DrawFn) -> tuple[list[int], list[int]]:
+    """Unit and label of up to 30 images, all of up to 4 classes among them."""
+    n_classes = draw(st.integers(2, 4))
+    labels = [*range(n_classes), *draw(st.lists(st.integers(0, n_classes - 1), max_size=26))]
+    most = draw(st.sampled_from([1, 3, 12]))
+    unit = draw(st.lists(st.integers(0, most), min_size=len(labels), max_size=len(labels)))
+    return unit, labels
+
+
+@given(layout=_units())
+@settings(
+    max_examples=60,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+def test_no_layout_makes_a_fold_without_a_class_to_learn_or_an_image_to_judge(
+    tmp_path: Path, layout: tuple[list[int], list[int]]
+) -> None:
+    unit, label = layout
+    data = _layout(tmp_path, unit, label)
+    folds = data.folds(cheap=True)
+    held_out = [row for fold in folds for row in fold.held_out]
+    assert len(set(held_out)) == len(held_out)
+    for fold in folds:
+        assert len(fold.held_out)
+        assert set(data.label[fold.train]) == set(label)
+        assert not set(data.unit[fold.train]) & set(data.unit[fold.held_out])
+        assert set(fold.train) | set(fold.held_out) == set(data.everything)
+    # A unit that holds all there is of a class must train; any other may be held out.
+    own = {one: {unit[i] for i, of in enumerate(label) if of == one} for one in label}
+    must = {next(iter(units)) for units in own.values() if len(units) == 1}
+    assert bool(folds) == (set(unit) > must)
+    assert (data.selected_by(cheap=True) == "default") == (not folds)
+    assert not set(np.array(unit)[np.array(held_out, int)]) & must
+
+
+def test_a_class_of_one_unit_always_trains_and_makes_no_fewer_folds(tmp_path: Path) -> None:
+    unit = [-1] * 20 + [7] * 6
+    data = _layout(tmp_path, unit, [0, 1] * 10 + [2] * 6)
+    folds = data.folds(cheap=False)
+    assert len(folds) == 5
+    assert {int(data.label[row]) for fold in folds for row in fold.held_out} == {0, 1}
+    assert all(np.count_nonzero(data.label[fold.train] == 2) == 6 for fold in folds)
+
+
+def test_one_unit_per_class_leaves_nothing_to_choose_on(tmp_path: Path) -> None:
+    data = _layout(tmp_path, [0, 1, 0, 1], [0, 1, 0, 1])
+    assert data.selected_by(cheap=True) == data.selected_by(cheap=False) == "default"
+    assert data.folds(cheap=True) == ()
+
+
+def test_limits_count_units(tmp_path: Path) -> None:
+    features, labels = blobs(20)
+    split = spread_splits(60)
+    # Of each class the validation images are one burst.
+    group = np.where(split == "validation", labels, -1)
+    file = write_project(tmp_path, features, labels, group=group)
+    data = TrainingData.from_file(file, **{**DEFAULTS, "min_validation": 2})
+    assert data.selected_by(cheap=False) == "cross-validation"
+    data = TrainingData.from_file(file, **{**DEFAULTS, "folds_below": 4})
+    assert (data.selected_by(cheap=False), data.selected_by(cheap=True)) == (
+        "validation",
+        "cross-validation",
+    )
+    assert not data.validation_stops
+
+
+def test_few_shots_are_of_different_units_as_far_as_there_are(tmp_path: Path) -> None:
+    unit = [0] * 8 + [1, 1, 2, 2] + [3] * 12
+    data = _layout(tmp_path, unit, [0] * 12 + [1] * 12)
+    for seed in range(10):
+        three = data.few(3, seed)
+        assert len(set(data.unit[three.train[data.label[three.train] == 0]])) == 3
+        assert np.bincount(data.label[three.train]).tolist() == [3, 3]
+        assert set(three.train) < set(data.few(5, seed).train)

@@ -3,7 +3,7 @@ import pytest
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 
-from headstart.scoring.calibration import fit_temperature, softmax
+from headstart.scoring.calibration import cautious_log_loss, fit_temperature, softmax
 from headstart.scoring.metrics import reliability
 
 
@@ -49,17 +49,35 @@ def test_all_right_is_not_certainty() -> None:
     assert confidence == pytest.approx(np.full(40, 1 - 1 / 42), abs=1e-6)
 
 
-def test_scores_that_mislead_become_even_odds() -> None:
+def test_scores_that_mislead_or_say_nothing_give_no_temperature() -> None:
     logits = np.eye(3)[np.arange(30) % 3]
-    labels = (np.arange(30) + 1) % 3
-    probabilities = softmax(logits, fit_temperature(logits, labels))
-    assert probabilities == pytest.approx(np.full((30, 3), 1 / 3), abs=1e-4)
+    assert fit_temperature(logits, (np.arange(30) + 1) % 3) is None
+    # Right and wrong in such balance that only probabilities of hardly more than a third would do.
+    labels = np.where(np.arange(3000) < 1001, np.arange(3000) % 3, (np.arange(3000) + 1) % 3)
+    assert fit_temperature(np.tile(logits, (100, 1)), labels) is None
+    assert fit_temperature(np.full((30, 3), np.nan), np.arange(30) % 3) is None
+
+
+def test_units_count_not_images() -> None:
+    logits, labels = _logits(12, 3, 1.0)
+    assert fit_temperature(logits[:9], labels[:9]) is None
+    assert fit_temperature(logits, labels) == fit_temperature(logits, labels, np.arange(12))
+    assert fit_temperature(logits, labels, np.minimum(np.arange(12), 9)) is not None
+    assert fit_temperature(logits, labels, np.minimum(np.arange(12), 8)) is None
 
 
 def test_equal_scores_keep_their_temperature() -> None:
-    assert fit_temperature(np.ones((5, 3)), np.array([0, 1, 2, 0, 1])) == 1.0
+    assert fit_temperature(np.ones((10, 3)), np.arange(10) % 3) == 1.0
 
 
 def test_softmax_of_large_logits_is_finite() -> None:
     found = softmax(np.array([[1e4, 0.0], [-1e4, 0.0]], np.float32))
     np.testing.assert_array_equal(found, [[1, 0], [0, 1]])
+
+
+def test_a_few_images_warrant_little_confidence() -> None:
+    labels = np.array([0, 1, 0, 1])
+    losses = [cautious_log_loss(scale * np.eye(2)[labels], labels) for scale in (0.5, 1.6, 9.0)]
+    # 1 - 1 / 6 of the probability on what is right, the odds of five to one, cost least.
+    assert min(losses) == losses[1]
+    assert losses[1] == pytest.approx(-np.log(5) * 5 / 6 + np.log(6), abs=1e-3)

@@ -67,3 +67,15 @@ def test_units_are_groups_and_single_images() -> None:
     assert found[0] == found[2]
     assert len({found[0], found[1], found[3], found[4]}) == 4
     assert sorted(set(found)) == [0, 1, 2, 3]
+
+
+def test_one_unit_gives_no_interval_but_that_of_a_perfect_score() -> None:
+    group = np.zeros(6, int)
+    labels = np.arange(6) % 2
+    mixed = np.tile([[0.9, 0.1]], (6, 1))
+    assert score_intervals(labels, mixed, group, resamples=20, seed=0) == {}
+    right = np.eye(2)[labels] * 0.8 + 0.1
+    found = score_intervals(labels, right, group, resamples=20, seed=0)
+    assert found["accuracy"] == [pytest.approx(0.025), 1.0]
+    assert "log_loss" not in found
+    assert paired_interval(np.ones(6), group, resamples=20, seed=0) == [-1.0, 1.0]

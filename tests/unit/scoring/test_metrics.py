@@ -101,6 +101,11 @@ def test_an_absent_class_leaves_scores_that_the_data_define() -> None:
         sk.roc_auc_score(labels[kept] == index, probabilities[kept, index]) for index in (0, 1)
     ]
     assert ours["roc_auc"] == pytest.approx(np.mean(areas))
+    assert ours["macro_f1"] == pytest.approx(
+        sk.f1_score(labels[kept], predicted, labels=[0, 1], average="macro")
+    )
+    assert ours["classes_without_images"] == ["c"]
+    assert "classes_without_images" not in metrics.scores(labels, probabilities, ("a", "b", "c"))
     only = metrics.scores(np.zeros(4, int), np.full((4, 2), 0.5), ("a", "b"))
     assert only["roc_auc"] is None
 
@@ -111,3 +116,13 @@ def test_calibration_before_and_after_are_both_told() -> None:
     ours = metrics.scores(labels, probabilities, ("a", "b", "c"), uncalibrated=certain)
     assert ours["ece_uncalibrated"] == pytest.approx(1 - ours["accuracy"])
     assert ours["ece"] < ours["ece_uncalibrated"]
+
+
+def test_no_image_gives_no_score() -> None:
+    found = metrics.scores(np.empty(0, int), np.empty((0, 2)), ("a", "b"))
+    assert found == {"images": 0, "classes_without_images": ["a", "b"]}
+
+
+def test_few_names_are_told_in_full() -> None:
+    assert metrics.named("abc") == "a, b, c"
+    assert metrics.named("abcdefg") == "a, b, c, d, e and 2 more"
