@@ -79,7 +79,9 @@ class Scratch:
         """
         done = self.run(*command)
         if done.returncode:
-            raise RuntimeError(f"{' '.join(command)}: {done.returncode}\n{done.stdout}{done.stderr}")
+            raise RuntimeError(
+                f"{' '.join(command)}: {done.returncode}\n{done.stdout}{done.stderr}"
+            )
 
     def copy(self, root: Path) -> "Scratch":
         """Copy the project with all it holds; times of files stay."""

@@ -1,5 +1,5 @@
 """One module per sub-command of `headstart`."""
 
-from headstart.common.process import guard
+from headstart.common.interruption import guard
 
 guard()

@@ -1,4 +1,4 @@
-"""How a stage's or command's process is interrupted, fails and ends."""
+"""How a stage or command works, is interrupted, fails and ends."""
 
 import errno
 import gc
@@ -8,18 +8,11 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
-from contextlib import suppress
-from pathlib import Path
-from types import FrameType
 from typing import Any, NoReturn
 
+from headstart.common import interruption
 from headstart.common.errors import InputError
 from headstart.common.text import printable_lines
-
-_MESSAGES = {
-    signal.SIGINT: "interrupted; what was finished is kept",
-    signal.SIGTERM: "terminated; what was finished is kept",
-}
 
 _REMEDIES = {
     errno.ENOSPC: "make room",
@@ -31,23 +24,6 @@ _REMEDIES = {
 }
 
 _received: int | None = None
-_error_stream = 2
-
-
-def guard() -> None:
-    """Let an interruption end the process with one line from now on.
-
-    Called before anything heavy is imported: nothing is under way then, and an exception could be
-    lost or torn in some package's imports. Only the programs of this project are concerned, no
-    process that uses the library.
-    """
-    # runpy calls a program so while it looks for the module.
-    if Path(sys.argv[0]).name in ("-m", "headstart"):
-        global _error_stream
-        # The descriptor itself may be silenced for a while.
-        with suppress(OSError):
-            _error_stream = os.dup(2)
-        _handle(_leave)
 
 
 def run_to_status(work: Callable[[], int]) -> int:
@@ -56,7 +32,8 @@ def run_to_status(work: Callable[[], int]) -> int:
     An `InputError` becomes one message on standard error, and so does what the system refuses,
     such as a full disk. An interruption (SIGINT, SIGTERM) is a KeyboardInterrupt within the work,
     so that unfinished files are tidied up, and one line afterwards; a second one ends the process
-    at once. Anything else keeps its traceback, since it is a defect of this project.
+    at once. Anything else keeps its traceback, since it is a defect of this project. A program of
+    this project ends here: while the interpreter shuts down, no signal could be answered.
 
     Args:
         work: Returns the status if nothing happens.
@@ -80,17 +57,18 @@ def run_to_status(work: Callable[[], int]) -> int:
         if _received is None:
             _restore(before)
             status = _tell(error)
-    if _received is None:
-        return status
-    # Generators that were left in the middle close what they hold.
-    gc.collect()
-    ignored = dict.fromkeys(before, signal.SIG_IGN)
-    _restore(ignored)
-    _close_bars()
-    print(_MESSAGES[signal.Signals(_received)], file=sys.stderr)
-    if before.get(signal.SIGINT) is not _leave:
-        _restore(before)
-    return 128 + _received
+    if _received is not None:
+        # Generators that were left in the middle close what they hold.
+        gc.collect()
+        _restore(dict.fromkeys(before, signal.SIG_IGN))
+        _close_bars()
+        print(interruption.MESSAGES[signal.Signals(_received)].decode(), end="", file=sys.stderr)
+        status = 128 + _received
+    if interruption.guarded:
+        sys.stderr.flush()
+        os._exit(status)
+    _restore(before)
+    return status
 
 
 def _tell(error: BaseException) -> int:
@@ -100,21 +78,22 @@ def _tell(error: BaseException) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     if isinstance(error, OSError) and error.errno is not None:
-        files = [os.fspath(name) for name in (error.filename, error.filename2) if name is not None]
-        what = ": ".join([*map(os.fsdecode, files), os.strerror(error.errno)])
+        files = [name for name in (error.filename, error.filename2) if name is not None]
+        what = ": ".join([*map(str, files), os.strerror(error.errno)])
         remedy = _REMEDIES.get(error.errno, "mend that")
         error = InputError(f"{what}; {remedy} and run this again")
     if not isinstance(error, InputError):
         raise error
+    sys.stdout.flush()
     print(printable_lines(f"error: {error}"), file=sys.stderr)
     return 1
 
 
-def _handle(handler: Callable[[int, FrameType | None], None]) -> dict[int, Any]:
-    """Install a handler where the signals are not ignored (`nohup`); return those before."""
+def _handle(handler: Callable[[int, Any], object]) -> dict[int, Any]:
+    """Handle the signals that are not ignored; return what handled them before."""
     if threading.current_thread() is not threading.main_thread():
         return {}
-    found = {number: signal.getsignal(number) for number in _MESSAGES}
+    found = {number: signal.getsignal(number) for number in interruption.MESSAGES}
     before: dict[int, Any] = {
         number: old for number, old in found.items() if old not in (signal.SIG_IGN, None)
     }
@@ -127,17 +106,11 @@ def _restore(handlers: dict[int, Any]) -> None:
         signal.signal(number, handler)
 
 
-def _interrupt(number: int, _: FrameType | None) -> NoReturn:
+def _interrupt(number: int, _: object) -> NoReturn:
     global _received
     _received = number
-    _handle(_leave)
+    _handle(interruption.leave)
     raise KeyboardInterrupt
-
-
-def _leave(number: int, _: FrameType | None) -> None:
-    with suppress(OSError):
-        os.write(_error_stream, f"{_MESSAGES[signal.Signals(number)]}\n".encode())
-    os._exit(128 + number)
 
 
 def _close_bars() -> None:
