@@ -1,1 +1,5 @@
 """One module per sub-command of `headstart`."""
+
+from headstart.common.interruption import guard
+
+guard()

@@ -5,13 +5,12 @@ no TensorFlow answer at once.
 """
 
 import argparse
-import os
 import sys
 from collections.abc import Collection, Sequence
 from importlib.metadata import version
 from typing import Literal, Protocol
 
-from headstart.common.errors import InputError
+from headstart.common.process import run_to_status
 
 CommandName = Literal[
     "init",
@@ -137,24 +136,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Returns:
         The exit status: 0, 1 for an error that the user can mend, 2 for wrong arguments, 130 when
-        interrupted.
+        interrupted, 143 when terminated.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     chosen = next((word for word in arguments if not word.startswith("-")), "")
     # `completion` needs the parser of all commands, and cannot import what imports it.
     given = argparse.Namespace(parser_of_all=lambda: build_parser(COMMANDS))
     parsed = build_parser({chosen}).parse_args(arguments, given)
-    try:
-        return load_command(parsed.command).run(parsed)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except BrokenPipeError:
-        # The reader (`| head`) has gone; close quietly, as other tools do.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    except KeyboardInterrupt:
-        return 130
+    return run_to_status(lambda: load_command(parsed.command).run(parsed))
 
 
 if __name__ == "__main__":

@@ -6,6 +6,8 @@ from typing import Any
 
 from tqdm import tqdm
 
+from headstart.common.text import printable_lines
+
 
 def progress(
     iterable: Iterable[Any] | None = None,
@@ -37,5 +39,9 @@ def progress(
 
 
 def notify(message: str) -> None:
-    """Print one line on standard error, above a bar if there is one."""
-    tqdm.write(message, file=sys.stderr)
+    """Print a message on standard error, above a bar if there is one, with no control characters.
+
+    Args:
+        message: Mostly one line; newlines are kept.
+    """
+    tqdm.write(printable_lines(message), file=sys.stderr)

@@ -1,24 +1,23 @@
-"""How a stage of dvc.yaml starts and how it fails."""
+"""How a stage of dvc.yaml starts."""
 
 import sys
 from collections.abc import Callable
 
-from headstart.common.errors import InputError
 from headstart.common.lock import check_lock
+from headstart.common.process import run_to_status
 
 
 def run_stage(name: str, main: Callable[[], None]) -> None:
-    """Run a stage's `main` and exit.
-
-    An `InputError` becomes one message on standard error and status 1; anything else keeps its
-    traceback, since it is a defect of this project.
+    """Run a stage's `main` and exit with the status of `run_to_status`.
 
     Args:
         name: Of the stage, as in dvc.yaml.
         main: Does its work.
     """
-    try:
+
+    def work() -> int:
         check_lock(name)
         main()
-    except InputError as error:
-        sys.exit(f"error: {error}")
+        return 0
+
+    sys.exit(run_to_status(work))

@@ -9,9 +9,10 @@ from typing import Any, Self
 
 from tqdm import tqdm
 
-from headstart.commands.predict.writing import FORMATS, make_writer, printable
+from headstart.commands.predict.writing import FORMATS, make_writer
 from headstart.common.params import load_section
 from headstart.common.progress import notify, progress
+from headstart.common.text import printable
 from headstart.evaluation.novelty import Novelty
 from headstart.extraction.options import ExtractOptions
 from headstart.extraction.store import FeatureStore

@@ -9,6 +9,7 @@ from typing import Literal
 
 from rich.cells import cell_len
 
+from headstart.common.text import printable
 from headstart.inference.classifier import Prediction
 
 Format = Literal["table", "csv", "json"]
@@ -43,11 +44,12 @@ def make_writer(form: Format, class_names: Sequence[str], top: int) -> tuple[str
         )
     if form == "json":
         return "", lambda batch: "".join(_json_line(one, class_names, top) for one in batch)
-    return "", lambda batch: _table(batch, class_names, top)
+    shown = [printable(name) for name in class_names]
+    return "", lambda batch: _table(batch, shown, top)
 
 
-def printable(path: str | os.PathLike[str]) -> str:
-    """Return a path as text that any stream takes, whatever bytes are in its name."""
+def _as_utf8(path: str | os.PathLike[str]) -> str:
+    """Return a path as it is, except for bytes that are no UTF-8."""
     return os.fsencode(path).decode("utf-8", errors="backslashreplace")
 
 
@@ -61,7 +63,7 @@ def _csv_row(one: Prediction, class_names: Sequence[str], top: int) -> list[str]
     named = one.top(class_names, top)
     novelty = "" if one.novelty is None else f"{one.novelty:.4f}"
     chosen = "" if one.abstained else named[0][0]
-    return [printable(one.path), chosen, novelty] + [
+    return [_as_utf8(one.path), chosen, novelty] + [
         word for name, probability in named for word in (name, f"{probability:.6f}")
     ]
 
@@ -69,7 +71,7 @@ def _csv_row(one: Prediction, class_names: Sequence[str], top: int) -> list[str]
 def _json_line(one: Prediction, class_names: Sequence[str], top: int) -> str:
     named = one.top(class_names, top)
     content = {
-        "path": printable(one.path),
+        "path": _as_utf8(one.path),
         "prediction": None if one.abstained else named[0][0],
         "novelty": None if one.novelty is None else round(one.novelty, 4),
         "classes": [
