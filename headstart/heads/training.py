@@ -80,7 +80,7 @@ def train_heads(
         digest = _digest(features, head, options)
         kept = keep.find(digest)
         if kept is None:
-            with keep.create(digest) as folder:
+            with keep.create_if_possible(digest) as folder:
                 _fit(file, data_of, head, options, folder)
                 _hand_over(folder, models / name, plots / name)
                 content[name] = read_json(folder / _METRICS)

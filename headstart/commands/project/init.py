@@ -14,14 +14,21 @@ from headstart.commands.project.template import (
     template_params,
 )
 from headstart.common.errors import InputError
-from headstart.common.files import atomic_write
+from headstart.common.files import TEMPORARY_PATTERN, atomic_write
 from headstart.common.lock import LOCK_FILE
 from headstart.common.params import PARAMS_FILE
 
 _IGNORE_FILES = (".gitignore", ".dvcignore")
 """Files to which the lines that they lack are added, where they are there already."""
 
-IGNORED = ("__pycache__/", "/exports/", "/plots/comparison.*", "/views.png", "/dvc_plots/")
+IGNORED = (
+    "__pycache__/",
+    "/exports/",
+    "/plots/comparison.*",
+    "/views.png",
+    "/dvc_plots/",
+    TEMPORARY_PATTERN,
+)
 """What commands write into a project besides the outputs of stages, as lines of .gitignore."""
 
 _README = """\
@@ -79,14 +86,9 @@ def run(args: argparse.Namespace) -> int:
             f"{folder / LOCK_FILE} exists: this is a project already; `headstart upgrade` renews it"
         )
     _refuse_to_overwrite(folder, files)
-    try:
-        for path, content in files.items():
-            with atomic_write(folder / path) as temporary:
-                temporary.write_bytes(content)
-    except OSError as error:
-        raise InputError(
-            f"{error.filename}: {error.strerror}; put that right and run the same command again"
-        ) from None
+    for path, content in files.items():
+        with atomic_write(folder / path) as temporary:
+            temporary.write_bytes(content)
     print("\n".join(_next_steps(folder, source, len(files), with_git=with_git)))
     return 0
 
