@@ -32,6 +32,7 @@ TEMPORARY_NAME = re.compile(r"\.headstart-[0-9a-f]{8}")
 
 _LOCK = "lock"
 _ABANDONED_SECONDS = 3600.0
+_HDF5_TABLES = 2**20  # what HDF5 adds to a few hundred arrays, generously
 
 _FULL = "make room, for example with `headstart cache prune`"
 _FORBIDDEN = "make it writable"
@@ -121,8 +122,8 @@ def atomic_write(path: Path, room: int = 0) -> Iterator[Path]:
 
     Args:
         path: The file to write; its folder is made when missing.
-        room: Bytes that are sure to be needed. Where they cannot be had, this says so before the
-            block begins: HDF5 does not survive a disk that is full at the wrong moment.
+        room: Bytes of arrays that a library writes as HDF5. Where they cannot be had, this says so
+            before the block begins: HDF5 may crash when the disk is full; see `open_hdf5`.
 
     Yields:
         The path to write to, of the same suffixes. After the block it is flushed to disk and
@@ -136,7 +137,7 @@ def atomic_write(path: Path, room: int = 0) -> Iterator[Path]:
         temporary = folder / f"new-{path.name}"
         with temporary.open("xb") as file:
             if room:
-                reserve(file.fileno(), room)
+                reserve(file.fileno(), room + _HDF5_TABLES)
                 file.truncate(0)
         yield temporary
         _flush(temporary)

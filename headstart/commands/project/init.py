@@ -2,6 +2,7 @@
 
 import argparse
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 from headstart.catalog import get
@@ -18,7 +19,9 @@ from headstart.common.files import TEMPORARY_PATTERN, atomic_write
 from headstart.common.lock import LOCK_FILE
 from headstart.common.params import PARAMS_FILE
 
-_IGNORE_FILES = (".gitignore", ".dvcignore")
+GIT_IGNORE = Path(".gitignore")
+
+_IGNORE_FILES = (str(GIT_IGNORE), ".dvcignore")
 """Files to which the lines that they lack are added, where they are there already."""
 
 IGNORED = (
@@ -118,7 +121,7 @@ def _files(
         "README.md": readme.encode(),
         # Weights files that a user puts there are watched by DVC.
         "models/weights/.gitkeep": b"",
-        ".gitignore": _lines(ignored),
+        str(GIT_IGNORE): _lines(ignored),
         # As in a fresh clone of a DVC project, which DVC fills up by itself.
         ".dvc/config": config.encode(),
         ".dvc/.gitignore": _lines(["/config.local", "/tmp", "/cache"]),
@@ -134,15 +137,16 @@ def _joined(folder: Path, files: dict[str, bytes]) -> dict[str, bytes]:
             del files[name]
     for name in _IGNORE_FILES:
         if (folder / name).exists():
-            present = (folder / name).read_text(encoding="utf-8")
-            missing = [
-                line
-                for line in files[name].decode().splitlines()
-                if line not in present.splitlines()
-            ]
-            separator = "\n" if present and not present.endswith("\n") else ""
-            files[name] = (present + separator).encode() + _lines(missing)
+            files[name], _ = complete(folder / name, files[name].decode().splitlines())
     return files
+
+
+def complete(path: Path, lines: Iterable[str]) -> tuple[bytes, list[str]]:
+    """Return the content of an ignore file with all of these lines, and those that it lacked."""
+    present = path.read_text(encoding="utf-8")
+    missing = [line for line in lines if line not in present.splitlines()]
+    separator = "\n" if present and not present.endswith("\n") else ""
+    return (present + separator).encode() + _lines(missing), missing
 
 
 def _refuse_to_overwrite(folder: Path, files: dict[str, bytes]) -> None:
