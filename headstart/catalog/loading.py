@@ -56,7 +56,7 @@ def save(backbone: keras.Model, path: Path) -> None:
         backbone: What `headstart.catalog.building` built.
         path: A file whose name ends in .weights.h5.
     """
-    with atomic_write(path) as temporary:
+    with atomic_write(path, room=4 * backbone.count_params()) as temporary:
         backbone.save_weights(temporary)
 
 

@@ -1,6 +1,5 @@
 """Which weights the user means, where they are, and the digest of their content."""
 
-import errno
 import hashlib
 import importlib.util
 import os
@@ -13,7 +12,7 @@ from typing import Literal
 from headstart.catalog import specs
 from headstart.catalog.spec import BackboneSpec, DownloadWeights, PackageWeights
 from headstart.common.errors import InputError
-from headstart.common.files import atomic_write, digest_of, read_json, sha256_of
+from headstart.common.files import WriteError, atomic_write, digest_of, read_json, sha256_of
 from headstart.common.places import PRETRAINED_INDEX
 from headstart.common.vocabulary import NUMERICS
 
@@ -213,13 +212,10 @@ def _download(spec: BackboneSpec, source: DownloadWeights, path: Path) -> None:
             fetch(source.url, temporary, None)
             _checked_digest(spec, source, temporary)
     # The errors of the network are of this type, too.
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT):
-            reason = f"cannot write {path}: {error.strerror}"
-        else:
-            # A failed connection says little; the error inside says why.
-            inner = getattr(error.args[0], "reason", None) if error.args else None
-            reason = str(inner or error) or type(error).__name__
+    except (OSError, WriteError) as error:
+        # A failed connection says little; the error inside says why.
+        inner = getattr(error.args[0], "reason", None) if error.args else None
+        reason = str(inner or error) or type(error).__name__
         raise InputError(
             f"weights: the download of {spec.name} failed ({source.url}: {reason}); usable "
             f"without a network: {', '.join(_usable_offline())}, or weights: random or a path"

@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headstart.common.errors import InputError
-from headstart.common.files import atomic_write, sha256_of
+from headstart.common.files import atomic_write, open_hdf5, sha256_of
 
 if TYPE_CHECKING:
     import h5py
@@ -66,10 +66,8 @@ def create_sealed_h5(path: Path, kind: str) -> Iterator["h5py.File"]:
         path: The file.
         kind: What it is and in which format, such as "novelty 2".
     """
-    import h5py
-
     with atomic_write(path) as temporary:
-        with h5py.File(temporary, "w", userblock_size=USER_BLOCK) as file:
+        with open_hdf5(temporary, userblock_size=USER_BLOCK) as file:
             yield file
         seal_h5(temporary, kind)
 

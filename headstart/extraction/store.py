@@ -6,7 +6,6 @@ parallel processes share it. Deleting it costs time and nothing else. One folder
 """
 
 import contextlib
-import errno
 import hashlib
 import os
 import time
@@ -18,8 +17,16 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from headstart.common.cache import ENVIRONMENT_VARIABLE, cache_folder
+from headstart.common.cache import (
+    ENVIRONMENT_VARIABLE,
+    FEATURES,
+    RUNS,
+    changing,
+    first_link,
+    open_cache,
+)
 from headstart.common.errors import InputError
+from headstart.common.files import what_it_said, writing
 from headstart.common.progress import notify
 from headstart.extraction.shard import (
     KEY_BYTES,
@@ -70,15 +77,23 @@ class FeatureStore:
 
     Attributes:
         root: The cache folder, unless another is given.
+
+    Raises:
+        InputError: it is not Headstart's, and cannot become so.
     """
 
     def __init__(self, root: Path | None = None) -> None:
-        self.root = root.absolute() if root else cache_folder()
+        self.root = open_cache(root)
 
     @property
     def features(self) -> Path:
         """Folder of the collections, one sub-folder per fingerprint."""
-        return self.root / "features"
+        return self.root / FEATURES
+
+    @property
+    def runs(self) -> Path:
+        """Folder of unfinished fine-tuning runs."""
+        return self.root / RUNS
 
     def collection(self, identity: FeatureIdentity) -> "Collection":
         """Open the vectors of one extractor."""
@@ -98,18 +113,13 @@ class Collection:
         self.folder = folder
         self.identity = identity
         self.shards: dict[str, Shard] = {}
+        # Inodes of those that are of no use and still there: behind a link, or another user's.
+        self._useless: dict[str, int] = {}
         self.reload()
 
     def reload(self) -> None:
         """Take in shards that have appeared, and drop those that are gone."""
-        names = set()
-        if self.folder.is_dir():
-            with os.scandir(self.folder) as entries:
-                names = {
-                    entry.name
-                    for entry in entries
-                    if entry.name.endswith(SUFFIX) and not entry.name.startswith(".")
-                }
+        names = self._names()
         # A shard never changes.
         if names and names == self.shards.keys():
             return
@@ -121,15 +131,46 @@ class Collection:
         self.shards = shards
         self._index()
 
+    def _names(self) -> set[str]:
+        try:
+            with os.scandir(self.folder) as entries:
+                return {
+                    entry.name
+                    for entry in entries
+                    if entry.name.endswith(SUFFIX)
+                    and not entry.name.startswith(".")
+                    and not (self._useless and self._useless.get(entry.name) == entry.inode())
+                }
+        except (FileNotFoundError, NotADirectoryError):
+            return set()
+        except OSError as error:
+            raise InputError(
+                f"{self.folder}: the cache cannot be read ({what_it_said(error)}); make it "
+                f"readable, or name another folder with {ENVIRONMENT_VARIABLE}"
+            ) from error
+
     def _open(self, path: Path) -> Shard | None:
         try:
-            shard = open_shard(path)
+            return open_shard(path)
         except DamagedShard as damage:
-            set_aside(path, damage)
-            return None
+            self._drop(path, damage)
         except FileNotFoundError:
-            return None
-        return shard
+            pass
+        except OSError as error:
+            self._drop(path, error)
+        return None
+
+    def _drop(self, path: Path, problem: DamagedShard | OSError) -> None:
+        if isinstance(problem, DamagedShard):
+            set_aside(path, problem)
+        else:
+            # Which says nothing of what is in it: another user's, or too many open files.
+            notify(
+                f"warning: {path}: a part of the feature store cannot be read "
+                f"({what_it_said(problem)}); what it holds is computed again"
+            )
+        with contextlib.suppress(FileNotFoundError):
+            self._useless[path.name] = path.lstat().st_ino
 
     def _index(self) -> None:
         shards = list(self.shards.values())
@@ -217,9 +258,12 @@ class Collection:
                 with contextlib.suppress(OSError):
                     os.utime(shard.path)
             except DamagedShard as damage:
-                set_aside(shard.path, damage)
+                self._drop(shard.path, damage)
                 lost = True
             except FileNotFoundError:
+                lost = True
+            except OSError as error:
+                self._drop(shard.path, error)
                 lost = True
         if lost:
             self.reload()
@@ -279,19 +323,8 @@ class ShardWriter:
 
     def _close_shard(self) -> None:
         keys, vectors = self._keys[: self._count], self._vectors[: self._count]
-        try:
+        with changing(self._folder.parents[1]), writing(self._folder):
             write_shard(self._folder, self._identity, self._versions, keys, vectors)
-        except OSError as error:
-            if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-                problem = "it may not be written to"
-            elif error.errno in (errno.ENOSPC, errno.EDQUOT):
-                problem = "the disk is full; `headstart cache prune` makes room"
-            else:
-                raise
-            raise InputError(
-                f"{self._folder.parents[1]}: no feature can be stored, since {problem}. "
-                f"{ENVIRONMENT_VARIABLE} names another folder."
-            ) from error
         self._count = 0
 
     def __enter__(self) -> Self:
@@ -309,13 +342,20 @@ class ShardWriter:
 
 def set_aside(path: Path, damage: DamagedShard) -> None:
     """Rename a damaged shard, so that nobody reads it again, and say so."""
-    # Another process may have been quicker.
-    with contextlib.suppress(FileNotFoundError):
+    problem = f"warning: {path}: a part of the feature store is damaged: {damage}"
+    link = first_link(path.parents[1], path.parent, path)
+    if link is not None:
+        notify(f"{problem}. It is left alone, since {link} is a symbolic link.")
+        return
+    try:
         path.replace(path.with_name(path.name + DAMAGED_SUFFIX))
-        notify(
-            f"warning: {path}: a part of the feature store is damaged: {damage}. It is set aside; "
-            "what it held is computed again when it is needed."
-        )
+    except FileNotFoundError:
+        # Another process was quicker.
+        return
+    except OSError as error:
+        notify(f"{problem}. It is not used, but cannot be set aside ({what_it_said(error)}).")
+        return
+    notify(f"{problem}. It is set aside; what it held is computed again when it is needed.")
 
 
 def _prefixes(keys: NDArray[np.uint8]) -> NDArray[np.uint64]:

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from headstart.catalog import building
 from headstart.catalog.weights import resolve
-from headstart.common.cache import claim, temporary_folder
+from headstart.common.cache import changing, claim
 from headstart.common.code import digest_of_code
-from headstart.common.files import digest_of, sha256_of
+from headstart.common.files import digest_of, sha256_of, temporary_folder
 from headstart.common.progress import notify
 from headstart.common.tensorflow_runtime import dtype_policy, keras, seed_everything
 from headstart.dataset.manifest import Manifest
@@ -111,7 +111,8 @@ def finetune(run: FinetuneRun, folder: Path) -> FinetuneResult:
             assembly = _assemble(run, bottleneck, hardware)
             steps = plan_steps(assembly.backbone, options)
             trunk = "cached" if _fits(run, steps) else "live"
-            run_folder = run.store.root / "finetune" / _digest(run, trunk)
+            run_folder = run.store.runs / _digest(run, trunk)
+            held.enter_context(changing(run.store.root))
             held.enter_context(claim(run_folder))
             sources = _sources(run, steps, bottleneck, trunk, held)
             parity = None
@@ -181,7 +182,7 @@ def _sources(
 ) -> list[BatchSource]:
     cached: dict[str, Any] = {}
     if trunk == "cached":
-        folder = held.enter_context(temporary_folder(run.store.root / "finetune"))
+        folder = held.enter_context(temporary_folder(run.store.runs))
         cached = dict(cache_trunk(steps, bottleneck, run.file, run.manifest, run.store, folder))
     live = LiveImages(run.file, run.manifest)
     return [live if step.cut is None else cached.get(step.cut, live) for step in steps]

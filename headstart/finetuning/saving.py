@@ -38,8 +38,9 @@ class Finetuned:
 
 def save_weights(assembly: Assembly, folder: Path) -> None:
     """Write all weights, backbone and head, the same bytes for the same weights."""
-    with atomic_write(folder / WEIGHTS_FILE) as temporary:
-        assembly.logits_from(None).save_weights(temporary)
+    model = assembly.logits_from(None)
+    with atomic_write(folder / WEIGHTS_FILE, room=4 * model.count_params()) as temporary:
+        model.save_weights(temporary)
 
 
 def load_finetuned(folder: Path) -> Finetuned:

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from headstart.common.errors import InputError
+from headstart.common.files import WriteError
 from headstart.dataset.manifest import Manifest
 from headstart.extraction.bottleneck import Bottleneck
 from headstart.extraction.extract import extract, requests_of
@@ -49,7 +49,8 @@ def cache_trunk(
         folder: Gets the files in the order of the rows.
 
     Raises:
-        InputError: an image has changed, or the disk is full.
+        InputError: an image has changed.
+        WriteError: the disk is full.
     """
     names = list(dict.fromkeys(step.cut for step in steps if step.cut is not None))
     paths = {name: folder / f"trunk-{index}.h5" for index, name in enumerate(names)}
@@ -84,8 +85,6 @@ def _assemble(
     for tap, path in enumerate(paths.values()):
         try:
             extraction.write(path, file.header.class_names, columns, tap)
-        except OSError as error:
-            raise InputError(
-                f"{path}: the activations at the cut cannot be written ({error.strerror}); make "
-                "room, name another folder with HEADSTART_CACHE, or use finetune.trunk: live"
-            ) from error
+        except WriteError as error:
+            remedy = f"{error.remedy}, or use finetune.trunk: live"
+            raise WriteError(error.path, error.said, remedy) from error

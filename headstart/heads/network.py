@@ -154,7 +154,7 @@ class NetworkHead(Head):
         # A model without an optimizer, whose state and running number would be kept too.
         bare = self.build(self.card.feature_shape, len(self.card.class_names))
         bare.set_weights(weights)
-        with atomic_write(path) as temporary:
+        with atomic_write(path, room=4 * bare.count_params()) as temporary:
             bare.save_weights(temporary)
 
     def _load_weights(self, path: Path) -> None:

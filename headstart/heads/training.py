@@ -12,7 +12,7 @@ import numpy as np
 
 from headstart.common.cache import Keep
 from headstart.common.code import digest_of_code
-from headstart.common.files import digest_of, read_json, write_json
+from headstart.common.files import atomic_folder, digest_of, read_json, write_json
 from headstart.common.progress import notify
 from headstart.features.file import FeatureFile
 from headstart.heads import create, is_cheap
@@ -71,25 +71,23 @@ def train_heads(
             shots=options.shots,
         )
 
-    fits: dict[str, Path] = {}
-    for name, head in options.heads.items():
-        started = time.perf_counter()
-        digest = _digest(file.digest, head, options)
-        kept = keep.find(digest)
-        if kept is None:
-            with keep.create(digest) as folder:
-                _fit(file, data_of, head, options, folder)
-            kept = keep.root / digest
-            notify(f"{name}: fitted in {time.perf_counter() - started:.1f} s")
-        else:
-            notify(f"{name}: taken over, nothing that decides it has changed")
-        fits[name] = kept
-    # Only now, since a fit that fails must not cost the models that there are.
-    for folder in (models, plots):
-        shutil.rmtree(folder, ignore_errors=True)
-    for name, fit in fits.items():
-        _hand_over(fit, models / name, plots / name)
-    content = {name: read_json(fit / _METRICS) for name, fit in fits.items()}
+    content = {}
+    # In the place of what there is at the end, since a fit that fails must not cost that.
+    with atomic_folder(models) as new, atomic_folder(plots, flush=False) as curves:
+        for name, head in options.heads.items():
+            started = time.perf_counter()
+            digest = _digest(file.digest, head, options)
+            kept = keep.find(digest)
+            if kept is None:
+                with keep.create_if_possible(digest) as folder:
+                    _fit(file, data_of, head, options, folder)
+                    _hand_over(folder, new / name, curves / name)
+                    content[name] = read_json(folder / _METRICS)
+                notify(f"{name}: fitted in {time.perf_counter() - started:.1f} s")
+            else:
+                _hand_over(kept, new / name, curves / name)
+                content[name] = read_json(kept / _METRICS)
+                notify(f"{name}: taken over, nothing that decides it has changed")
     _tell(content)
     write_json(metrics, content)
 

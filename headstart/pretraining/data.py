@@ -1,6 +1,7 @@
 """The source's pixels: images decoded once into a file, read from there in each epoch."""
 
 import hashlib
+import math
 import os
 import tempfile
 from collections import Counter
@@ -14,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headstart.common.errors import InputError
+from headstart.common.files import reserve, writing
 from headstart.common.progress import notify, progress
 from headstart.common.vocabulary import Sizing
 from headstart.dataset.duplicates import components
@@ -68,8 +70,9 @@ def open_source(
             listed.
     """
     # A file without a name: whatever ends the run, nothing is left behind.
-    with tempfile.TemporaryFile(dir=scratch) as storage:
+    with writing(scratch), tempfile.TemporaryFile(dir=scratch) as storage:
         shape = (len(listing.files), *sizing.image_size, 3)
+        reserve(storage.fileno(), math.prod(shape))
         pixels: NDArray[np.uint8] = np.memmap(storage, np.uint8, "w+", shape=shape)
         rows = _decode_all(listing, pixels, sizing)
         if not len(rows):

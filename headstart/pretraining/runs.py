@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from headstart.common.cache import Keep
 from headstart.common.code import digest_of_code
 from headstart.common.errors import InputError
-from headstart.common.files import digest_of, read_json, sha256_of, write_json
+from headstart.common.files import atomic_folder, digest_of, read_json, sha256_of, write_json
 from headstart.common.places import PRETRAINED_INDEX
 from headstart.common.progress import notify
 from headstart.common.vocabulary import Sizing
@@ -70,18 +70,16 @@ def pretrain_runs(options: PretrainOptions, folder: Path, keep: Keep | None = No
         InputError: the source, a backbone or an image size cannot be used, or training diverged.
     """
     kept = dict(_kept(options, keep or Keep("pretrained"))) if options.runs else {}
-    if folder.exists():
-        shutil.rmtree(folder)
-    folder.mkdir(parents=True)
     digests = {}
-    for name, run in kept.items():
-        shutil.copyfile(run / _WEIGHTS, folder / f"{name}.weights.h5")
-        card = read_json(run / _DESCRIPTION)
-        # Where the images lie decides nothing, and may have changed since.
-        write_json(folder / f"{name}.json", {"source": options.source, **card})
-        digests[name] = card["weights_sha256"]
-    # Also when there is no run: DVC wants no empty folder.
-    write_json(folder / PRETRAINED_INDEX, digests)
+    with atomic_folder(folder) as new:
+        for name, run in kept.items():
+            shutil.copyfile(run / _WEIGHTS, new / f"{name}.weights.h5")
+            card = read_json(run / _DESCRIPTION)
+            # Where the images lie decides nothing, and may have changed since.
+            write_json(new / f"{name}.json", {"source": options.source, **card})
+            digests[name] = card["weights_sha256"]
+        # Also when there is no run: DVC wants no empty folder.
+        write_json(new / PRETRAINED_INDEX, digests)
 
 
 def _kept(options: PretrainOptions, keep: Keep) -> Iterator[tuple[str, Path]]:

@@ -1,13 +1,13 @@
 """Data sets that ship inside other packages, written as folders of images."""
 
-import shutil
-import tempfile
 from pathlib import Path
 from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+
+from headstart.common.files import atomic_folder
 
 SampleName = Literal["faces", "digits"]
 SAMPLE_NAMES: tuple[SampleName, ...] = get_args(SampleName)
@@ -21,17 +21,12 @@ def write_sample(name: SampleName, folder: Path) -> None:
         folder: Gets one folder per class; what it held before is replaced.
     """
     pixels, labels = _read(name)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{name}-") as temporary:
-        finished = Path(temporary) / name
+    with atomic_folder(folder, flush=False) as new:
         for index, (image, label) in enumerate(zip(pixels, labels, strict=True)):
-            (finished / label).mkdir(parents=True, exist_ok=True)
+            (new / label).mkdir(exist_ok=True)
             # Splits follow the content of the files, so they are stored uncompressed: how well a
             # compressor does changes with its version, and the pictures did not.
-            Image.fromarray(image).save(finished / label / f"{index:04}.png", compress_level=0)
-        if folder.exists():
-            shutil.rmtree(folder)
-        finished.rename(folder)
+            Image.fromarray(image).save(new / label / f"{index:04}.png", compress_level=0)
 
 
 def _read(name: SampleName) -> tuple[NDArray[np.uint8], list[str]]:

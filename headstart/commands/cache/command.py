@@ -15,9 +15,6 @@ from rich.console import Console
 from rich.table import Table
 
 from headstart.commands.cache.upkeep import (
-    FEATURES,
-    KINDS,
-    RUNS,
     CacheEntry,
     State,
     StoredFeatures,
@@ -26,7 +23,7 @@ from headstart.commands.cache.upkeep import (
     summarize,
     verify,
 )
-from headstart.common.cache import ENVIRONMENT_VARIABLE, cache_folder
+from headstart.common.cache import ENVIRONMENT_VARIABLE, FEATURES, KINDS, RUNS, open_cache
 from headstart.common.progress import progress
 
 _WIDE = 200
@@ -59,14 +56,17 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Do what was asked; the status is 1 when damage was found."""
-    cache = cache_folder()
+    """Do what was asked; the status is 1 when damage was found.
+
+    Raises:
+        InputError: the folder is not Headstart's cache.
+    """
+    cache = open_cache()
     if args.action == "info":
         return _info(cache, as_json=args.json)
     if args.action == "verify":
         return _verify(cache)
-    deleted = prune(cache, older_than=args.older_than, max_size=args.max_size)
-    left = sum(entry.size for entry in entries(cache))
+    deleted, left = prune(cache, older_than=args.older_than, max_size=args.max_size)
     freed = sum(entry.size for entry in deleted)
     print(f"{len(deleted):,} files or folders deleted, {_size(freed)} freed; {_size(left)} left")
     return 0
@@ -168,7 +168,7 @@ def _verify(cache: Path) -> int:
                 others += sound or 0
     print(
         f"{vectors:,} vectors and {others:,} other results are sound; {damaged:,} files or folders "
-        f"were damaged{' and are set aside or deleted' if damaged else ''}"
+        f"are not{', as told above' if damaged else ''}"
     )
     return 1 if damaged else 0
 

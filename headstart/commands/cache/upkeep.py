@@ -1,7 +1,6 @@
 """Looking into the cache folder, checking what it holds, and making room in it."""
 
 import os
-import re
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -12,34 +11,23 @@ from typing import Literal
 import numpy as np
 
 from headstart.common.cache import (
-    TEMPORARY_FOLDER,
+    DIGEST,
+    FEATURES,
+    KINDS,
+    OUTDATED,
+    RUNS,
     check_kept,
     claim,
     discard,
-    is_abandoned,
-    is_held,
+    first_link,
+    is_temporary,
 )
 from headstart.common.errors import InputError
+from headstart.common.files import delete_abandoned, is_abandoned, is_held, sweep, what_it_said
+from headstart.common.progress import notify
 from headstart.extraction.shard import SUFFIX, DamagedShard, open_shard
 from headstart.extraction.store import DAMAGED_SUFFIX, set_aside
 from headstart.features.identity import FeatureIdentity
-
-FEATURES, RUNS = "features", "finetune"
-KINDS = {
-    FEATURES: "features",
-    "models": "converted models",
-    "costs": "sizes of networks",
-    "times": "times of networks",
-    "advice": "measurements for advice",
-    "fits": "fitted heads",
-    "pretrained": "pretrained backbones",
-    RUNS: "unfinished fine-tuning runs",
-}
-"""Sub-folders of the cache folder and what they hold."""
-
-_DIGEST = re.compile(r"[0-9a-f]{64}")
-# As older releases wrote what is folders now.
-_OUTDATED = re.compile(r"(classifier-)?[0-9a-f]{64}\.(json|h5)")
 
 State = Literal["kept", "in use", "rubbish"]
 
@@ -86,16 +74,20 @@ class StoredFeatures:
 def entries(cache: Path) -> Iterator[CacheEntry]:
     """List what is in the cache folder; what is not Headstart's is left out.
 
-    Other processes may write and delete meanwhile.
+    So is what lies behind a symbolic link, or holds one, with a message. Other processes may write
+    and delete meanwhile.
+
+    Args:
+        cache: What `headstart.common.cache.open_cache` returned.
     """
     for kind in KINDS:
         for item in _scan(cache / kind):
-            inside = _scan(item) if kind == FEATURES and _DIGEST.fullmatch(item.name) else [item]
+            inside = _scan(item) if kind == FEATURES and DIGEST.fullmatch(item.name) else [item]
             for path in inside:
                 # What was deleted a moment ago is not in the cache.
                 with suppress(FileNotFoundError):
                     state = _shard_state(path) if kind == FEATURES else _folder_state(path, kind)
-                    if state is not None:
+                    if state is not None and not _has_link(path):
                         yield CacheEntry(path, kind, state, _size(path), path.stat().st_mtime)
 
 
@@ -109,10 +101,10 @@ def _shard_state(path: Path) -> State | None:
 
 def _folder_state(path: Path, kind: str) -> State | None:
     if not path.is_dir():
-        return "rubbish" if kind != RUNS and _OUTDATED.fullmatch(path.name) else None
-    if TEMPORARY_FOLDER.fullmatch(path.name):
+        return "rubbish" if kind != RUNS and OUTDATED.fullmatch(path.name) else None
+    if is_temporary(path.name):
         return "rubbish" if is_abandoned(path) else "in use"
-    if not _DIGEST.fullmatch(path.name):
+    if not DIGEST.fullmatch(path.name):
         return None
     if kind != RUNS:
         return "kept"
@@ -123,7 +115,10 @@ def _folder_state(path: Path, kind: str) -> State | None:
 
 
 def summarize(shards: list[CacheEntry]) -> list[StoredFeatures]:
-    """Open shards and add them up per extractor, the largest first; set damaged ones aside."""
+    """Open shards and add them up per extractor, the largest first; set damaged ones aside.
+
+    One that cannot be read is left out.
+    """
     summed: dict[Path, StoredFeatures] = {}
     for entry in shards:
         shard = None
@@ -133,6 +128,8 @@ def summarize(shards: list[CacheEntry]) -> list[StoredFeatures]:
             set_aside(entry.path, damage)
         except FileNotFoundError:
             pass
+        except OSError as error:
+            _tell_unreadable(entry.path, error)
         if shard is not None:
             one = StoredFeatures(shard.identity, len(shard), 1, entry.size, entry.used)
             other = summed.get(entry.path.parent)
@@ -159,7 +156,8 @@ def verify(entry: CacheEntry) -> int | None:
         entry: Something kept, not a fine-tuning run: those have no checksums.
 
     Returns:
-        The number of vectors, or 1 for anything else than a shard; None when it is damaged.
+        The number of vectors, or 1 for anything else than a shard; None when it is damaged or
+        cannot be read.
 
     Raises:
         FileNotFoundError: it is gone; another process may have pruned it.
@@ -175,12 +173,17 @@ def verify(entry: CacheEntry) -> int | None:
     except DamagedShard as damage:
         set_aside(entry.path, damage)
         return None
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        _tell_unreadable(entry.path, error)
+        return None
     return len(shard)
 
 
 def prune(
     cache: Path, *, older_than: float | None = None, max_size: int | None = None
-) -> list[CacheEntry]:
+) -> tuple[list[CacheEntry], int]:
     """Delete rubbish, what has not been used for long, and then what was used least recently.
 
     What a running process holds is never deleted.
@@ -191,9 +194,10 @@ def prune(
         max_size: Bytes that may stay; None for any number.
 
     Returns:
-        What was deleted.
+        What was deleted, and how many bytes are left.
     """
     now = time.time()
+    sweep(cache)
     everything = sorted(entries(cache), key=lambda entry: (entry.state != "rubbish", entry.used))
     left = sum(entry.size for entry in everything)
     deleted = []
@@ -206,27 +210,50 @@ def prune(
         if unwanted and entry.state != "in use" and _delete(entry):
             left -= entry.size
             deleted.append(entry)
-    return deleted
+    return deleted, left
 
 
 def _delete(entry: CacheEntry) -> bool:
     """Delete it, unless a process has taken it up since it was listed, or it may not be deleted."""
     with suppress(OSError, InputError):
-        if entry.kind == RUNS and entry.state == "kept":
+        if is_temporary(entry.path.name):
+            return delete_abandoned(entry.path)
+        if entry.kind == RUNS:
             with claim(entry.path, wait=False):
-                discard(entry.path)
-        elif entry.path.is_dir():
-            discard(entry.path)
-        else:
-            entry.path.unlink()
-    return not entry.path.exists()
+                return discard(entry.path)
+        if entry.path.is_dir():
+            return discard(entry.path)
+        entry.path.unlink()
+    return not os.path.lexists(entry.path)
 
 
 def _scan(folder: Path) -> list[Path]:
+    """Return what is in a folder and no symbolic link, whatever it leads to."""
+    if _is_link(folder):
+        return []
     try:
-        return sorted(folder.iterdir())
+        return [path for path in sorted(folder.iterdir()) if not _is_link(path)]
     except (FileNotFoundError, NotADirectoryError):
         return []
+    except OSError as error:
+        _tell_unreadable(folder, error)
+        return []
+
+
+def _tell_unreadable(path: Path, error: OSError) -> None:
+    notify(f"warning: {path}: cannot be read ({what_it_said(error)}); it is left alone")
+
+
+def _is_link(path: Path) -> bool:
+    if path.is_symlink():
+        notify(f"warning: {path}: a symbolic link, which no command on the cache follows")
+        return True
+    return False
+
+
+def _has_link(path: Path) -> bool:
+    link = first_link(path)
+    return link is not None and _is_link(link)
 
 
 def _size(path: Path) -> int:
@@ -237,5 +264,5 @@ def _size(path: Path) -> int:
     for folder, _, names in os.walk(path):
         for name in names:
             with suppress(FileNotFoundError):
-                total += Path(folder, name).stat().st_size
+                total += Path(folder, name).lstat().st_size
     return total

@@ -1,7 +1,5 @@
 """One export: write the model, load it again, compare it with the pipeline, describe it."""
 
-import os
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,7 +17,7 @@ from headstart.commands.export.checking import (
 from headstart.commands.export.formats import LABELS_FILE, Calibration, Format, KerasModel
 from headstart.commands.export.writers import writer_of
 from headstart.common.errors import InputError
-from headstart.common.files import temporary_name, write_json
+from headstart.common.files import atomic_folder, write_json
 from headstart.dataset.manifest import ManifestRow
 from headstart.heads.base import HeadCard
 from headstart.images.decoding import read_checked
@@ -99,26 +97,20 @@ def export(job: ExportJob, folder: Path, describe: Callable[[Exported], str]) ->
             something other than an export.
     """
     check_folder(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = temporary_name(folder)
-    temporary.mkdir()
-    try:
+    with atomic_folder(folder) as new:
         writer = writer_of(job.format)
         calibration = _calibration(job) if job.training else None
-        writer.write(job.model, temporary, job.card.class_names, calibration)
-        agreement = compare(writer.load(temporary), job.reference)
+        writer.write(job.model, new, job.card.class_names, calibration)
+        agreement = compare(writer.load(new), job.reference)
         if calibration is None and agreement.largest_difference > BOUND:
             raise InputError(
                 f"{job.format.name}: the exported model differs from the pipeline by "
                 f"{agreement.largest_difference:.1e} in a probability of {agreement.worst}; at "
                 f"most {BOUND:.0e} is accepted, so nothing was written. Choose another format"
             )
-        size = sum(file.stat().st_size for file in temporary.rglob("*") if file.is_file())
+        size = sum(file.stat().st_size for file in new.rglob("*") if file.is_file())
         exported = Exported(folder, size / 1e6, agreement)
-        _write_records(job, temporary, exported, describe(exported))
-        _move(temporary, folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        _write_records(job, new, exported, describe(exported))
     return exported
 
 
@@ -148,18 +140,3 @@ def _write_records(job: ExportJob, folder: Path, exported: Exported, model_card:
         "agreement": asdict(exported.agreement),
     }
     write_json(folder / RECORD_FILE, record)
-
-
-def _move(temporary: Path, folder: Path) -> None:
-    """Put a finished folder in its place; only then delete what was there."""
-    for path in temporary.rglob("*"):
-        if path.is_file():
-            with path.open("rb+") as file:
-                os.fsync(file.fileno())
-    if folder.exists():
-        replaced = temporary_name(folder)
-        folder.replace(replaced)
-        temporary.replace(folder)
-        shutil.rmtree(replaced)
-    else:
-        temporary.replace(folder)

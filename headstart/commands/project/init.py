@@ -2,6 +2,7 @@
 
 import argparse
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 from headstart.catalog import get
@@ -14,14 +15,23 @@ from headstart.commands.project.template import (
     template_params,
 )
 from headstart.common.errors import InputError
-from headstart.common.files import atomic_write
+from headstart.common.files import TEMPORARY_PATTERN, atomic_write
 from headstart.common.lock import LOCK_FILE
 from headstart.common.params import PARAMS_FILE
 
-_IGNORE_FILES = (".gitignore", ".dvcignore")
+GIT_IGNORE = Path(".gitignore")
+
+_IGNORE_FILES = (str(GIT_IGNORE), ".dvcignore")
 """Files to which the lines that they lack are added, where they are there already."""
 
-IGNORED = ("__pycache__/", "/exports/", "/plots/comparison.*", "/views.png", "/dvc_plots/")
+IGNORED = (
+    "__pycache__/",
+    "/exports/",
+    "/plots/comparison.*",
+    "/views.png",
+    "/dvc_plots/",
+    TEMPORARY_PATTERN,
+)
 """What commands write into a project besides the outputs of stages, as lines of .gitignore."""
 
 _README = """\
@@ -79,14 +89,9 @@ def run(args: argparse.Namespace) -> int:
             f"{folder / LOCK_FILE} exists: this is a project already; `headstart upgrade` renews it"
         )
     _refuse_to_overwrite(folder, files)
-    try:
-        for path, content in files.items():
-            with atomic_write(folder / path) as temporary:
-                temporary.write_bytes(content)
-    except OSError as error:
-        raise InputError(
-            f"{error.filename}: {error.strerror}; put that right and run the same command again"
-        ) from None
+    for path, content in files.items():
+        with atomic_write(folder / path) as temporary:
+            temporary.write_bytes(content)
     print("\n".join(_next_steps(folder, source, len(files), with_git=with_git)))
     return 0
 
@@ -116,7 +121,7 @@ def _files(
         "README.md": readme.encode(),
         # Weights files that a user puts there are watched by DVC.
         "models/weights/.gitkeep": b"",
-        ".gitignore": _lines(ignored),
+        str(GIT_IGNORE): _lines(ignored),
         # As in a fresh clone of a DVC project, which DVC fills up by itself.
         ".dvc/config": config.encode(),
         ".dvc/.gitignore": _lines(["/config.local", "/tmp", "/cache"]),
@@ -132,15 +137,16 @@ def _joined(folder: Path, files: dict[str, bytes]) -> dict[str, bytes]:
             del files[name]
     for name in _IGNORE_FILES:
         if (folder / name).exists():
-            present = (folder / name).read_text(encoding="utf-8")
-            missing = [
-                line
-                for line in files[name].decode().splitlines()
-                if line not in present.splitlines()
-            ]
-            separator = "\n" if present and not present.endswith("\n") else ""
-            files[name] = (present + separator).encode() + _lines(missing)
+            files[name], _ = complete(folder / name, files[name].decode().splitlines())
     return files
+
+
+def complete(path: Path, lines: Iterable[str]) -> tuple[bytes, list[str]]:
+    """Return the content of an ignore file with all of these lines, and those that it lacked."""
+    present = path.read_text(encoding="utf-8")
+    missing = [line for line in lines if line not in present.splitlines()]
+    separator = "\n" if present and not present.endswith("\n") else ""
+    return (present + separator).encode() + _lines(missing), missing
 
 
 def _refuse_to_overwrite(folder: Path, files: dict[str, bytes]) -> None:

@@ -13,6 +13,7 @@ from ruamel.yaml.error import YAMLError
 
 from headstart.commands import yaml_text
 from headstart.commands.params import check_params
+from headstart.commands.project.init import GIT_IGNORE, IGNORED, complete
 from headstart.commands.project.new_params import add_missing
 from headstart.commands.project.template import (
     PIPELINE_FILE,
@@ -115,6 +116,12 @@ def plan(old: ProjectLock) -> Upgrade:
             upgrade.reasons[name].append(_changed_code(name, old, new))
     _take_over_params(upgrade, changed_stages, bodies)
     _take_over_files(upgrade, files, old, bodies)
+    # What the user has deleted stays away.
+    if GIT_IGNORE.is_file():
+        content, missing = complete(GIT_IGNORE, IGNORED)
+        if missing:
+            upgrade.writes[str(GIT_IGNORE)] = content
+            upgrade.notes.append(f"{GIT_IGNORE}: added {', '.join(missing)}")
     if new != old:
         upgrade.writes[str(LOCK_FILE)] = new.model_dump_json(indent=2).encode() + b"\n"
     return upgrade

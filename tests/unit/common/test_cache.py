@@ -1,24 +1,16 @@
 """Kept folders appear whole or not at all; a held folder is one process's alone."""
 
 import os
+import shutil
 import stat
-import subprocess
-import sys
 import threading
 from pathlib import Path
 
 import pytest
 
-from headstart.common.cache import (
-    Keep,
-    cache_folder,
-    claim,
-    is_abandoned,
-    is_held,
-    read_card,
-    temporary_folder,
-)
+from headstart.common.cache import Keep, cache_folder, changing, claim, open_cache, read_card
 from headstart.common.errors import InputError
+from headstart.common.files import is_held
 
 DIGEST = "a" * 64
 
@@ -106,17 +98,125 @@ def test_the_name_of_the_card_is_taken(keep: Keep) -> None:
         (folder / "card.json").write_text("{}")
 
 
-def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    keep = Keep("fits", tmp_path / "file")
-    keep.put("key", 1)  # is no error: it would only have been faster
-    with (
-        pytest.raises(InputError, match="cannot be written to .* with HEADSTART_CACHE"),
-        keep.create(DIGEST),
+def test_what_cannot_be_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    keep = Keep("fits", tmp_path)
+    with changing(tmp_path):
+        (tmp_path / "fits").write_text("a file")
+    message = rf"{keep.root}: cannot be written to \(File exists: .*another folder with HEADSTART_"
+    with pytest.raises(InputError, match=message), keep.create(DIGEST):
+        pass
+    with pytest.raises(InputError, match="cannot be written to"), claim(tmp_path / "fits" / "run"):
+        pass
+    # It would only have been faster.
+    for value in (1, 2):
+        keep.put("key", value)
+    with keep.create_if_possible(DIGEST) as folder:
+        (folder / "weights.txt").write_text("fitted")
+    assert not folder.exists()
+    assert capsys.readouterr().err.count("This run goes on") == 1
+
+
+def test_a_missing_or_empty_folder_is_marked_by_the_first_write(tmp_path: Path) -> None:
+    for name in ("empty", "elsewhere"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "linked").symlink_to(tmp_path / "elsewhere")
+    for root in (tmp_path / "new" / "cache", tmp_path / "linked", tmp_path / "empty"):
+        before = sorted(tmp_path.rglob("*"))
+        keep = Keep("fits", root)
+        assert keep.get("key") is None
+        assert sorted(tmp_path.rglob("*")) == before
+        keep.put("key", 1)
+        tag = (root / "CACHEDIR.TAG").read_text()
+        assert tag.startswith("Signature: 8a477f597d28d172789f06886806bc55\n# Headstart's cache, l")
+        assert Keep("fits", root).get("key") == 1
+    shutil.rmtree(tmp_path / "empty")
+    (tmp_path / "empty").mkdir()
+    keep.put("key", 2)
+    assert (root / "CACHEDIR.TAG").read_text() == tag
+
+
+def test_an_older_cache_is_adopted_only_when_nothing_else_is_in_it(tmp_path: Path) -> None:
+    for name in (
+        f"features/{'b' * 64}",
+        f"fits/{DIGEST}",
+        "models/.k3x_9abc",
+        f"fits/.1234abcd-{DIGEST}",
     ):
-        pass
-    with pytest.raises(InputError, match="cannot be written to"), claim(tmp_path / "file" / "run"):
-        pass
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "costs").mkdir()
+    (tmp_path / "costs" / f"{DIGEST}.json").write_text("{}")
+    assert open_cache(tmp_path) == tmp_path
+    assert not (tmp_path / "CACHEDIR.TAG").exists()
+    for name in ("models/heads", "costs/notes.txt", "data", ".git"):
+        foreign = tmp_path / name
+        foreign.mkdir()
+        with pytest.raises(
+            InputError, match=f"{tmp_path}: expected .* holds {name}\\. Nothing was"
+        ):
+            open_cache(tmp_path)
+        with pytest.raises(InputError, match=f"holds {name}"), changing(tmp_path):
+            pass
+        foreign.rmdir()
+    elsewhere = tmp_path.with_name(tmp_path.name + "-elsewhere")
+    (elsewhere / DIGEST).mkdir(parents=True)
+    (tmp_path / "advice").symlink_to(elsewhere)
+    assert open_cache(tmp_path) == tmp_path
+    (elsewhere / "mine").mkdir()
+    with pytest.raises(InputError, match="holds advice/mine"):
+        open_cache(tmp_path)
+    (tmp_path / "advice").unlink()
+    with changing(tmp_path):
+        assert (tmp_path / "CACHEDIR.TAG").is_file()
+    # From now on it is ours, whatever is put there.
+    (tmp_path / "data").mkdir()
+    assert open_cache(tmp_path) == tmp_path
+
+
+@pytest.mark.parametrize(
+    ("tag", "message"),
+    [
+        ("Signature: 8a477f597d28d172789f06886806bc55\n# pip's\n", "holds CACHEDIR.TAG"),
+        ("# Headstart's cache, layout 1\n", "holds CACHEDIR.TAG"),
+        (
+            "Signature: 8a477f597d28d172789f06886806bc55\n# Headstart's cache, layout 2\n",
+            "CACHEDIR.TAG: expected layout 1 of Headstart's cache, received 2: .*update Headstart",
+        ),
+    ],
+)
+def test_a_tag_of_something_else(tmp_path: Path, tag: str, message: str) -> None:
+    (tmp_path / "CACHEDIR.TAG").write_text(tag)
+    with pytest.raises(InputError, match=message):
+        Keep("fits", tmp_path)
+
+
+def test_what_a_group_shares(tmp_path: Path) -> None:
+    mask = os.umask(0o002)
+    try:
+        keep = Keep("fits", tmp_path / "cache")
+        with claim(keep.root / ("b" * 64)):
+            folder = fill(keep)
+    finally:
+        os.umask(mask)
+    modes = {
+        stat.S_IMODE(path.stat().st_mode) & (0o777 if path.is_dir() else 0o666)
+        for path in (keep.root.parent, *keep.root.parent.rglob("*"))
+    }
+    assert modes == {0o775, 0o664}
+    assert folder.is_dir()
+
+
+def test_a_damaged_link_is_left_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    keep = Keep("fits", tmp_path / "cache")
+    folder = fill(keep)
+    moved = folder.rename(tmp_path / "moved")
+    folder.symlink_to(moved)
+    assert keep.find(DIGEST) == folder
+    (moved / "model/weights.txt").write_text("other")
+    assert keep.find(DIGEST) is None
+    assert f"left alone, since {folder} is a symbolic link" in capsys.readouterr().err
+    assert (moved / "model/weights.txt").read_text() == "other"
+    with pytest.raises(InputError, match=f"{folder}: cannot be written to"):
+        fill(keep)
 
 
 def test_one_process_at_a_time(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -144,36 +244,3 @@ def test_one_process_at_a_time(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert sorted(order) == ["a", "b", "c"]
     assert not run.exists()
     assert not is_held(run)
-
-
-def test_a_kill_lets_go_and_the_next_run_makes_room(tmp_path: Path) -> None:
-    code = (
-        "import sys, time; from pathlib import Path; from headstart.common.cache import *\n"
-        "with temporary_folder(Path(sys.argv[1])) as folder:\n"
-        "    (folder / 'trunk.h5').write_bytes(b'x')\n"
-        "    print(folder, flush=True)\n"
-        "    time.sleep(60)\n"
-    )
-    process = subprocess.Popen(
-        [sys.executable, "-c", code, tmp_path], stdout=subprocess.PIPE, text=True
-    )
-    assert process.stdout is not None
-    left = Path(process.stdout.readline().strip())
-    with temporary_folder(tmp_path):
-        assert (left / "trunk.h5").exists()
-    process.kill()
-    process.wait()
-    with temporary_folder(tmp_path) as folder:
-        assert list(tmp_path.iterdir()) == [folder]
-    assert not any(tmp_path.iterdir())
-
-
-def test_without_a_lock_the_age_decides(tmp_path: Path) -> None:
-    folder = tmp_path / ".abcdefgh"
-    folder.mkdir()
-    (folder / "part").write_text("")
-    os.utime(folder, (0, 0))
-    assert not is_abandoned(folder)
-    os.utime(folder / "part", (0, 0))
-    assert is_abandoned(folder)
-    assert not is_abandoned(tmp_path / "gone")

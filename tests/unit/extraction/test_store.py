@@ -398,8 +398,8 @@ def test_sigkill_loses_at_most_one_open_shard(store: FeatureStore) -> None:
 @pytest.mark.parametrize(
     ("number", "text"),
     [
-        (errno.ENOSPC, "the disk is full; `headstart cache prune`"),
-        (errno.EROFS, "may not be written"),
+        (errno.ENOSPC, "No space left on device.*`headstart cache prune`"),
+        (errno.EROFS, "Read-only file system.*make it writable"),
     ],
 )
 def test_no_room_or_no_permission(
@@ -410,7 +410,7 @@ def test_no_room_or_no_permission(
 
     # A full disk cannot be had in a test without mounting one.
     monkeypatch.setattr(feature_store, "write_shard", fail)
-    with pytest.raises(InputError, match=f"{text}.* HEADSTART_CACHE names another folder"):
+    with pytest.raises(InputError, match=f"{text}.*another folder with HEADSTART_CACHE"):
         fill(store.collection(IDENTITY), 0, 1)
 
 

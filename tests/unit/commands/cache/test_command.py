@@ -13,7 +13,9 @@ import pytest
 
 from headstart.commands import cli
 from headstart.commands.cache import upkeep
-from headstart.common.cache import Keep, claim, temporary_folder
+from headstart.common.cache import FEATURES, KINDS, RUNS, TAG_FILE, Keep, claim
+from headstart.common.errors import InputError
+from headstart.common.files import temporary_folder
 from headstart.extraction.store import FeatureStore
 from tests.unit.extraction.test_store import IDENTITY, fill, keys_for
 
@@ -53,7 +55,8 @@ def keep_one(kind: str, digit: str, content: bytes = b"x" * 100, days: float = 0
 
 
 def bytes_below(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    files = [path for path in folder.rglob("*") if path.is_file() and path.name != TAG_FILE]
+    return sum(path.stat().st_size for path in files)
 
 
 def info(capsys: pytest.CaptureFixture[str]) -> dict[str, object]:
@@ -85,8 +88,8 @@ def test_info(store: FeatureStore, capsys: pytest.CaptureFixture[str]) -> None:
 def test_every_kind_is_seen_and_freed(
     store: FeatureStore, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for kind in upkeep.KINDS:
-        if kind not in (upkeep.FEATURES, upkeep.RUNS):
+    for kind in KINDS:
+        if kind not in (FEATURES, RUNS):
             keep_one(kind, "b")
     run = store.root / "finetune" / ("c" * 64)
     run.mkdir(parents=True)
@@ -262,6 +265,7 @@ def test_what_a_killed_process_leaves_is_freed(
 ) -> None:
     code = (
         "import time; from headstart.common.cache import *\n"
+        "from headstart.common.files import temporary_folder\n"
         "run = cache_folder() / 'finetune' / ('c' * 64)\n"
         "with claim(run), temporary_folder(run.parent) as folder:\n"
         "    (folder / 'trunk-0.h5').write_bytes(b'x' * 1000)\n"
@@ -280,6 +284,77 @@ def test_what_a_killed_process_leaves_is_freed(
     assert cli.main(["cache", "prune"]) == 0
     assert "2 files or folders deleted, 1.0 kB freed" in capsys.readouterr().out
     assert not any((store.root / "finetune").iterdir())
+
+
+def test_a_project_is_never_taken_for_a_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HEADSTART_CACHE", str(tmp_path))
+    for path in ("models/heads/ridge/card.json", "features/bottleneck.h5", "features/a.h5"):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text("{}")
+    (tmp_path / "models" / ("a" * 64)).mkdir()
+    before = sorted(tmp_path.rglob("*"))
+    for action in ("info", "verify", "prune"):
+        assert cli.main(["cache", action]) == 1
+        message = capsys.readouterr().err
+        assert message.count("\n") == 1
+        assert f"{tmp_path}: expected Headstart's cache" in message
+        assert "holds features/a.h5" in message
+        assert "with HEADSTART_CACHE" in message
+    with pytest.raises(InputError, match="holds features/a.h5"):
+        FeatureStore()
+    with pytest.raises(InputError, match="holds features/a.h5"):
+        Keep("fits")
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_no_link_is_followed(
+    store: FeatureStore, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Neither of a kind, nor of a collection, nor of a shard, nor of a result, nor inside one."""
+    mine = tmp_path / "mine"
+    folder = store.collection(IDENTITY).folder
+    (mine / ("a" * 64)).mkdir(parents=True)
+    for path in (mine / "a.h5", mine / "b.h5.damaged", mine / ("a" * 64) / "card.json"):
+        path.write_text("mine")
+        _age(path, 400)
+    _age(mine / ("a" * 64), 400)
+    links = {
+        store.root / "models": mine,
+        store.features / ("b" * 64): mine,
+        folder / "c.h5": mine / "a.h5",
+        folder / "d.h5.damaged": mine / "b.h5.damaged",
+        keep_one("fits", "e", days=400) / "extra": mine,
+        store.root / "fits" / ("f" * 64): mine / ("a" * 64),
+    }
+    for link, target in links.items():
+        link.symlink_to(target)
+    before = [(path, path.lstat().st_ino) for path in sorted(mine.rglob("*"))]
+    for arguments in (["info"], ["verify"], ["prune", "--older-than", "0", "--max-size", "0"]):
+        assert cli.main(["cache", *arguments]) == 0
+        told = capsys.readouterr().err
+        assert all(f"{link}: a symbolic link" in told for link in links)
+    assert [(path, path.lstat().st_ino) for path in sorted(mine.rglob("*"))] == before
+    assert {path.read_text() for path in mine.rglob("*") if path.is_file()} == {"mine"}
+    assert all(link.is_symlink() for link in links)
+    assert _left(store) == []
+    assert f"{folder / 'c.h5'}: a part of the feature store is damaged" in capsys.readouterr().err
+    assert (folder / "c.h5").is_symlink()
+
+
+def test_a_file_where_the_cache_should_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("mine")
+    for place in ("file", "file/below"):
+        monkeypatch.setenv("HEADSTART_CACHE", str(tmp_path / place))
+        for action in ("info", "verify", "prune"):
+            assert cli.main(["cache", action]) == 1
+            message = capsys.readouterr().err
+            assert message.startswith(f"error: {tmp_path / place}: expected Headstart's cache")
+            assert message.count("\n") == 1
+    assert (tmp_path / "file").read_text() == "mine"
 
 
 @pytest.mark.parametrize(

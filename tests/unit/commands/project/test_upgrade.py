@@ -238,3 +238,16 @@ def test_damaged_files(
     before = content(project)
     assert message in upgrade(status=1)
     assert content(project) == before
+
+
+def test_what_git_must_ignore_is_added(upgrade: Run, project: Path) -> None:
+    text = Path(".gitignore").read_text()
+    edit(project / ".gitignore", ".headstart-*\n", "*.log\n")
+    told = upgrade()
+    assert ".gitignore: added .headstart-*\n" in told
+    assert sorted(Path(".gitignore").read_text().splitlines()) == sorted(
+        ["*.log", *text.splitlines()]
+    )
+    assert "nothing to do" in upgrade()
+    Path(".gitignore").unlink()
+    assert "nothing to do" in upgrade()
