@@ -277,6 +277,9 @@ def _open(data: bytes) -> Image.Image:
         image = Image.open(io.BytesIO(data), formats=FORMATS)
     # Pillow's plugins may raise anything when they parse damaged data.
     except Exception as error:
+        # A damaged EXIF block makes libavif refuse an AVIF; items of unknown types it passes over.
+        if data[4:8] == b"ftyp" and b"Exif" in data:
+            return _open(data.replace(b"Exif", b"skip"))
         lasting = not isinstance(error, MemoryError)
         raise UnreadableImage(_why_unidentified(data, error), lasting=lasting) from None
     width, height = image.size
