@@ -157,8 +157,10 @@ def read(path: Path) -> bytes:
         raise UnreadableImage("no such file") from None
     except PermissionError:
         raise UnreadableImage("no permission to read the file") from None
-    except (OSError, ValueError) as error:  # a name too long, a zero byte in it, a failing disk
-        raise UnreadableImage(f"cannot be read: {error}", lasting=False) from None
+    # A name too long, a zero byte in it, a failing disk, no memory.
+    except (OSError, ValueError, MemoryError) as error:
+        said = str(error) or type(error).__name__
+        raise UnreadableImage(f"cannot be read: {said}", lasting=False) from None
 
 
 def decode(data: bytes, *, at_least: int | None = None) -> NDArray[np.uint8]:
@@ -197,7 +199,7 @@ def to_pixels(image: Image.Image) -> NDArray[np.uint8]:
     Raises:
         UnreadableImage: it cannot be loaded, or its pixels have no stated range.
     """
-    with _refusing(image):
+    with _under_way.hold(image.width * image.height), _refusing(image):
         return _decode_rest(image, b"")[0]
 
 
@@ -278,7 +280,11 @@ def _open(data: bytes) -> Image.Image:
         image = Image.open(io.BytesIO(data), formats=FORMATS)
     # Pillow's plugins may raise anything when they parse damaged data.
     except Exception as error:
-        raise UnreadableImage(_why_unidentified(data, error)) from None
+        # A damaged EXIF block makes libavif refuse an AVIF; items of unknown types it passes over.
+        if data[4:8] == b"ftyp" and b"Exif" in data:
+            return _open(data.replace(b"Exif", b"skip"))
+        lasting = not isinstance(error, MemoryError)
+        raise UnreadableImage(_why_unidentified(data, error), lasting=lasting) from None
     width, height = image.size
     if width * height > MAX_PIXELS:
         raise UnreadableImage(

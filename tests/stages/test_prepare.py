@@ -123,7 +123,7 @@ def test_what_cannot_be_used_is_quarantined_with_its_reason(run, photos):
         "photos/cold/README",
         "photos/loose.jpg",
     }
-    assert "damaged JPEG: image file is truncated" in reasons["photos/warm/cut.jpg"]
+    assert "damaged JPEG: Premature end of JPEG file" in reasons["photos/warm/cut.jpg"]
     assert reasons["photos/warm/empty.jpg"] == "empty file (0 bytes)"
     assert reasons["photos/warm/link.jpg"] == "broken link to nowhere.jpg"
     assert "no image of a known format" in reasons["photos/cold/text.png"]

@@ -111,7 +111,7 @@ def test_a_thumbnail_is_decoded_at_a_fraction_of_the_size(photo):
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning:PIL")
-@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "MPO"])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "MPO", "AVIF"])
 def test_no_damage_of_an_exif_block_matters(photo, kind):
     exif = Image.Exif()
     exif[0x0112], exif[0x010F], exif[0x829A] = 6, "A maker of cameras", (1, 100)
