@@ -36,8 +36,10 @@ from headstart.common.seal import read_sealed_json, write_sealed_json
 
 ENVIRONMENT_VARIABLE = "HEADSTART_CACHE"
 
-FEATURES, RUNS = "features", "finetune"
+FEATURES, RUNS, INSPECTIONS = "features", "finetune", "inspections"
 KINDS = {
+    INSPECTIONS: "checks of photos",
+    "prepared": "tables of photos",
     FEATURES: "features",
     "models": "converted models",
     "costs": "sizes of networks",
@@ -48,6 +50,9 @@ KINDS = {
     RUNS: "unfinished fine-tuning runs",
 }
 """Sub-folders of the cache folder and what they hold."""
+
+UNSEALED = frozenset({RUNS, INSPECTIONS})
+"""Kinds of which a folder grows, so that it has no checksums as a whole."""
 
 TAG_FILE = "CACHEDIR.TAG"
 # Source: https://bford.info/cachedir/. Backup programs leave such folders out.

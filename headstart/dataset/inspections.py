@@ -18,12 +18,10 @@ from typing import NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from headstart.common.cache import cache_folder
+from headstart.common.cache import INSPECTIONS, changing, open_cache
+from headstart.common.files import WriteError
 from headstart.dataset.duplicates import DESCRIPTION_LENGTH
 from headstart.dataset.file_states import FileState, digest_of_checking
-
-KIND = "inspections"
-"""Sub-folder of the cache folder."""
 
 _DATABASE = "photos.sqlite"
 _CHECKSUM_BYTES = 8
@@ -54,13 +52,16 @@ class Inspections:
 
     Args:
         cache: The cache folder, unless it is the user's own.
+        patience: How long to wait for another process that writes, in seconds.
     """
 
-    def __init__(self, cache: Path | None = None) -> None:
-        self._folder = (cache or cache_folder()) / KIND / digest_of_checking()
+    def __init__(self, cache: Path | None = None, patience: float = 10.0) -> None:
+        self._patience = patience
+        root = open_cache(cache)
+        self._folder = root / INSPECTIONS / digest_of_checking()
         self._database: sqlite3.Connection | None = None
         self._committed = time.monotonic()
-        with suppress(OSError):
+        with suppress(OSError, WriteError), changing(root):
             self._folder.mkdir(parents=True, exist_ok=True)
             # Tells `headstart cache prune` that it is in use.
             os.utime(self._folder)
@@ -72,7 +73,7 @@ class Inspections:
             self._start_anew()
 
     def _connect(self) -> None:
-        self._database = sqlite3.connect(self._folder / _DATABASE, timeout=10)
+        self._database = sqlite3.connect(self._folder / _DATABASE, timeout=self._patience)
         # A power cut may damage the file, which then begins anew; a kill cannot.
         self._database.execute("PRAGMA synchronous = OFF")
         self._database.execute(

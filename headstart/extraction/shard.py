@@ -12,11 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from headstart.common.files import atomic_write
+from headstart.common.files import atomic_write, open_hdf5
 from headstart.common.seal import (
     USER_BLOCK,
     BrokenSeal,
@@ -145,7 +144,7 @@ def write_shard(
     digest = _index_digest(keys, checksums)
     path = folder / f"{digest[:32]}{SUFFIX}"
     with atomic_write(path) as temporary:
-        with h5py.File(temporary, "w", userblock_size=USER_BLOCK) as file:
+        with open_hdf5(temporary, userblock_size=USER_BLOCK) as file:
             file.attrs["identity"] = json.dumps(identity.as_dict())
             file.attrs["versions"] = json.dumps(versions)
             file.create_dataset("key", data=keys, track_times=False)

@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from headstart.common.errors import InputError
-from headstart.common.files import atomic_write, digest_of
+from headstart.common.files import atomic_write, digest_of, open_hdf5
 from headstart.common.seal import USER_BLOCK, open_h5, open_sealed_h5, require_seal, seal_h5
 from headstart.features.identity import FeatureIdentity
 
@@ -155,9 +155,8 @@ def create_feature_file(path: Path, header: Header, columns: Columns) -> Iterato
     _check_header(header, columns)
     with atomic_write(path) as temporary:
         # Aligned to pages, so that a reader's map of the features starts on one.
-        with h5py.File(
+        with open_hdf5(
             temporary,
-            "w",
             userblock_size=USER_BLOCK,
             alignment_threshold=USER_BLOCK,
             alignment_interval=USER_BLOCK,

@@ -17,7 +17,7 @@ from headstart.catalog.spec import PackageWeights
 from headstart.commands.advise.facts import CutFacts, NetworkFacts
 from headstart.common.cache import Keep
 from headstart.common.code import digest_of_code
-from headstart.common.files import digest_of
+from headstart.common.files import digest_of, open_hdf5
 from headstart.extraction.bottleneck import Bottleneck
 from headstart.extraction.store import FeatureStore
 from headstart.scoring.calibration import softmax
@@ -70,7 +70,7 @@ def imagenet_probabilities(
         from headstart.commands.advise.measuring import classifier
 
         kernel, bias = classifier(bottleneck)
-        with keep.create(digest) as new, h5py.File(new / _CLASSIFIER, "w") as file:
+        with keep.create(digest) as new, open_hdf5(new / _CLASSIFIER) as file:
             file.create_dataset("kernel", data=kernel, track_times=False)
             file.create_dataset("bias", data=bias, track_times=False)
         folder = keep.root / digest

@@ -23,7 +23,7 @@ from headstart.commands.cache.upkeep import (
     summarize,
     verify,
 )
-from headstart.common.cache import ENVIRONMENT_VARIABLE, FEATURES, KINDS, RUNS, open_cache
+from headstart.common.cache import ENVIRONMENT_VARIABLE, FEATURES, KINDS, UNSEALED, open_cache
 from headstart.common.progress import progress
 
 _WIDE = 200
@@ -155,7 +155,9 @@ def _kinds(kinds: dict[str, list[CacheEntry]]) -> Table:
 
 
 def _verify(cache: Path) -> int:
-    kept = [entry for entry in entries(cache) if entry.state == "kept" and entry.kind != RUNS]
+    kept = [
+        entry for entry in entries(cache) if entry.state == "kept" and entry.kind not in UNSEALED
+    ]
     vectors = others = damaged = 0
     for entry in progress(kept, desc="Verifying", unit="file"):
         # What another process has just deleted is not damaged.
