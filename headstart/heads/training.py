@@ -12,7 +12,7 @@ import numpy as np
 
 from headstart.common.cache import Keep
 from headstart.common.code import digest_of_code
-from headstart.common.files import digest_of, read_json, sha256_of, write_json
+from headstart.common.files import digest_of, read_json, sha256_of, write_json, writing
 from headstart.common.progress import notify
 from headstart.features.file import FeatureFile
 from headstart.heads import create, is_cheap
@@ -105,8 +105,9 @@ def _digest(features: str, head: HeadOptions, options: TrainOptions) -> str:
 
 
 def _hand_over(fit: Path, model: Path, plots: Path) -> None:
-    shutil.copytree(fit / _MODEL, model)
-    shutil.copytree(fit / _PLOTS, plots)
+    for kept, folder in ((fit / _MODEL, model), (fit / _PLOTS, plots)):
+        with writing(folder):
+            shutil.copytree(kept, folder)
 
 
 def _fit(
