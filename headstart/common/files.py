@@ -14,6 +14,7 @@ import os
 import re
 import secrets
 import shutil
+import tempfile
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -32,7 +33,7 @@ TEMPORARY_NAME = re.compile(r"\.headstart-[0-9a-f]{8}")
 
 _LOCK = "lock"
 _ABANDONED_SECONDS = 3600.0
-_HDF5_TABLES = 2**20  # what HDF5 adds to a few hundred arrays, generously
+_OVERHEAD = 2**20
 
 _FULL = "make room, for example with `headstart cache prune`"
 _FORBIDDEN = "make it writable"
@@ -122,8 +123,7 @@ def atomic_write(path: Path, room: int = 0) -> Iterator[Path]:
 
     Args:
         path: The file to write; its folder is made when missing.
-        room: Bytes of arrays that a library writes as HDF5. Where they cannot be had, this says so
-            before the block begins: HDF5 may crash when the disk is full; see `open_hdf5`.
+        room: See `expect_room`.
 
     Yields:
         The path to write to, of the same suffixes. After the block it is flushed to disk and
@@ -135,10 +135,9 @@ def atomic_write(path: Path, room: int = 0) -> Iterator[Path]:
     with writing(path), temporary_folder(path.parent) as folder:
         # Some writers choose the format by the suffixes.
         temporary = folder / f"new-{path.name}"
-        with temporary.open("xb") as file:
-            if room:
-                reserve(file.fileno(), room + _HDF5_TABLES)
-                file.truncate(0)
+        temporary.touch(exist_ok=False)
+        if room:
+            expect_room(folder, room)
         yield temporary
         _flush(temporary)
         temporary.replace(path)
@@ -155,6 +154,22 @@ def reserve(descriptor: int, size: int) -> None:
     """
     if hasattr(os, "posix_fallocate"):
         os.posix_fallocate(descriptor, 0, size)
+
+
+def expect_room(folder: Path, size: int) -> None:
+    """Make sure of the room for arrays that a library is about to write by itself.
+
+    Those in C++ fail without the system's words where the disk is full, or crash; see `open_hdf5`.
+
+    Args:
+        folder: Where they will lie.
+        size: Of the arrays in bytes; something is added for what stands around them.
+
+    Raises:
+        OSError: there is no room for them, or files may not be so long.
+    """
+    with tempfile.TemporaryFile(dir=folder) as file:
+        reserve(file.fileno(), size + _OVERHEAD)
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from headstart.catalog import building
 from headstart.catalog.weights import resolve
 from headstart.common.cache import changing, claim
 from headstart.common.code import digest_of_code
-from headstart.common.files import digest_of, sha256_of, temporary_folder
+from headstart.common.files import digest_of, sha256_of, temporary_folder, writing
 from headstart.common.progress import notify
 from headstart.common.tensorflow_runtime import dtype_policy, keras, seed_everything
 from headstart.dataset.manifest import Manifest
@@ -128,7 +128,8 @@ def finetune(run: FinetuneRun, folder: Path) -> FinetuneResult:
             model = _model(assembly, steps[-1], sources[-1])
             logits = predict(model, sources[-1], rows, options.batch_size)
         remove(folder)
-        folder.mkdir(parents=True, exist_ok=True)
+        with writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
         card = _write(run, assembly, steps, state, rows, logits, folder)
         checkpoint.remove()
     return FinetuneResult(

@@ -12,7 +12,7 @@ import numpy as np
 
 from headstart.common.cache import Keep
 from headstart.common.code import digest_of_code
-from headstart.common.files import atomic_folder, digest_of, read_json, write_json
+from headstart.common.files import atomic_folder, digest_of, read_json, write_json, writing
 from headstart.common.progress import notify
 from headstart.features.file import FeatureFile
 from headstart.heads import create, is_cheap
@@ -135,8 +135,9 @@ def _tell(content: Mapping[str, Mapping[str, Any]]) -> None:
 
 
 def _hand_over(fit: Path, model: Path, plots: Path) -> None:
-    shutil.copytree(fit / _MODEL, model)
-    shutil.copytree(fit / _PLOTS, plots)
+    for kept, folder in ((fit / _MODEL, model), (fit / _PLOTS, plots)):
+        with writing(folder):
+            shutil.copytree(kept, folder)
 
 
 def _fit(

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from headstart.common.files import write_table
+from headstart.common.files import write_table, writing
 from headstart.scoring.metrics import Floats, Labels, confusion_matrix, rankings, reliability
 from headstart.scoring.predictions import Predictions
 
@@ -35,7 +35,8 @@ def write_fit_plots(folder: Path, curve: Points, history: Points, learning: Poin
         history: One entry per epoch, if it was trained in epochs.
         learning: One entry per number of training images.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     if history:
         _write(folder / HISTORY, history)
     elif curve:

@@ -21,7 +21,7 @@ from dvc.repo import Repo
 
 from headstart.commands import yaml_text
 from headstart.common.errors import InputError
-from headstart.common.files import atomic_write
+from headstart.common.files import atomic_write, writing
 from headstart.common.params import PARAMS_FILE
 
 _FOLDER = Path(".dvc", "tmp", "compare")
@@ -101,7 +101,8 @@ def open_sandbox(project: Path, inputs: Iterable[str]) -> Iterator[Sandbox]:
     commit, state = _baseline(project)
     outputs = _outputs(project)
     folder = (project / _FOLDER).resolve()
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    with writing(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
     with _locked(folder.with_suffix(".lock")) as lock:
         _remove(project, folder)
         paths = [Path(name) for name in inputs if not Path(name).is_absolute()]
@@ -109,12 +110,13 @@ def open_sandbox(project: Path, inputs: Iterable[str]) -> Iterator[Sandbox]:
         depth = max((path.parts.count("..") for path in paths), default=0)
         top = folder.joinpath(*["up"] * depth, "project")
         try:
-            # Hooks are the user's, for the user's checkouts.
-            hooks = ("-c", f"core.hooksPath={os.devnull}")
-            _git(project, *hooks, "worktree", "add", "--quiet", "--detach", str(top), state)
-            root = top / _git(project, "rev-parse", "--show-prefix")
-            _share_cache(project, root)
-            links = [link for path in paths for link in _link(project, root, path, outputs)]
+            with writing(folder):
+                # Hooks are the user's, for the user's checkouts.
+                hooks = ("-c", f"core.hooksPath={os.devnull}")
+                _git(project, *hooks, "worktree", "add", "--quiet", "--detach", str(top), state)
+                root = top / _git(project, "rev-parse", "--show-prefix")
+                _share_cache(project, root)
+                links = [link for path in paths for link in _link(project, root, path, outputs)]
             yield Sandbox(root, commit, [link for link in links if link.is_relative_to(top)], lock)
         finally:
             _remove(project, folder)

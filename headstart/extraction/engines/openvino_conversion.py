@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from headstart.common.files import expect_room
 from headstart.common.openvino_runtime import openvino
 from headstart.common.tensorflow_runtime import tf
 from headstart.extraction.bottleneck import Bottleneck
@@ -30,4 +31,5 @@ def convert(
         input_signature=[signature],
     )
     converted = openvino.convert_model(function.get_concrete_function())
+    expect_room(path.parent, 4 * model.count_params())
     openvino.save_model(converted, path, compress_to_fp16=False)
