@@ -88,7 +88,7 @@ class Evidence:
     n_images: int
     n_train: int
     per_class: int
-    unjudged: tuple[str, ...]
+    unjudged: tuple[str, ...] = ()
     pretrained: bool
     last: str
     probes: tuple[Probe, ...]
