@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -66,9 +67,14 @@ class Scratch:
         )  # fmt: skip
 
     def run(self, *command: str, **options: Any) -> "subprocess.CompletedProcess[str]":
-        """Run a command to its end."""
+        """Run a command to its end; after `timeout` seconds, if given, to its death."""
+        timeout = options.pop("timeout", None)
         process = self.start(*command, **options)
-        out, err = process.communicate()
+        try:
+            out, err = process.communicate(timeout=timeout)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            out, err = process.communicate()
         return subprocess.CompletedProcess(command, process.returncode, out, err)
 
     def check(self, *command: str) -> None:
