@@ -45,7 +45,9 @@ class ExportJob:
         format: Into which format.
         model: From pixels to probabilities.
         card: The card of the head or fine-tuned model.
-        reference: Test images and what the pipeline says of them.
+        reference: Gives test images and what the pipeline says of them. Asked after the model is
+            written: TensorFlow numbers functions over a process' life, and the numbers are names in
+            a SavedModel, which shall not depend on whether features were in the store.
         training: Rows of training images; an 8-bit model is calibrated on some. Empty for a model
             in floating point.
     """
@@ -53,7 +55,7 @@ class ExportJob:
     format: Format
     model: KerasModel
     card: HeadCard
-    reference: Reference
+    reference: Callable[[], Reference]
     training: Sequence[ManifestRow] = ()
 
 
@@ -99,14 +101,20 @@ def export(job: ExportJob, folder: Path, describe: Callable[[Exported], str]) ->
             something other than an export.
     """
     check_folder(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = temporary_name(folder)
-    temporary.mkdir()
+    # A link stays, and what it leads to is replaced.
+    place = folder.resolve()
+    temporary = temporary_name(place)
+    try:
+        temporary.mkdir(parents=True)
+    except OSError as error:
+        raise InputError(
+            f"{folder}: cannot be made ({error.strerror}); name another with --output"
+        ) from None
     try:
         writer = writer_of(job.format)
         calibration = _calibration(job) if job.training else None
         writer.write(job.model, temporary, job.card.class_names, calibration)
-        agreement = compare(writer.load(temporary), job.reference)
+        agreement = compare(writer.load(temporary), job.reference())
         if calibration is None and agreement.largest_difference > BOUND:
             raise InputError(
                 f"{job.format.name}: the exported model differs from the pipeline by "
@@ -116,7 +124,7 @@ def export(job: ExportJob, folder: Path, describe: Callable[[Exported], str]) ->
         size = sum(file.stat().st_size for file in temporary.rglob("*") if file.is_file())
         exported = Exported(folder, size / 1e6, agreement)
         _write_records(job, temporary, exported, describe(exported))
-        _move(temporary, folder)
+        _move(temporary, place)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return exported
@@ -156,10 +164,14 @@ def _move(temporary: Path, folder: Path) -> None:
         if path.is_file():
             with path.open("rb+") as file:
                 os.fsync(file.fileno())
-    if folder.exists():
-        replaced = temporary_name(folder)
-        folder.replace(replaced)
+    if not folder.exists():
         temporary.replace(folder)
-        shutil.rmtree(replaced)
-    else:
+        return
+    replaced = temporary_name(folder)
+    folder.replace(replaced)
+    try:
         temporary.replace(folder)
+    except BaseException:
+        replaced.replace(folder)
+        raise
+    shutil.rmtree(replaced, ignore_errors=True)
