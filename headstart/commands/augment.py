@@ -3,12 +3,14 @@
 import argparse
 import hashlib
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 from headstart import catalog
 from headstart.commands.params import load_params
 from headstart.common.errors import InputError
 from headstart.common.files import atomic_write
+from headstart.common.progress import notify
 from headstart.common.vocabulary import Sizing
 from headstart.images import decoding
 from headstart.images.contact_sheet import SheetImage, contact_sheet
@@ -24,8 +26,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "paths",
         metavar="PATH",
         nargs="+",
-        type=Path,
-        help=f"an image, or a folder, of which the first {_FROM_A_FOLDER} images are shown",
+        type=_path,
+        help=f"an image, or a folder, of which the first {_FROM_A_FOLDER} images are shown; there, "
+        "files that cannot be read are passed over",
     )
     parser.add_argument(
         "-o",
@@ -53,8 +56,8 @@ def run(args: argparse.Namespace) -> int:
     """Write the sheet.
 
     Raises:
-        InputError: an image cannot be read, a folder holds none, or the output's ending names no
-            format of pictures.
+        InputError: an image cannot be read, a folder holds none that can, or the output's ending
+            names no format of pictures.
     """
     extract = load_params().extract
     spec = catalog.get(extract.backbone)
@@ -65,9 +68,17 @@ def run(args: argparse.Namespace) -> int:
             f"{args.output}: expected a file name that ends in .png, .jpg or .webp; give one "
             "with --output"
         )
-    paths = [image for path in args.paths for image in _images_of(path)]
+    shown = 0
+
+    def images() -> Iterator[SheetImage]:
+        nonlocal shown
+        for path in args.paths:
+            for image in _images_of(path):
+                shown += 1
+                yield image
+
     sheet = contact_sheet(
-        (_sheet_image(path) for path in paths),
+        images(),
         extract.augment,
         n_views,
         Sizing(image_size, extract.resize, spec.interpolation),
@@ -75,19 +86,36 @@ def run(args: argparse.Namespace) -> int:
     with atomic_write(args.output) as temporary:
         sheet.save(temporary)
     print(
-        f"{args.output}: {n_views} views of {len(paths)} image{'' if len(paths) == 1 else 's'} "
+        f"{args.output}: {n_views} views of {shown} image{'' if shown == 1 else 's'} "
         f"at {image_size[0]} x {image_size[1]} pixels"
     )
     return 0
 
 
-def _images_of(path: Path) -> list[Path]:
+def _images_of(path: Path) -> Iterator[SheetImage]:
+    """Yield an image, or the first ones of a folder that can be read; tell of the others."""
     if not path.is_dir():
-        return [path]
-    found = sorted(file for file in path.rglob("*") if file.suffix.lower() in decoding.SUFFIXES)
-    if not found:
-        raise InputError(f"{path}: no image in this folder; give an image or a folder with some")
-    return found[:_FROM_A_FOLDER]
+        yield _sheet_image(path)
+        return
+    found = sorted(
+        file
+        for file in path.rglob("*")
+        if file.suffix.lower() in decoding.SUFFIXES and not file.is_dir()
+    )
+    left = _FROM_A_FOLDER
+    for file in found:
+        if not left:
+            return
+        try:
+            yield _sheet_image(file)
+            left -= 1
+        except InputError as error:
+            notify(f"warning: {error}; passed over")
+    if left == _FROM_A_FOLDER:
+        raise InputError(
+            f"{path}: no {'readable ' if found else ''}image in this folder; give an image or a "
+            "folder with some"
+        )
 
 
 def _sheet_image(path: Path) -> SheetImage:
@@ -98,6 +126,13 @@ def _sheet_image(path: Path) -> SheetImage:
         raise InputError(f"{path}: {error.reason}") from None
     label = "/".join(path.parts[-2:])
     return SheetImage(label, pixels, hashlib.sha256(data).hexdigest())
+
+
+def _path(text: str) -> Path:
+    # As a path it would be the folder one is in.
+    if not text:
+        raise argparse.ArgumentTypeError("expected a path, received an empty text")
+    return Path(text)
 
 
 def _view_count(text: str) -> int:

@@ -304,7 +304,8 @@ def check_kept(folder: Path) -> bool:
         for name, checksum in read_card(folder)["files"].items():
             if sha256_of(folder / name) != checksum:
                 raise ValueError(f"the checksum of {name} does not fit")
-    except (FileNotFoundError, ValueError, InputError) as error:
+    # A card of another kind is sealed, too.
+    except (FileNotFoundError, ValueError, KeyError, AttributeError, InputError) as error:
         if folder.is_dir():
             _discard_damaged(folder, error)
         return False

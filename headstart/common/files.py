@@ -184,7 +184,7 @@ def atomic_folder(path: Path, *, flush: bool = True) -> Iterator[Path]:
         WriteError: as `atomic_write`.
     """
     with writing(path), temporary_folder(path.parent) as temporary:
-        filled, replaced = temporary / "new", temporary / "replaced"
+        filled, replaced = temporary / "new", temporary / f"{_REPLACED}{path.name}"
         filled.mkdir()
         yield filled
         for below in filled.rglob("*") if flush else ():
@@ -194,7 +194,7 @@ def atomic_folder(path: Path, *, flush: bool = True) -> Iterator[Path]:
             path.rename(replaced)
         try:
             filled.rename(path)
-        except OSError:
+        except BaseException:
             if os.path.lexists(replaced):
                 replaced.rename(path)
             raise
@@ -258,10 +258,19 @@ def delete_abandoned(temporary: Path) -> bool:
             descriptor = open_lock(temporary)
             try:
                 if take_lock(descriptor):
+                    _bring_back(temporary)
                     _delete(temporary)
             finally:
                 os.close(descriptor)
     return not os.path.lexists(temporary)
+
+
+def _bring_back(temporary: Path) -> None:
+    """Undo the first half of an exchange of folders whose second half a kill prevented."""
+    for replaced in temporary.glob(f"{_REPLACED}*"):
+        path = temporary.parent / replaced.name.removeprefix(_REPLACED)
+        if not os.path.lexists(path):
+            replaced.rename(path)
 
 
 def is_abandoned(temporary: Path) -> bool:

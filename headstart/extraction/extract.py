@@ -143,13 +143,8 @@ class Extraction:
 
     def feature_shape(self, tap: int = 0) -> tuple[int, ...]:
         """Return the shape of one vector of a tap."""
-        shape = self._collections[tap].feature_shape
-        if shape is None and self.engine is not None:
-            # Nothing is stored, since no image could be read.
-            return self.engine.feature_shapes[tap]
-        if shape is None:
-            raise ValueError("no feature was requested")
-        return shape
+        # Nothing is stored where nothing was requested or no image could be read.
+        return self._collections[tap].feature_shape or self._loaded_engine().feature_shapes[tap]
 
     def release(self) -> None:
         """Let go of the requests, and so of images in memory; keep engine and index.
@@ -176,9 +171,11 @@ class Extraction:
                 done[pending[positions]] = True
                 yield pending[positions], vectors
             pending = pending[~done[pending]]
+            if len(pending):
+                self._compute(pending)
+                pending = pending[~self._skipped[pending]]
             if not len(pending):
                 return
-            self._compute(pending)
         raise InputError(
             f"{self._store.root}: the feature store lost the same features {_ATTEMPTS} times; "
             "check its disk, or name another folder with HEADSTART_CACHE"
@@ -227,16 +224,13 @@ class Extraction:
         missing = missing[unique_keys(self._keys[missing])]
         if not len(missing):
             return 0
-        if self.engine is None:
-            self.engine = self._load(self._bottleneck, self._store)
+        engine = self._loaded_engine()
         libraries = ("numpy", "opencv-python-headless", "pillow")
-        versions = self.engine.versions | {name: version(name) for name in libraries}
+        versions = engine.versions | {name: version(name) for name in libraries}
         with ExitStack() as stack:
             writers = [
                 stack.enter_context(collection.writer(shape, versions))
-                for collection, shape in zip(
-                    self._collections, self.engine.feature_shapes, strict=True
-                )
+                for collection, shape in zip(self._collections, engine.feature_shapes, strict=True)
             ]
             bar = stack.enter_context(
                 progress(total=len(missing), desc="Extracting", quiet=self._quiet)
@@ -250,7 +244,7 @@ class Extraction:
 
             backbone_pass = BackbonePass(
                 bottleneck=self._bottleneck,
-                engine=self.engine,
+                engine=engine,
                 recipe=self._recipe,
                 refuse=self._refuse,
                 keep=keep,
@@ -263,6 +257,11 @@ class Extraction:
             collection.reload()
         self._skip_equal()
         return len(missing) - int(self._skipped[missing].sum())
+
+    def _loaded_engine(self) -> engines.Engine:
+        if self.engine is None:
+            self.engine = self._load(self._bottleneck, self._store)
+        return self.engine
 
     def _skip_equal(self) -> None:
         """Leave out copies of a file that could not be read, too."""

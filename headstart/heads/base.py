@@ -265,6 +265,11 @@ class Head(ABC):
         return head
 
 
+def weights_digest(folder: Path) -> str:
+    """Return the digest of a saved model's weights, which tells it from every other."""
+    return str(read_card(folder)["weights_file_sha256"])
+
+
 def read_card(folder: Path) -> dict[str, Any]:
     """Read a head's head.json, once it has proved to be as it was written.
 

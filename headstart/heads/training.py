@@ -16,7 +16,7 @@ from headstart.common.files import atomic_folder, digest_of, read_json, write_js
 from headstart.common.progress import notify
 from headstart.features.file import FeatureFile
 from headstart.heads import create, is_cheap
-from headstart.heads.base import HELD_OUT_FILE, FitReport, Head
+from headstart.heads.base import HELD_OUT_FILE, FitReport, Head, weights_digest
 from headstart.heads.data import TrainingData
 from headstart.heads.learning_curve import learning_curve
 from headstart.heads.options import HeadOptions, TrainOptions
@@ -161,7 +161,8 @@ def _fit(
             model = folder / _MODEL
             fitted.save(model)
             held_out = softmax(report.logits, fitted.card.temperature)
-            Predictions(file.image[report.held_out], held_out).write(model / HELD_OUT_FILE)
+            told = Predictions(file.image[report.held_out], held_out)
+            told.write(model / HELD_OUT_FILE, weights_digest(model))
             wanted = options.learning_curve
             learning = (
                 learning_curve(head, data, seed)

@@ -118,13 +118,16 @@ def _classify(
             done.append(Failure(item.path, unreadable[item.path]))
         else:
             score = None if scores is None else float(scores[row])
-            done.append(
-                Prediction(
-                    path=item.path,
-                    probabilities=probabilities[row],
-                    novelty=score,
-                    abstained=score is not None and score > limit,
-                )
-            )
+            done.append(_judge(item.path, probabilities[row], score, limit))
             row += 1
     return done
+
+
+def _judge(
+    path: str, probabilities: NDArray[np.float64], novelty: float | None, limit: float
+) -> Prediction | Failure:
+    # Weights or features near the end of float32 overflow, and NaN is above no limit.
+    if not np.isfinite(probabilities).all() or not np.isfinite(novelty or 0.0):
+        return Failure(path, "the model gives no finite numbers for it; `dvc repro` trains it anew")
+    abstained = novelty is not None and novelty > limit
+    return Prediction(path, probabilities, novelty, abstained)

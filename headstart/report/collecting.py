@@ -1,7 +1,9 @@
 """From what the pipeline left to what stands on the page."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
+from headstart.common.progress import notify
 from headstart.common.vocabulary import SPLITS
 from headstart.features.file import FeatureFile
 from headstart.heads import load
@@ -99,7 +101,9 @@ def _heat(
     explained: Sequence[int],
     spatial: SpatialMaps,
 ) -> HeatPart | None:
-    shown = [image for image in explained if image in album]
+    rows = results.manifest.rows
+    # A photo that has gone since leaves nothing to draw on.
+    shown = [image for image in explained if image in album and Path(rows[image].path).is_file()]
     if not shown or explainer.predictions is None:
         return None
     activations = spatial(shown)
@@ -140,6 +144,8 @@ def _pictures(results: Results, album: Album) -> tuple[Picture, ...]:
     manifest = results.manifest
     rows = [manifest.rows[image] for image in album.images]
     small = thumbnails([row.path for row in rows])
+    if gone := small.count(""):
+        notify(f"warning: {gone} of {len(rows)} photos can no longer be read; the page lacks them")
     return tuple(
         Picture(path=row.path, label=int(manifest.labels[image]), split=row.split, thumbnail=uri)
         for image, row, uri in zip(album.images, rows, small, strict=True)

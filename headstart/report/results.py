@@ -173,13 +173,16 @@ def _read_model(
     predicted: Path,
     manifest: Manifest,
 ) -> HeadResults:
-    predictions = Predictions.read(predicted, "evaluate") if predicted.is_file() else None
-    if predictions is not None:
+    card = read_card(folder) if (folder / CARD_FILE).is_file() else {}
+    predictions = None
+    if predicted.is_file():
+        model = card.get("weights_file_sha256")
+        predictions = Predictions.read(predicted, "evaluate", model)
         _check_predictions(predicted, predictions, manifest)
     return HeadResults(
         name=name,
         folder=folder,
-        card=read_card(folder) if (folder / CARD_FILE).is_file() else {},
+        card=card,
         scores={split: scores[split] for split in SPLITS if scores.get(split)},
         history=_numbers(plots / "history.csv"),
         path=_numbers(plots / "path.csv"),

@@ -144,6 +144,52 @@ def test_nothing_readable_and_an_empty_store_end_in_messages(
         assert messages.count("error: ") == len(files) == len(messages.splitlines())
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["--no-abstain", "--format", "csv"],
+        ["--views", "2", "--format", "json"],
+        ["--threshold", "0.1"],
+        ["--head", "prototype"],
+    ],
+)
+@pytest.mark.parametrize("damage", ["text", "cut"])
+def test_a_first_chunk_without_a_readable_image_and_an_empty_store(
+    run: Run,
+    photo_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    damage: str,
+) -> None:
+    monkeypatch.setenv("HEADSTART_CACHE", str(tmp_path / "empty"))
+    good = (photo_folder / "warm" / "00.jpg").read_bytes()
+    for index in range(20):
+        # Text is told before extraction, a cut picture only by decoding it.
+        bad = b"<html>%d" % index if damage == "text" else good[: -100 - index]
+        (tmp_path / f"{index:02}.jpg").write_bytes(bad)
+    (tmp_path / "z.jpg").write_bytes(good)
+    status, output, messages = run(tmp_path, *arguments)
+    assert status == 1
+    assert len(messages.splitlines()) == messages.count("error: ") == 20
+    header = "csv" in arguments
+    assert len(output.splitlines()) == 1 + header
+    assert f"{tmp_path}/z.jpg" in output.splitlines()[header]
+
+
+def test_empty_standard_input_and_an_empty_path_are_told(
+    run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for stdin in ("", "\n\n"):
+        assert run("-", stdin=stdin) == (
+            1, "", "error: standard input: expected one path per line, received none\n",
+        )  # fmt: skip
+    with pytest.raises(SystemExit, match="2"):
+        run("")
+    assert "expected a path, received an empty text" in capsys.readouterr().err
+
+
 def test_python_says_the_same(run: Run, photo_folder: Path, tmp_path: Path) -> None:
     photos = sorted(photo_folder.rglob("*.jpg"))[:6]
     wanted = rows(run(*photos, "--format", "csv", "--no-abstain")[1])
@@ -186,7 +232,8 @@ def test_many_files_in_chunks_come_in_order(run: Run, photo_folder: Path) -> Non
     status, output, _ = run("-", "--format", "csv", "--top", "1", stdin=listed)
     assert status == 0
     assert [row["path"] for row in rows(output)] == photos * 5
-    assert set(rows(output)[0]) == {"path", "prediction", "novelty", "class_1", "probability_1"}
+    columns = ["path", "prediction", "novelty", "abstained", "class_1", "probability_1"]
+    assert list(rows(output)[0]) == columns
 
 
 def test_a_second_prediction_runs_no_backbone_and_imports_no_tensorflow(

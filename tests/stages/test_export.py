@@ -1,7 +1,10 @@
 """A trained head becomes a folder that answers like the pipeline, with its model card."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +13,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from headstart.commands.cli import main
+from headstart.commands.export.card import escaped
 from headstart.commands.export.checking import Reference
 from headstart.commands.export.export import ExportJob, export
 from headstart.commands.export.formats import FORMATS
@@ -161,6 +165,82 @@ def test_another_export_is_replaced_whole(project):
     assert not [path for path in Path().iterdir() if path.name.endswith("-out")]
 
 
+@pytest.mark.slow
+def test_the_same_model_gives_the_same_bytes(finished, tmp_path):
+    program = (
+        "import sys\n"
+        "from headstart.commands.cli import main\n"
+        "for name in sys.argv[1:]:\n"
+        "    int8 = ['--quantize', 'int8'] if name == 'onnx-int8' else []\n"
+        "    format = name.removesuffix('-int8')\n"
+        "    assert main(['export', '--format', format, '--head', 'logistic', *int8]) == 0\n"
+    )
+    # First the one in whose names functions are numbered over the life of a process.
+    names = ["savedmodel", *sorted(FORMATS.keys() - {"savedmodel"}), "onnx-int8"]
+    exports = []
+    for place, order in (("one", names), ("elsewhere/two", [names[0], *names[:0:-1]])):
+        root = tmp_path / place
+        shutil.copytree(finished, root)
+        scratch = tmp_path / f"{len(exports)}-scratch"
+        scratch.mkdir()
+        environment = {"PYTHONHASHSEED": str(7 * len(place)), "TMPDIR": str(scratch)}
+        if exports:  # what the pipeline said is computed anew
+            environment["HEADSTART_CACHE"] = str(tmp_path / "store")
+        subprocess.run(
+            [sys.executable, "-c", program, *order],
+            cwd=root,
+            env={**os.environ, "PYTHONPATH": str(PROJECT), **environment},
+            check=True,
+            capture_output=True,
+        )
+        files = [path for path in (root / "exports").rglob("*") if path.is_file()]
+        exports.append(
+            {str(path.relative_to(root / "exports")): path.read_bytes() for path in files}
+        )
+    first, second = exports
+    assert {Path(name).parts[0] for name in first} == set(names)
+    assert first.keys() == second.keys()
+    assert [name for name in first if first[name] != second[name]] == []
+
+
+def test_an_export_goes_where_a_link_leads_and_nowhere_else(project, capsys):
+    Path("real").mkdir()
+    Path("link").symlink_to("real")
+    for _ in range(2):
+        assert main(["export", "--format", "openvino", "--head", "logistic", "-o", "link"]) == 0
+    assert Path("link").is_symlink()
+    assert Path("real/model.xml").is_file()
+    assert not [path for path in Path().iterdir() if path.name.startswith(".")]
+    capsys.readouterr()
+    assert main(["export", "--format", "openvino", "-o", "params.yaml/out"]) == 1
+    assert capsys.readouterr().err == (
+        "error: params.yaml/out: cannot be made (Not a directory); name another with --output\n"
+    )
+
+
+def test_an_export_that_fails_leaves_the_earlier_one(project, capsys):
+    arguments = ["export", "--format", "openvino", "--head", "logistic", "-o", "out"]
+    assert main(arguments) == 0
+    before = {path: path.read_bytes() for path in Path("out").iterdir()}
+    row = next(row for row in read_manifest(Path("data/manifest.csv")) if row.split == "test")
+    table = Path("data/manifest.csv")
+    table.write_text(table.read_text().replace(row.path, "gone.jpg"))
+    capsys.readouterr()
+    assert main(arguments) == 1
+    message = capsys.readouterr().err
+    assert message.startswith("error: gone.jpg: ")
+    assert message.count("\n") == 1
+    assert {path: path.read_bytes() for path in Path("out").iterdir()} == before
+    assert not [path for path in Path().iterdir() if path.name.endswith("-out")]
+
+
+def test_the_card_takes_class_names_for_text():
+    assert escaped('강아지, it\'s "a"') == '강아지, it\'s "a"'
+    assert escaped("# <b>&amp; | x_y*") == r"\# \<b\>\&amp; \| x\_y\*"
+    assert escaped("1. one") == r"1\. one"
+    assert escaped("- minus") == r"\- minus"
+
+
 def test_a_model_that_differs_is_not_kept(project):
     from headstart.commands.export.assembling import whole_model
 
@@ -172,7 +252,7 @@ def test_a_model_that_differs_is_not_kept(project):
         format=FORMATS["openvino"],
         model=whole_model(Path("models/heads/logistic")),
         card=head.card,
-        reference=wrong,
+        reference=lambda: wrong,
     )
     with pytest.raises(InputError, match=r"openvino: the exported model differs from the pipeline"):
         export(job, Path("out"), lambda exported: "")
@@ -181,7 +261,7 @@ def test_a_model_that_differs_is_not_kept(project):
     changed = rows[0]._replace(sha256="0" * 64)
     with pytest.raises(InputError, match=r"the file has changed: .*dvc repro prepare"):
         export(
-            replace(job, reference=replace(wrong, rows=[changed, rows[1]])),
+            replace(job, reference=lambda: replace(wrong, rows=[changed, rows[1]])),
             Path("out"),
             lambda exported: "",
         )

@@ -41,6 +41,8 @@ def whole_model(folder: Path) -> keras.Model:
         InputError: the folder holds no model, or one that cannot be a graph, or the backbone that
             it needs cannot be had.
     """
+    # Keras numbers layers over a process' life; names in an export shall not depend on what ran.
+    keras.utils.clear_session()
     if read_card(folder)["kind"] == FINETUNED:
         finetuned = load_finetuned(folder)
         identity = finetuned.card.head.identity

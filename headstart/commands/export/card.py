@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
@@ -66,7 +67,7 @@ def render(job: ExportJob, exported: Exported, facts: CardFacts) -> str:
         # Markdown, not HTML; what comes from outside goes through the filter `cell`.
         autoescape=False,
     )
-    environment.filters["cell"] = _cell
+    environment.filters["cell"] = escaped
     template = environment.from_string(
         resources.files("headstart.commands.export")
         .joinpath("card.md.j2")
@@ -142,9 +143,8 @@ def _yaml(content: dict[str, Any]) -> str:
     return stream.getvalue().strip()
 
 
-def _cell(text: object) -> str:
-    """Escape a name, so that it neither ends a table's cell nor starts markup."""
-    escaped = str(text).replace("\\", "\\\\")
-    for mark in "|`*_<[":
-        escaped = escaped.replace(mark, f"\\{mark}")
-    return " ".join(escaped.split())
+def escaped(text: object) -> str:
+    """Return a name as Markdown that neither ends a table's cell nor starts markup."""
+    name = re.sub(r"[\\|`*_<>\[\]&#~]", r"\\\g<0>", " ".join(str(text).split()))
+    # At the beginning, what starts a list or underlines a heading.
+    return re.sub(r"^(\d*)([-+=.)])", r"\1\\\2", name)

@@ -43,7 +43,9 @@ class ExportJob:
         format: Into which format.
         model: From pixels to probabilities.
         card: The card of the head or fine-tuned model.
-        reference: Test images and what the pipeline says of them.
+        reference: Gives test images and what the pipeline says of them. Asked after the model is
+            written: TensorFlow numbers functions over a process' life, and the numbers are names in
+            a SavedModel, which shall not depend on whether features were in the store.
         training: Rows of training images; an 8-bit model is calibrated on some. Empty for a model
             in floating point.
     """
@@ -51,7 +53,7 @@ class ExportJob:
     format: Format
     model: KerasModel
     card: HeadCard
-    reference: Reference
+    reference: Callable[[], Reference]
     training: Sequence[ManifestRow] = ()
 
 
@@ -97,11 +99,12 @@ def export(job: ExportJob, folder: Path, describe: Callable[[Exported], str]) ->
             something other than an export.
     """
     check_folder(folder)
-    with atomic_folder(folder) as new:
+    # A link stays, and what it leads to is replaced.
+    with atomic_folder(folder.resolve()) as new:
         writer = writer_of(job.format)
         calibration = _calibration(job) if job.training else None
         writer.write(job.model, new, job.card.class_names, calibration)
-        agreement = compare(writer.load(new), job.reference)
+        agreement = compare(writer.load(new), job.reference())
         if calibration is None and agreement.largest_difference > BOUND:
             raise InputError(
                 f"{job.format.name}: the exported model differs from the pipeline by "

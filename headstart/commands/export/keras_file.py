@@ -1,12 +1,16 @@
 """Keras' own format: one file that any Keras 3 with TensorFlow loads, without this project."""
 
+import json
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 from zipfile import ZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 
+from headstart.commands.export import archive
 from headstart.commands.export.formats import FORMATS, LABELS_FILE, Calibration, Predict
 from headstart.common.tensorflow_runtime import keras
 
@@ -19,9 +23,33 @@ def write(
     """See `headstart.commands.export.formats.Writer`."""
     if calibration is not None:
         raise ValueError("Keras has no 8-bit convolutions")
-    model.save(folder / _FILE)
-    with ZipFile(folder / _FILE, "a") as archive:
-        archive.writestr(LABELS_FILE, "\n".join(class_names) + "\n")
+    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+        saved = Path(scratch) / _FILE
+        model.save(saved)
+        with ZipFile(saved) as source, ZipFile(folder / _FILE, "w") as target:
+            for entry in source.infolist():
+                content = _timeless(entry.filename, source.read(entry))
+                archive.add(target, entry.filename, content, entry.compress_type)
+            archive.add(target, LABELS_FILE, ("\n".join(class_names) + "\n").encode())
+
+
+def _timeless(name: str, content: bytes) -> bytes:
+    """Return a file of the archive without the time of saving and addresses in memory."""
+    if not name.endswith(".json"):
+        return content
+    known: dict[int, int] = {}
+
+    def plain(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        entries = dict(pairs)
+        if "shared_object_id" in entries:
+            # Equal numbers stand for one object; Keras takes its address.
+            number = entries["shared_object_id"]
+            entries["shared_object_id"] = known.setdefault(number, len(known))
+        if "date_saved" in entries:
+            entries["date_saved"] = "1980-01-01@00:00:00"
+        return entries
+
+    return json.dumps(json.loads(content, object_pairs_hook=plain)).encode()
 
 
 def load(folder: Path) -> Predict:

@@ -10,6 +10,7 @@ from zipfile import ZipFile
 import numpy as np
 from numpy.typing import NDArray
 
+from headstart.commands.export import archive
 from headstart.commands.export.assembling import INPUT, OUTPUT, RESIZING
 from headstart.commands.export.formats import FORMATS, LABELS_FILE, Calibration, Predict
 from headstart.common.tensorflow_runtime import keras, standard_error_silenced, tf
@@ -25,19 +26,19 @@ def write(
     The labels are an associated file inside the model, which is also a zip archive.
     """
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
-        archive = keras.export.ExportArchive()
-        archive.add_endpoint(
+        exported = keras.export.ExportArchive()
+        exported.add_endpoint(
             "serve",
             lambda images: {OUTPUT: model(images, training=False)},
             input_signature=[tf.TensorSpec((None, None, None, 3), tf.uint8, name=INPUT)],
         )
-        archive.write_out(scratch, verbose=False)
+        exported.write_out(scratch, verbose=False)
         content = _converter(scratch).convert()
         if calibration is not None:
             content = _quantized(_converter(scratch), content, calibration)
     (folder / _FILE).write_bytes(content)
     with ZipFile(folder / _FILE, "a") as associated:
-        associated.writestr(LABELS_FILE, "\n".join(class_names) + "\n")
+        archive.add(associated, LABELS_FILE, ("\n".join(class_names) + "\n").encode())
 
 
 def load(folder: Path) -> Predict:

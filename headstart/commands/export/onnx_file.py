@@ -15,6 +15,7 @@ from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantTy
 
 from headstart.commands.export.assembling import INPUT, OUTPUT
 from headstart.commands.export.formats import FORMATS, Calibration, Predict
+from headstart.commands.export.onnx_canonical import canonical
 from headstart.common.tensorflow_runtime import keras, tf
 
 _FILE = FORMATS["onnx"].file
@@ -32,11 +33,16 @@ def write(
         model.export(path, format="onnx", verbose=False, input_signature=[images])
     graph = onnx.load(path)
     _name_interface(graph)
+    graph = canonical(graph)
     onnx.helper.set_model_props(graph, {"class_names": json.dumps(list(class_names))})
     onnx.checker.check_model(graph, full_check=True)
-    onnx.save(graph, path)
+    _save(graph, path)
     if calibration is not None:
         _quantize(path, graph, calibration)
+
+
+def _save(model: onnx.ModelProto, path: Path) -> None:
+    path.write_bytes(model.SerializeToString(deterministic=True))
 
 
 def load(folder: Path) -> Predict:
@@ -94,7 +100,7 @@ def _quantize(path: Path, model: onnx.ModelProto, calibration: Calibration) -> N
                 reduce_range=True,
                 nodes_to_exclude=_resizing_nodes(model),
             )
-            quantized.replace(path)
+            _save(onnx.load(quantized), path)
     finally:
         logger.setLevel(level)
 

@@ -39,7 +39,18 @@ def write(
             onnx_file.write(model, Path(scratch), class_names, calibration)
             converted = openvino.convert_model(Path(scratch) / onnx_format.file)
     converted.set_rt_info(json.dumps(list(class_names)), ["class_names"])
+    _name_anew(converted)
     openvino.save_model(converted, folder / _FILE, compress_to_fp16=False)
+
+
+def _name_anew(model: openvino.Model) -> None:
+    """Name operations by their place: OpenVINO and TensorFlow number them over a process' life."""
+    for number, operation in enumerate(model.get_ordered_ops()):
+        operation.set_friendly_name(f"{operation.get_type_name()}_{number}")
+        for output in operation.outputs():
+            output.get_tensor().set_names(output.get_tensor().get_names() & {INPUT, OUTPUT})
+    for parameter in model.get_parameters():
+        parameter.set_friendly_name(INPUT)
 
 
 def load(folder: Path) -> Predict:

@@ -31,11 +31,14 @@ def write(
         best = tf.argmax(probabilities, axis=1)
         return {OUTPUT: probabilities, "class_name": tf.gather(names, best)}
 
-    # Its `track` would write all variables a second time; the function brings them along.
-    archive = keras.export.ExportArchive()
+    # Not Keras' ExportArchive, which writes variables in the order of a set.
+    module = tf.Module()
+    module.variables_in_order = [variable.value for variable in model.variables]
     images = tf.TensorSpec((None, None, None, 3), tf.uint8, name=INPUT)
-    archive.add_endpoint("serve", serve, input_signature=[images])
-    archive.write_out(folder / _FOLDER, verbose=False)
+    module.serve = tf.function(serve, input_signature=[images])
+    tf.saved_model.save(module, folder / _FOLDER, signatures=module.serve)
+    # For statistics only, and a part of it is random.
+    (folder / _FOLDER / "fingerprint.pb").unlink()
     # Where TensorFlow Serving expects files that belong to the model.
     extra = folder / _FOLDER / "assets.extra"
     extra.mkdir()

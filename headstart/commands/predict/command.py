@@ -10,6 +10,7 @@ from typing import Any, Self
 from tqdm import tqdm
 
 from headstart.commands.predict.writing import FORMATS, make_writer
+from headstart.common.errors import InputError
 from headstart.common.params import load_section
 from headstart.common.progress import notify, progress
 from headstart.common.text import printable
@@ -33,6 +34,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "paths",
         metavar="PATH",
         nargs="+",
+        type=_path,
         help="image, folder (with all below it), glob such as 'photos/**/*.jpg', or - for a list "
         "on standard input, one per line",
     )
@@ -79,8 +81,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="name a class for every image, and do not compute its novelty",
     )
     parser.epilog = (
-        "An image that looks like nothing in training is called unknown; its likeliest classes "
-        "are listed all the same. Files that cannot be read are reported on standard error, the "
+        "An image that looks like nothing in training is given no class: the table says unknown "
+        "(unlike training), in CSV and JSON abstained is true and prediction is empty or null; its "
+        "likeliest classes are listed all the same. So a class that is called unknown cannot be "
+        "taken for it. Files that cannot be read are reported on standard error, the "
         "rest goes on, and the exit status is 1. Features are kept in the feature store: what was "
         "classified once runs no backbone again."
     )
@@ -90,7 +94,7 @@ def run(args: argparse.Namespace) -> int:
     """Classify and print, image by image.
 
     Raises:
-        InputError: there is no such model, or what it needs is missing.
+        InputError: there is no such model, what it needs is missing, or standard input is empty.
     """
     folder = model_folder(args.head, args.model)
     recipe = load_section("extract", ExtractOptions).augment if args.views else None
@@ -105,7 +109,7 @@ def run(args: argparse.Namespace) -> int:
         novelty=novelty,
         limit=args.threshold,
     )
-    failures = 0
+    failures = count = 0
     with _Bar(args.paths) as bar:
         for answer in answers:
             lines = write([one for one in answer if isinstance(one, Prediction)])
@@ -113,6 +117,9 @@ def run(args: argparse.Namespace) -> int:
             messages = [f"error: {printable(one.path)}: {one.reason}" for one in told]
             bar.advance(lines, messages, len(answer))
             failures += len(told)
+            count += len(answer)
+    if not count:
+        raise InputError("standard input: expected one path per line, received none")
     return 1 if failures else 0
 
 
@@ -158,6 +165,13 @@ def _novelty(folder: Path, model: TrainedModel) -> Novelty | None:
     if novelty is None:
         notify(f"warning: {problem}; a class is named for every image. `dvc repro` writes it anew.")
     return novelty
+
+
+def _path(text: str) -> str:
+    # As a path it would be the folder one is in.
+    if not text:
+        raise argparse.ArgumentTypeError("expected a path, received an empty text")
+    return text
 
 
 def _top(text: str) -> int:

@@ -15,8 +15,8 @@ from headstart.inference.classifier import Prediction
 Format = Literal["table", "csv", "json"]
 FORMATS: tuple[Format, ...] = ("table", "csv", "json")
 
-ABSTAINED = "unknown"
-"""What the table shows in place of a class."""
+ABSTAINED = "unknown (unlike training)"
+"""What the table shows in place of a class; a class may well be called unknown."""
 
 _WIDEST = 60
 
@@ -35,7 +35,7 @@ def make_writer(form: Format, class_names: Sequence[str], top: int) -> tuple[str
     """
     top = min(top, len(class_names))
     if form == "csv":
-        columns = ["path", "prediction", "novelty"]
+        columns = ["path", "prediction", "novelty", "abstained"]
         columns += [
             f"{name}_{rank + 1}" for rank in range(top) for name in ("class", "probability")
         ]
@@ -63,7 +63,8 @@ def _csv_row(one: Prediction, class_names: Sequence[str], top: int) -> list[str]
     named = one.top(class_names, top)
     novelty = "" if one.novelty is None else f"{one.novelty:.4f}"
     chosen = "" if one.abstained else named[0][0]
-    return [_as_utf8(one.path), chosen, novelty] + [
+    abstained = "true" if one.abstained else "false"
+    return [_as_utf8(one.path), chosen, novelty, abstained] + [
         word for name, probability in named for word in (name, f"{probability:.6f}")
     ]
 
@@ -74,11 +75,12 @@ def _json_line(one: Prediction, class_names: Sequence[str], top: int) -> str:
         "path": _as_utf8(one.path),
         "prediction": None if one.abstained else named[0][0],
         "novelty": None if one.novelty is None else round(one.novelty, 4),
+        "abstained": one.abstained,
         "classes": [
             {"class": name, "probability": round(probability, 6)} for name, probability in named
         ],
     }
-    return json.dumps(content, ensure_ascii=False) + "\n"
+    return json.dumps(content, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def _table(batch: Sequence[Prediction], class_names: Sequence[str], top: int) -> str:

@@ -40,6 +40,24 @@ def test_follows_params_and_shows_a_folder(project, photo_folder, capsys):
         assert sheet.format == "WEBP"
 
 
+def test_a_folder_shows_its_first_readable_images(project, picture, capsys):
+    folder = project / "some"
+    (folder / "sub.jpg").mkdir(parents=True)
+    (folder / "a.jpg").write_text("<html>")
+    shutil.copy(picture, folder / "b.jpg")
+    assert main(["augment", "some", "--image-size", "32"]) == 0
+    out, messages = capsys.readouterr()
+    assert out == "views.png: 8 views of 1 image at 32 x 32 pixels\n"
+    assert messages.startswith("warning: some/a.jpg: no image of a known format")
+    assert messages.endswith("; passed over\n")
+    assert messages.count("\n") == 1
+    (folder / "b.jpg").unlink()
+    assert main(["augment", "some"]) == 1
+    assert capsys.readouterr().err.endswith(
+        "error: some: no readable image in this folder; give an image or a folder with some\n"
+    )
+
+
 def test_the_sheet_is_the_same_every_time(picture):
     for name in ("one.png", "two.png"):
         assert main(["augment", str(picture), "--image-size", "32", "-o", name]) == 0
@@ -68,6 +86,7 @@ def test_says_what_is_wrong_and_writes_nothing(project, picture, capsys, argumen
 @pytest.mark.parametrize(
     ("option", "value", "message"),
     [
+        ("--", "", "expected a path, received an empty text"),
         ("--views", "0", "expected a whole number from 1 to 100, received 0"),
         ("--image-size", "9999", "expected pixels from 1 to 4096, such as 224 or 192x256"),
         ("--image-size", "big", "received big"),

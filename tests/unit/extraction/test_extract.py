@@ -20,7 +20,7 @@ from headstart.common.vocabulary import Sizing
 from headstart.extraction import engines
 from headstart.extraction import store as feature_store
 from headstart.extraction.bottleneck import Bottleneck, identify, recover
-from headstart.extraction.extract import Counts, Extraction, Request, extract
+from headstart.extraction.extract import Counts, Extraction, Request, extract, request_for
 from headstart.extraction.options import ExtractOptions
 from headstart.extraction.store import FeatureStore
 from headstart.features.file import Columns, FeatureFile
@@ -250,6 +250,38 @@ def test_an_image_that_is_gone(
     assert not isinstance(caught.value, UnreadableImage)
     # What was computed before is kept.
     assert extract(bottleneck(), requests[:20], store=store).counts.reused > 0
+
+
+@pytest.mark.parametrize("requested", [0, 3])
+def test_nothing_requested_or_nothing_readable_is_no_row(
+    store: FeatureStore, photos: Path, tmp_path: Path, requested: int
+) -> None:
+    good = requests_for(photos)
+    for index in range(requested):
+        cut = Path(good[index].path).read_bytes()[:-100]
+        (tmp_path / f"{index}.jpg").write_bytes(cut)
+    bad = [request_for(tmp_path / f"{index}.jpg") for index in range(requested)]
+    unreadable: dict[str, str] = {}
+    taps = bottleneck().tapped([("auto", "avg"), ("s2", "none")])
+    extraction = extract(taps, bad, store=store, unreadable=unreadable)
+    assert extraction.array(0).shape == (0, 120)
+    assert extraction.array(1).shape[0] == 0
+    assert extraction.array(1).ndim == 4
+    assert sorted(unreadable) == [request.path for request in bad]
+    assert len(extract(taps, good, store=store, previous=extraction).array()) == len(good)
+
+
+def test_an_image_that_goes_together_with_its_features_is_told(
+    store: FeatureStore, photos: Path
+) -> None:
+    requests = requests_for(photos)
+    unreadable: dict[str, str] = {}
+    extraction = extract(bottleneck(), requests, store=store, unreadable=unreadable)
+    whole = extraction.array()
+    for path in [*store.features.rglob("*.h5"), Path(requests[4].path)]:
+        path.unlink()
+    np.testing.assert_array_equal(extraction.array(), np.delete(whole, 4, axis=0))
+    assert unreadable == {requests[4].path: "no such file"}
 
 
 def test_features_that_are_not_finite(store: FeatureStore, photos: Path, tmp_path: Path) -> None:

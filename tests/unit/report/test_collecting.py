@@ -208,6 +208,17 @@ def test_a_photo_that_has_gone_leaves_the_rest(copy: Path) -> None:
     assert missing == ["photos/000/001.jpg"]
 
 
+def test_a_page_without_any_photo_is_told(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.rmtree(copy / "photos")
+    report = collected(copy)
+    assert report.heat is None
+    assert render(report)
+    n = len(report.pictures)
+    assert capsys.readouterr().err == (
+        f"warning: {n} of {n} photos can no longer be read; the page lacks them\n"
+    )
+
+
 def test_features_of_other_images_are_refused(copy: Path) -> None:
     manifest = copy / "data/manifest.csv"
     lines = manifest.read_text().splitlines(keepends=True)

@@ -16,7 +16,7 @@ from headstart.common.openvino_runtime import openvino
 from headstart.common.tensorflow_runtime import keras, tf
 from headstart.common.vocabulary import Sizing
 
-CLASSES = ["강아지", "cat | dog", "none"]
+CLASSES = ["강아지", 'a, "b" | <c> & d\'s', "none"]
 SIDE = 32
 
 
