@@ -9,7 +9,7 @@ from headstart.commands.params import Params, check_params
 from headstart.common import places
 from headstart.common.files import read_json
 from headstart.dataset.manifest import Manifest, read_manifest
-from headstart.dataset.preparation import prepare
+from headstart.dataset.prepared import prepare
 from headstart.evaluation.evaluate import evaluate
 from headstart.extraction.feature_rows import write_features
 from headstart.features.file import FeatureFile

@@ -32,6 +32,7 @@ TEMPORARY_PATTERN = ".headstart-*"
 TEMPORARY_NAME = re.compile(r"\.headstart-[0-9a-f]{8}")
 
 _LOCK = "lock"
+_REPLACED = "replaced-"
 _ABANDONED_SECONDS = 3600.0
 _OVERHEAD = 2**20
 

@@ -20,7 +20,7 @@ from headstart.common.errors import InputError
 from headstart.common.params import check
 from headstart.dataset.duplicates import write_leaks
 from headstart.dataset.manifest import read_manifest
-from headstart.dataset.preparation import prepare
+from headstart.dataset.prepared import prepare
 from headstart.evaluation.evaluate import evaluate
 from headstart.extraction.feature_rows import write_features
 from headstart.extraction.store import FeatureStore

@@ -373,9 +373,12 @@ def test_main_reads_params_and_prints_one_message(tmp_path, monkeypatch, capsys,
     prepare.main()
     assert metrics()["images"] == 40
     shutil.rmtree(photos)
+    capsys.readouterr()
     with pytest.raises(SystemExit) as caught:
         run_stage("prepare", prepare.main)
-    assert str(caught.value).startswith("error: prepare.source: photos does not exist")
+    assert caught.value.code == 1
+    told = capsys.readouterr().err
+    assert told.startswith("error: prepare.source: photos does not exist")
 
 
 def test_more_files_than_are_under_way_at_once_come_back_in_order(run, tmp_path):

@@ -13,7 +13,7 @@ import pytest
 
 from headstart.commands import cli
 from headstart.commands.cache import upkeep
-from headstart.common.cache import FEATURES, KINDS, RUNS, TAG_FILE, Keep, claim
+from headstart.common.cache import FEATURES, KINDS, TAG_FILE, UNSEALED, Keep, claim
 from headstart.common.errors import InputError
 from headstart.common.files import temporary_folder
 from headstart.extraction.store import FeatureStore
@@ -89,16 +89,17 @@ def test_every_kind_is_seen_and_freed(
     store: FeatureStore, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for kind in KINDS:
-        if kind not in (FEATURES, RUNS):
+        if kind not in (FEATURES, *UNSEALED):
             keep_one(kind, "b")
-    run = store.root / "finetune" / ("c" * 64)
-    run.mkdir(parents=True)
-    (run / "checkpoint.h5").write_bytes(b"x" * 10)
+    for kind in UNSEALED:
+        growing = store.root / kind / ("c" * 64)
+        growing.mkdir(parents=True)
+        (growing / "content").write_bytes(b"x" * 10)
     content = info(capsys)
     assert all(kind["entries"] for kind in content["kinds"].values())
     assert content["bytes"] == bytes_below(store.root)
     assert cli.main(["cache", "verify"]) == 0
-    assert "15 vectors and 6 other results are sound; 0 files" in capsys.readouterr().out
+    assert "15 vectors and 7 other results are sound; 0 files" in capsys.readouterr().out
     assert cli.main(["cache", "prune", "--max-size", "0"]) == 0
     assert bytes_below(store.root) == 0
 
