@@ -30,5 +30,8 @@ class Sizing:
     interpolation: Interpolation = "bilinear"
 
 
-NUMERICS = 1
-"""Raised whenever this code changes a feature beyond the stated tolerance (1e-5 relative)."""
+NUMERICS = 2
+"""Raised whenever this code changes a feature beyond the stated tolerance (1e-5 relative).
+
+2: transparent PNG of 2, 4 and 16 bits, TIFF of 12 bits and with white as 0.
+"""

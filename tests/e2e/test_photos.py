@@ -1,6 +1,7 @@
 """Photos as people really hand them over, through `dvc repro prepare`."""
 
 import csv
+import io
 import os
 import shutil
 import time
@@ -152,6 +153,41 @@ def test_what_is_no_ordinary_file_is_told_and_hangs_nothing(project: Project, ph
     assert len(reasons) == 6
     assert "photos/dog/no ending" in {row["path"] for row in rows(project)}
     assert len(rows(project)) == 2 * PER_CLASS + 1
+
+
+def test_damage_and_dark_files_are_told(project: Project, photos: Path) -> None:
+    """What decoders fill in with gray, and 12 bits in a file of 16."""
+    good = io.BytesIO()
+    noise = np.random.default_rng(0).integers(0, 256, (200, 200, 3), np.uint8)
+    Image.fromarray(noise).save(good, "JPEG", quality=90)
+    data = good.getvalue()
+    half = len(data) // 2
+    damaged = {
+        "closed.jpg": data[:half] + b"\xff\xd9",
+        "tail.jpg": data[:half].ljust(len(data), b"\0"),
+        "middle.jpg": data[:half] + bytes(2000) + data[half + 2000 :],
+        "closed_tail.jpg": data[:half].ljust(len(data) - 2, b"\0") + b"\xff\xd9",
+    }
+    progressive = io.BytesIO()
+    Image.fromarray(noise).save(progressive, "JPEG", quality=90, progressive=True)
+    damaged["progressive.jpg"] = progressive.getvalue()[: len(progressive.getvalue()) * 3 // 4]
+    for name, content in damaged.items():
+        (photos / "cat" / name).write_bytes(content)
+    deep = np.random.default_rng(1).integers(0, 4096, (30, 30)).astype(np.uint16)
+    Image.fromarray(deep).save(photos / "dog" / "dark.tif")
+    printed = prepare(project, "photos", max_unreadable=0.5)
+    assert {row["path"].removeprefix("photos/cat/") for row in rows(project, "quarantine")} == set(
+        damaged
+    )
+    assert all(row["reason"].startswith("damaged JPEG") for row in rows(project, "quarantine"))
+    assert "Corrupt JPEG" not in printed.replace("damaged JPEG: Corrupt JPEG", "")
+    assert "16 bits, but no value above 4,095" in printed
+    assert "photos/dog/dark.tif" in printed
+    # What prepare refuses predict refuses; that it comes so far needs no model.
+    for name in damaged:
+        told = project.run("headstart", "augment", f"photos/cat/{name}", check=False)
+        assert told.returncode == 1
+        assert "damaged JPEG" in told.stdout
 
 
 def test_a_source_that_is_not_there_or_at_home(project: Project, photos: Path) -> None:
