@@ -144,8 +144,9 @@ def weights_of(folder: Path) -> bytes:
 def test_nothing_unfrozen_leaves_no_model_whatever_heads_there_are_and_imports_no_tensorflow(
     tmp_path: Path, small: Project
 ) -> None:
-    for name, place in (("manifest.csv", "data"), ("bottleneck.h5", "features")):
-        (tmp_path / place).mkdir()
+    links = {"manifest.csv": "data", "manifest.csv.sha256": "data", "bottleneck.h5": "features"}
+    for name, place in links.items():
+        (tmp_path / place).mkdir(exist_ok=True)
         (tmp_path / place / name).symlink_to(small.root / name)
     content = {"finetune": {"unfreeze": "none", "head": "one that is gone"}}
     with (tmp_path / "params.yaml").open("w") as file:
@@ -484,7 +485,8 @@ def test_weights_that_changed_since_and_a_head_of_other_features_are_refused(
     (tmp_path / "mixed").mkdir()
     for name, root in (("models", small.root), ("bottleneck.h5", project.root)):
         (tmp_path / "mixed" / name).symlink_to(root / name)
-    (tmp_path / "mixed" / "manifest.csv").symlink_to(project.root / "manifest.csv")
+    for name in ("manifest.csv", "manifest.csv.sha256"):
+        (tmp_path / "mixed" / name).symlink_to(project.root / name)
     with pytest.raises(InputError, match="not the features that this ridge head was trained on"):
         project._replace(root=tmp_path / "mixed").finetune(tmp_path, head="ridge")
 
