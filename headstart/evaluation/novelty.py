@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headstart.common.errors import InputError
-from headstart.common.files import atomic_write, write_json
+from headstart.common.files import write_hdf5, write_json
 from headstart.evaluation.options import NoveltyOptions
 from headstart.features.file import FeatureFile
 from headstart.features.matrix import block_rows
@@ -65,7 +65,7 @@ class Novelty:
 
     def save(self, path: Path) -> None:
         """Write as HDF5, the same bytes for the same content."""
-        with atomic_write(path) as temporary, h5py.File(temporary, "w") as file:
+        with write_hdf5(path) as file:
             # Half precision moves a cosine by 1e-5 at most.
             file.create_dataset("bank", data=self.bank.astype(np.float16), track_times=False)
             for name in ("neighbors", "threshold", "kept", "feature_digest"):

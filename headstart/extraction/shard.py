@@ -1,5 +1,6 @@
 """One shard of the feature store: an immutable HDF5 file of vectors, each with its checksum."""
 
+import errno
 import hashlib
 import json
 import os
@@ -12,7 +13,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from headstart.common.files import atomic_write
+from headstart.common.files import write_hdf5
 from headstart.features.identity import FeatureIdentity
 
 SCHEMA_VERSION = 1
@@ -22,6 +23,7 @@ KEY_BYTES = 32
 _CHECKSUM_BYTES = 8
 _BLOCK_BYTES = 4 * 2**20
 _FEATURE_TYPE = np.dtype("<f4")
+_NOT_OPENED = (errno.ENOENT, errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE, errno.EAGAIN)
 
 
 class DamagedShard(Exception):
@@ -129,7 +131,7 @@ def write_shard(
     checksums = _checksums(vectors.reshape(len(vectors), -1).view(np.uint8))
     digest = _index_digest(keys, checksums)
     path = folder / f"{digest[:32]}{SUFFIX}"
-    with atomic_write(path) as temporary, h5py.File(temporary, "w") as file:
+    with write_hdf5(path) as file:
         file.attrs["schema_version"] = SCHEMA_VERSION
         file.attrs["identity"] = json.dumps(identity.as_dict())
         file.attrs["versions"] = json.dumps(versions)
@@ -146,6 +148,7 @@ def open_shard(path: Path) -> Shard:
     Raises:
         DamagedShard: the file is no shard, is truncated, or its index was changed.
         FileNotFoundError: the file is gone; another process may have pruned it.
+        OSError: the system will not open it, whatever is in it.
     """
     try:
         with h5py.File(path, "r") as file:
@@ -163,9 +166,9 @@ def open_shard(path: Path) -> Shard:
             )
             expected = attributes["index_digest"]
             n_rows = len(file["features"])
-    except FileNotFoundError:
-        raise
     except (OSError, KeyError, ValueError, TypeError) as error:
+        if isinstance(error, OSError) and error.errno in _NOT_OPENED:
+            raise
         raise DamagedShard(f"it cannot be read ({error})") from None
     if _index_digest(shard.keys, shard.checksums) != expected or n_rows != len(shard):
         raise DamagedShard("the checksum of its index does not fit")

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from headstart.common.errors import InputError
-from headstart.common.files import atomic_write, digest_of
+from headstart.common.files import atomic_write, digest_of, open_hdf5
 from headstart.features.identity import FeatureIdentity
 
 SCHEMA_VERSION = 1
@@ -139,7 +139,7 @@ def create_feature_file(path: Path, header: Header, columns: Columns) -> Iterato
     n_rows = len(columns)
     with atomic_write(path) as temporary:
         # Aligned to pages, so that a reader's map of the features starts on one.
-        with h5py.File(temporary, "w", alignment_threshold=_PAGE, alignment_interval=_PAGE) as file:
+        with open_hdf5(temporary, alignment_threshold=_PAGE, alignment_interval=_PAGE) as file:
             _write_attributes(file, header)
             for name, dtype in COLUMN_TYPES.items():
                 _write_column(file, name, np.asarray(getattr(columns, name)), dtype, n_rows)

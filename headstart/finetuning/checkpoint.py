@@ -10,7 +10,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from headstart.common.files import atomic_write
+from headstart.common.files import write_hdf5
 
 SCHEMA_VERSION = 1
 _FILE = "checkpoint.h5"
@@ -62,7 +62,7 @@ class Checkpoint:
     def save(self, state: TrainingState) -> None:
         """Replace the stored state; a kill leaves the old one or the new one."""
         content = dict(vars(state))
-        with atomic_write(self.folder / _FILE) as temporary, h5py.File(temporary, "w") as file:
+        with write_hdf5(self.folder / _FILE) as file:
             file.attrs["schema_version"] = SCHEMA_VERSION
             best = content.pop("best")
             for name, arrays in (

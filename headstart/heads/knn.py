@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from headstart.common.files import atomic_write
+from headstart.common.files import write_hdf5
 from headstart.features.matrix import Matrix, block_rows
 from headstart.features.neighbors import Blocks, NeighborIndex
 from headstart.heads.data import Rows, TrainingData
@@ -118,7 +118,7 @@ class KnnHead(PathHead):
 
     def _save_weights(self, path: Path) -> None:
         index = self._model.index
-        with atomic_write(path) as temporary, h5py.File(temporary, "w") as file:
+        with write_hdf5(path) as file:
             vectors = file.create_dataset("vectors", index.shape, np.float32, track_times=False)
             for place, block in index.blocks():
                 vectors[place] = block

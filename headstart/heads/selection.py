@@ -12,7 +12,7 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from headstart.common.files import atomic_write
+from headstart.common.files import write_hdf5
 from headstart.features.matrix import matrix_bytes
 from headstart.heads.base import FitReport, Head, HeadCard
 from headstart.heads.data import Rows, TrainingData, describe_bytes
@@ -206,7 +206,7 @@ class PathHead(Head):
         return self._model.logits(features)
 
     def _save_weights(self, path: Path) -> None:
-        with atomic_write(path) as temporary, h5py.File(temporary, "w") as file:
+        with write_hdf5(path) as file:
             for name, values in self._model.arrays().items():
                 file.create_dataset(name, data=values, track_times=False)
 

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from headstart.common.errors import InputError
-from headstart.common.files import atomic_write
+from headstart.common.files import write_hdf5
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,7 @@ class Predictions:
 
     def write(self, path: Path) -> None:
         """Write as HDF5, the same bytes for the same content."""
-        with atomic_write(path) as temporary, h5py.File(temporary, "w") as file:
+        with write_hdf5(path) as file:
             file.create_dataset("image", data=self.image, track_times=False)
             file.create_dataset("probabilities", data=self.probabilities, track_times=False)
 
