@@ -1,6 +1,5 @@
 """All heads of params.yaml on the cached features: fitted, or taken over from an earlier run."""
 
-import shutil
 import time
 from collections.abc import Callable, Sequence
 from functools import cache
@@ -12,7 +11,14 @@ import numpy as np
 
 from headstart.common.cache import Keep
 from headstart.common.code import digest_of_code
-from headstart.common.files import digest_of, read_json, sha256_of, write_json, writing
+from headstart.common.files import (
+    atomic_folder,
+    copy_folder,
+    digest_of,
+    read_json,
+    sha256_of,
+    write_json,
+)
 from headstart.common.progress import notify
 from headstart.features.file import FeatureFile
 from headstart.heads import create, is_cheap
@@ -72,23 +78,22 @@ def train_heads(
             shots=options.shots,
         )
 
-    for folder in (models, plots):
-        shutil.rmtree(folder, ignore_errors=True)
     content = {}
-    for name, head in options.heads.items():
-        started = time.perf_counter()
-        digest = _digest(features, head, options)
-        kept = keep.find(digest)
-        if kept is None:
-            with keep.create_if_possible(digest) as folder:
-                _fit(file, data_of, head, options, folder)
-                _hand_over(folder, models / name, plots / name)
-                content[name] = read_json(folder / _METRICS)
-            notify(f"{name}: fitted in {time.perf_counter() - started:.1f} s")
-        else:
-            _hand_over(kept, models / name, plots / name)
-            content[name] = read_json(kept / _METRICS)
-            notify(f"{name}: taken over, nothing that decides it has changed")
+    with atomic_folder(models) as new_models, atomic_folder(plots) as new_plots:
+        for name, head in options.heads.items():
+            started = time.perf_counter()
+            digest = _digest(features, head, options)
+            kept = keep.find(digest)
+            if kept is None:
+                with keep.create_if_possible(digest) as folder:
+                    _fit(file, data_of, head, options, folder)
+                    _hand_over(folder, new_models / name, new_plots / name)
+                    content[name] = read_json(folder / _METRICS)
+                notify(f"{name}: fitted in {time.perf_counter() - started:.1f} s")
+            else:
+                _hand_over(kept, new_models / name, new_plots / name)
+                content[name] = read_json(kept / _METRICS)
+                notify(f"{name}: taken over, nothing that decides it has changed")
     write_json(metrics, content)
 
 
@@ -105,9 +110,8 @@ def _digest(features: str, head: HeadOptions, options: TrainOptions) -> str:
 
 
 def _hand_over(fit: Path, model: Path, plots: Path) -> None:
-    for kept, folder in ((fit / _MODEL, model), (fit / _PLOTS, plots)):
-        with writing(folder):
-            shutil.copytree(kept, folder)
+    copy_folder(fit / _MODEL, model)
+    copy_folder(fit / _PLOTS, plots)
 
 
 def _fit(
