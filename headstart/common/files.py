@@ -142,7 +142,7 @@ def atomic_write(path: Path, room: int = 0) -> Iterator[Path]:
         yield temporary
         _flush(temporary)
         temporary.replace(path)
-        _flush_folder(path.parent)
+        _flush(path.parent)
 
 
 def reserve(descriptor: int, size: int) -> None:
@@ -199,7 +199,7 @@ def atomic_folder(path: Path, *, flush: bool = True) -> Iterator[Path]:
             if os.path.lexists(replaced):
                 replaced.rename(path)
             raise
-        _flush_folder(path.parent)
+        _flush(path.parent)
 
 
 @contextmanager
@@ -344,14 +344,24 @@ def _delete(path: Path) -> None:
         path.unlink()
 
 
+def copy_folder(source: Path, target: Path) -> None:
+    """Copy the files below a folder, which may be read-only, as ordinary ones."""
+    with writing(target):
+        target.mkdir(parents=True)
+        for path in sorted(source.rglob("*")):
+            copy = target / path.relative_to(source)
+            if path.is_dir():
+                copy.mkdir()
+            else:
+                shutil.copyfile(path, copy)
+
+
 def _flush(path: Path) -> None:
-    with path.open("rb+") as file:
-        os.fsync(file.fileno())
+    """Write a file or a folder's list of names to the disk.
 
-
-def _flush_folder(folder: Path) -> None:
-    # Without this a power cut could lose the rename though the data reached the disk.
-    descriptor = os.open(folder, os.O_RDONLY)
+    Without that of the folder a power cut could lose a rename though the data reached the disk.
+    """
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

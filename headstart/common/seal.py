@@ -111,6 +111,8 @@ def require_seal(path: Path, kind: str, remedy: str) -> str:
         raise InputError(f"{path}: no such file: {remedy}") from None
     except BrokenSeal as broken:
         raise InputError(f"{path}: {broken}: {remedy}") from None
+    except OSError as error:
+        raise InputError(f"{path}: it cannot be read ({error.strerror}): {remedy}") from None
 
 
 def seal_h5(
@@ -147,7 +149,7 @@ def check_seal(path: Path, kind: str) -> str:
 
     Raises:
         BrokenSeal: it is of another kind or format, or not as it was written.
-        FileNotFoundError: there is none.
+        OSError: there is none, or the system will not read it, whatever is in it.
         InputError: it is open for writing in another program.
     """
     try:
@@ -164,10 +166,8 @@ def check_seal(path: Path, kind: str) -> str:
                     return digest
                 _checked[key] = digest
             return _checked[key]
-    except FileNotFoundError:
-        raise
-    except OSError as error:
-        raise BrokenSeal(f"it cannot be read ({error.strerror})") from None
+    except IsADirectoryError:
+        raise BrokenSeal("expected a file, received a folder") from None
 
 
 def refuse_locked(path: Path, descriptor: int) -> None:

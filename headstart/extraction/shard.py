@@ -4,6 +4,7 @@ Its seal covers all but the vectors, so that thousands are opened at once withou
 Shards of format 1, which have no seal, are read as ever: nothing is computed twice.
 """
 
+import errno
 import hashlib
 import json
 import os
@@ -28,6 +29,8 @@ from headstart.common.seal import (
 from headstart.features.identity import FeatureIdentity
 
 KIND = "shard 2"
+# What the system says whatever is in a file.
+_NOT_OPENED = (errno.ENOENT, errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE)
 SUFFIX = ".h5"
 KEY_BYTES = 32
 # Enough that a damaged vector passes once in 2**64 times.
@@ -161,6 +164,7 @@ def open_shard(path: Path) -> Shard:
     Raises:
         DamagedShard: the file is no shard, is truncated, or its index was changed.
         FileNotFoundError: the file is gone; another process may have pruned it.
+        OSError: the system will not open it, whatever is in it.
         InputError: it is open for writing in another program.
     """
     unsealed = is_unsealed_h5(path)
@@ -170,12 +174,12 @@ def open_shard(path: Path) -> Shard:
         shard = _read(path)
         if unsealed:
             _check_unsealed(shard)
-    except FileNotFoundError:
-        raise
     except BrokenSeal as broken:
         raise DamagedShard(str(broken)) from None
     # Without a seal, anything may be found inside.
     except (OSError, KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
+        if isinstance(error, OSError) and error.errno in _NOT_OPENED:
+            raise
         raise DamagedShard(f"it cannot be read ({error})") from None
     if shard.identity.fingerprint != path.parent.name:
         raise DamagedShard("it belongs to another extractor")

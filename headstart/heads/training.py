@@ -1,6 +1,5 @@
 """All heads of params.yaml on the cached features: fitted, or taken over from an earlier run."""
 
-import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
@@ -12,7 +11,7 @@ import numpy as np
 
 from headstart.common.cache import Keep
 from headstart.common.code import digest_of_code
-from headstart.common.files import atomic_folder, digest_of, read_json, write_json, writing
+from headstart.common.files import atomic_folder, copy_folder, digest_of, read_json, write_json
 from headstart.common.progress import notify
 from headstart.features.file import FeatureFile
 from headstart.heads import create, is_cheap
@@ -135,9 +134,8 @@ def _tell(content: Mapping[str, Mapping[str, Any]]) -> None:
 
 
 def _hand_over(fit: Path, model: Path, plots: Path) -> None:
-    for kept, folder in ((fit / _MODEL, model), (fit / _PLOTS, plots)):
-        with writing(folder):
-            shutil.copytree(kept, folder)
+    copy_folder(fit / _MODEL, model)
+    copy_folder(fit / _PLOTS, plots)
 
 
 def _fit(

@@ -17,6 +17,7 @@ from headstart.common.files import (
     WriteError,
     atomic_folder,
     atomic_write,
+    copy_folder,
     is_abandoned,
     sha256_of,
     sweep,
@@ -220,3 +221,15 @@ def test_without_a_lock_the_age_decides(tmp_path):
     assert not is_abandoned(tmp_path / "gone")
     sweep(tmp_path)
     assert not any(tmp_path.iterdir())
+
+
+def test_a_copy_of_a_read_only_folder_can_be_written_to(tmp_path):
+    (tmp_path / "kept" / "model").mkdir(parents=True)
+    (tmp_path / "kept" / "model" / "a").write_text("a")
+    (tmp_path / "kept" / "model" / "a").chmod(0o444)
+    (tmp_path / "kept" / "model").chmod(0o555)
+    copy_folder(tmp_path / "kept", tmp_path / "copy")
+    assert (tmp_path / "copy" / "model" / "a").read_text() == "a"
+    assert stat.S_IMODE((tmp_path / "copy" / "model").stat().st_mode) & 0o200
+    assert stat.S_IMODE((tmp_path / "copy" / "model" / "a").stat().st_mode) & 0o200
+    (tmp_path / "kept" / "model").chmod(0o755)
