@@ -24,6 +24,12 @@ COUNTS = {"images": 20_000, "artefacts": 5_000, "kills": 20, "interrupts": 10}
 """Images and files to damage; kills and interruptions of each stage and command."""
 
 GOOD = {"accepted", "refused", "same", "finished"}
+BAD = {
+    "images": ("crash", "disagreement", "hang", "lost", "noise", "silent", "traceback"),
+    "artefacts": ("crash", "hang", "nameless", "noise", "silent", "traceback"),
+    "kills": ("failed", "leftover", "lost", "silent", "traceback"),
+    "interrupts": ("failed", "hang", "leftover", "lost", "silent", "traceback"),
+}
 _SHOWN = 5
 _COMMAND_IMAGES = 300
 
@@ -40,25 +46,21 @@ def main() -> int:
     parser.add_argument("--folder", type=Path, help="for what is made; default: a temporary one")
     args = parser.parse_args()
     head = machine()
-    rows: list[tuple[str, str, Counter[str]]] = []
     wrong = 0
     with tempfile.TemporaryDirectory() as scratch_folder:
         folder = args.folder or Path(scratch_folder)
         for part in [args.part] if args.part else COUNTS:
-            verdicts = list(_verdicts(part, args, folder))
+            verdicts = []
+            for verdict in _verdicts(part, args, folder):
+                verdicts.append(verdict)
+                if part in ("kills", "interrupts"):
+                    print(part, *verdict[1:3], verdict.detail, file=sys.stderr, flush=True)
             wrong += _show(part, verdicts)
-            rows += _rows(part, verdicts)
-    columns = sorted(
-        {outcome for row in rows for outcome in row[2]}, key=lambda one: (one not in GOOD, one)
-    )
-    lines = table(
-        ["part", "done to", "cases", *columns],
-        [[part, name, sum(counts.values()), *(counts[column] for column in columns)]
-         for part, name, counts in rows],
-    )  # fmt: skip
-    print("\n".join(lines))
-    if args.results:
-        write_section("Damage and kills", [f"Machine: {head}. Seed {args.seed}.", "", *lines])
+            lines = _table(part, verdicts)
+            print("\n".join(lines), flush=True)
+            if args.results:
+                about = f"Machine: {head}. Seed {args.seed}, {len(verdicts):,} cases."
+                write_section(f"Fuzzing: {part}", [about, "", *lines])
     return 1 if wrong else 0
 
 
@@ -76,7 +78,7 @@ def _verdicts(part: str, args: argparse.Namespace, folder: Path) -> Iterable[Ver
             yield from judge_all(range(count), make, subject, args.workers)
         case _:
             targets = [args.stage] if args.stage else fuzz_kills.TARGETS
-            yield from fuzz_kills.run(part, targets, count, args.seed, folder)
+            yield from fuzz_kills.run(part, targets, count, args.seed, folder / part)
 
 
 def _show(part: str, verdicts: list[Verdict]) -> int:
@@ -92,13 +94,21 @@ def _show(part: str, verdicts: list[Verdict]) -> int:
     return len(wrong)
 
 
-def _rows(part: str, verdicts: list[Verdict]) -> list[tuple[str, str, Counter[str]]]:
+def _table(part: str, verdicts: list[Verdict]) -> list[str]:
+    """Count outcomes by image format, kind of file or stage; what must not be shows as 0."""
     counts: defaultdict[str, Counter[str]] = defaultdict(Counter)
     for one in verdicts:
-        # Images by format, artefacts and stages by name.
         name = one.subject.rpartition(".")[2] if part == "images" else one.subject
         counts[name][one.outcome] += 1
-    return [(part, name, found) for name, found in sorted(counts.items())]
+    found = {one.outcome for one in verdicts}
+    columns = [*sorted(found & GOOD), *sorted({*BAD[part], *(found - GOOD)})]
+    return table(
+        ["done to", "cases", *columns],
+        [
+            [name, sum(found.values()), *(found[column] for column in columns)]
+            for name, found in sorted(counts.items())
+        ],
+    )
 
 
 if __name__ == "__main__":

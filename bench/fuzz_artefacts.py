@@ -138,7 +138,7 @@ def make_judge(seed: int, project: Path) -> Judge:
     (read as it was), or what is wrong: "silent" (something else was read), "nameless" (the
     message does not name the file), "traceback" (another exception).
     """
-    root = Path(tempfile.mkdtemp(prefix="fuzz-")) / "project"
+    root = Path(tempfile.mkdtemp(dir=project.parent)) / "project"
     shutil.copytree(project, root)
     files = _artefacts(root)
     paths = [(one.kind, one.path.relative_to(root)) for one in files]
@@ -147,7 +147,7 @@ def make_judge(seed: int, project: Path) -> Judge:
     def judge(case: int) -> Verdict:
         rng, number = _choose(seed, case, paths)
         one = files[number]
-        with _damaged(rng, one, files) as what:
+        with _damaged(rng, one, files, root.parent) as what:
             detail = f"{one.path.relative_to(root)}: {what}"
             try:
                 read = _digest(one.read())
@@ -166,12 +166,14 @@ def make_judge(seed: int, project: Path) -> Judge:
 
 
 @contextmanager
-def _damaged(rng: random.Random, one: Artefact, files: list[Artefact]) -> Iterator[str]:
+def _damaged(
+    rng: random.Random, one: Artefact, files: list[Artefact], scratch_folder: Path
+) -> Iterator[str]:
     """Damage a file, and put back all that the reader may delete."""
     around = one.path.parent
     if one.kind.startswith("kept "):
         around = next(path for path in one.path.parents if path.parent.parent.name == ".store")
-    kept = Path(tempfile.mkdtemp(dir=around.parents[-3])) / "kept"
+    kept = Path(tempfile.mkdtemp(dir=scratch_folder)) / "kept"
     shutil.copytree(around, kept)
     # A new file under the name, as when something is restored from elsewhere.
     mutant = one.path.with_name(f"mutant{one.path.suffix}")

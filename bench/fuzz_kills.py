@@ -68,9 +68,7 @@ TARGETS = {
         for name in ("prepare", "extract", "train", "finetune")
     },
     "export": Target(scratch.command("export", "--format", "onnx"), scratch.STAGES),
-    "compare": Target(
-        scratch.command("compare", "--over", "train.heads.logistic.l2=0.01,0.1"), (), _commit_run
-    ),
+    "compare": Target(scratch.command("compare", "--over", "train.seed=0,1"), (), _commit_run),
     "prune": Target(
         scratch.command("cache", "prune", "--older-than", "1"), scratch.STAGES, _fill_cache
     ),
@@ -190,10 +188,9 @@ def _judge(
         return "lost", ", ".join(lost)
     if changed := sorted(path for path in sure if content[path] != sure[path]):
         return "silent", ", ".join(changed)
-    if more := sorted(set(content) - set(one) - set(other)):
-        named = [path for path in more if len(one) != len(content)]
-        if named:
-            return "leftover", ", ".join(named)
+    more = sorted(set(content) - set(one) - set(other))
+    if more and len(content) > max(len(one), len(other)):
+        return "leftover", ", ".join(more)
     return _leftovers(project)
 
 

@@ -117,6 +117,8 @@ def make(root: Path, *, images: int = 15, changes: dict[str, Any] | None = None)
         if source.is_file() and not name.startswith(("headstart/", "tests/", "bench/", "docs/")):
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(source, target)
+    # DVC wants to see what the stages depend on.
+    (root / "headstart").symlink_to(ROOT / "headstart")
     shutil.rmtree(root / "metrics", ignore_errors=True)
     (root / "dvc.lock").unlink(missing_ok=True)
     for label, channel in (("warm", 0), ("cold", 2)):
