@@ -34,7 +34,7 @@ def test_an_interruption_is_one_line_and_leaves_no_file(
             for row in rows():
                 bar.update(1)
                 assert pool.submit(lambda row=row: row).result() == row
-                os.kill(os.getpid(), number)
+                signal.raise_signal(number)
         return 0
 
     before = signal.getsignal(number)
@@ -49,7 +49,7 @@ def test_an_interruption_that_a_package_turned_into_its_own_error_is_one(
 ) -> None:
     def work() -> int:
         try:
-            os.kill(os.getpid(), signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
         except KeyboardInterrupt as error:
             raise ImportError("the import was torn") from error
         return 0

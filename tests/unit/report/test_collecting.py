@@ -15,6 +15,7 @@ from headstart.common.errors import InputError
 from headstart.common.files import write_json
 from headstart.common.seal import write_checksum
 from headstart.dataset.manifest import write_manifest
+from headstart.heads.base import weights_digest
 from headstart.report.collecting import collect
 from headstart.report.content import Report
 from headstart.report.options import ReportOptions
@@ -231,10 +232,18 @@ def test_features_of_other_images_are_refused(copy: Path) -> None:
 def test_predictions_of_other_images_are_refused(copy: Path) -> None:
     path = copy / "predictions/heads/logistic.h5"
     one = Predictions.read(path)
-    replace(one, image=one.image + 1).write(path)
+    model = weights_digest(copy / "models/heads/logistic")
+    replace(one, image=one.image + 1).write(path, model)
     with pytest.raises(
         InputError, match=r"predictions.heads.logistic\.h5: expected probabilities of"
     ):
+        collected(copy)
+
+
+def test_what_another_model_said_is_refused(copy: Path) -> None:
+    path = copy / "predictions/heads/logistic.h5"
+    Predictions.read(path).write(path, "0" * 64)
+    with pytest.raises(InputError, match=r"logistic\.h5: holds what another model said: run `dvc"):
         collected(copy)
 
 
