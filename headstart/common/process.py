@@ -53,8 +53,10 @@ def run_to_status(work: Callable[[], int]) -> int:
         sys.stdout.flush()
         _restore(before)
     except BaseException as error:
+        if isinstance(error, KeyboardInterrupt):
+            _received = _received or signal.SIGINT
         # Packages turn KeyboardInterrupt into errors of their own.
-        if _received is None:
+        elif _received is None:
             _restore(before)
             status = _tell(error)
     if _received is not None:
