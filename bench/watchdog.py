@@ -76,9 +76,11 @@ class _Worker:
         return Verdict(self.case, self._describe(self.case), outcome, detail)
 
     def stop(self) -> None:
-        self._process.kill()
-        self._process.join()
+        """End the process, by force if it is at work."""
+        if self.case is not None:
+            self._process.kill()
         self.connection.close()
+        self._process.join()
 
 
 def judge_all(

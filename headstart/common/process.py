@@ -53,10 +53,10 @@ def run_to_status(work: Callable[[], int]) -> int:
         sys.stdout.flush()
         _restore(before)
     except BaseException as error:
-        # Packages turn KeyboardInterrupt into errors of their own, and some raise it themselves.
-        if _received is None and isinstance(error, KeyboardInterrupt):
-            _received = signal.SIGINT
-        if _received is None:
+        if isinstance(error, KeyboardInterrupt):
+            _received = _received or signal.SIGINT
+        # Packages turn KeyboardInterrupt into errors of their own.
+        elif _received is None:
             _restore(before)
             status = _tell(error)
     if _received is not None:
