@@ -25,6 +25,7 @@ _STARTED = 0.4
 """Seconds until Python itself has started, which no program can shorten."""
 
 _TEMPORARY = re.compile(r"\.[a-z0-9_]{8}(-.+)?")
+_PRIVATE = {(".dvc", "tmp"), (".dvc", "cache"), (".store", "inspections"), (".store", "prepared")}
 _LINES = {signal.SIGINT: "interrupted; ", signal.SIGTERM: "terminated; "}
 
 
@@ -209,11 +210,14 @@ def _leftovers(project: Scratch, *, interrupted: bool = False) -> Problem:
 
 
 def _content(project: Scratch) -> dict[str, str]:
-    """Return the digest of every file, except what git and DVC keep for themselves."""
+    """Return the digest of every file, but for what git and DVC keep, and what tells files apart.
+
+    The last holds when and where the photos of one copy of the project were written.
+    """
     found = {}
     for path in sorted(project.root.rglob("*")):
         name = path.relative_to(project.root)
-        private = name.parts[0] == ".git" or name.parts[:2] in ((".dvc", "tmp"), (".dvc", "cache"))
+        private = name.parts[0] == ".git" or name.parts[:2] in _PRIVATE
         if path.is_file() and not private and "__pycache__" not in name.parts:
             found[name.as_posix()] = sha256_of(path)
     return found
