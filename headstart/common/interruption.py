@@ -10,6 +10,12 @@ MESSAGES = {
     signal.SIGTERM: b"terminated; what was finished is kept\n",
 }
 
+SPOKEN_FOR = "HEADSTART_SPOKEN_FOR"
+"""Environment variable of stages that a command runs, which says for them that it is interrupted.
+
+Ctrl-C reaches them all.
+"""
+
 guarded = False
 """Whether this process is a program of this project, rather than one that uses the library."""
 
@@ -39,5 +45,10 @@ def guard() -> None:
 def leave(number: int, _: object = None) -> None:
     """Say so and end the process, whatever it is doing; the handler of a signal."""
     with suppress(OSError):
-        os.write(_error_stream, MESSAGES[signal.Signals(number)])
+        os.write(_error_stream, message_of(number))
     os._exit(128 + number)
+
+
+def message_of(number: int) -> bytes:
+    """Return what to say of a signal; nothing where another process does."""
+    return b"" if SPOKEN_FOR in os.environ else MESSAGES[signal.Signals(number)]

@@ -64,7 +64,7 @@ def run_to_status(work: Callable[[], int]) -> int:
         gc.collect()
         _restore(dict.fromkeys(before, signal.SIG_IGN))
         _close_bars()
-        print(interruption.MESSAGES[signal.Signals(_received)].decode(), end="", file=sys.stderr)
+        print(interruption.message_of(_received).decode(), end="", file=sys.stderr)
         status = 128 + _received
     if interruption.guarded:
         sys.stderr.flush()

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from headstart.common.errors import InputError
 from headstart.common.files import write_json, write_table
 from headstart.common.progress import notify, progress
+from headstart.common.text import printable
 from headstart.common.vocabulary import SPLITS
 from headstart.dataset import duplicates
 from headstart.dataset.coverage import check_coverage, units_per_class
@@ -222,7 +223,7 @@ def _check_readable(
             f"are recognized by endings such as {', '.join(sorted(decoding.SUFFIXES)[:_NAMED])}."
         )
     if len(unreadable) > most * n_images:
-        named = "".join(f"\n  {one.path}: {one.reason}" for one in unreadable[:_NAMED])
+        named = "".join(f"\n  {printable(one.path)}: {one.reason}" for one in unreadable[:_NAMED])
         more = f"\n  ... all are listed in {quarantine}" if len(unreadable) > _NAMED else ""
         raise InputError(
             f"prepare.max_unreadable: {len(unreadable)} of {n_images} images cannot be read "
@@ -394,4 +395,4 @@ def _summary(
 
 def _some(names: Sequence[str]) -> str:
     more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return "; ".join(names[:_NAMED]) + more
+    return "; ".join(map(printable, names[:_NAMED])) + more

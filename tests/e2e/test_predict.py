@@ -98,10 +98,10 @@ def test_the_familiar_is_named_and_the_strange_is_not(
     assert status == 0
     assert np.mean([row["prediction"] == "" for row in rows(output)]) > 0.9
     assert all(float(row["novelty"]) > 1 for row in rows(output) if not row["prediction"])
-    assert "unknown" in run(tmp_path)[1]
-    assert "unknown" not in run(tmp_path, "--threshold", "1e9")[1]
+    assert "(unlike training)" in run(tmp_path)[1]
+    assert "(unlike training)" not in run(tmp_path, "--threshold", "1e9")[1]
     table = run(tmp_path, "--no-abstain")[1]
-    assert "unknown" not in table
+    assert "(unlike training)" not in table
     assert "novelty" not in table
 
 

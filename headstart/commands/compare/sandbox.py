@@ -11,15 +11,17 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Collection, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
 from dvc.config import Config
 from dvc.exceptions import DvcException
 from dvc.repo import Repo
 
 from headstart.commands import yaml_text
+from headstart.common import interruption
 from headstart.common.errors import InputError
 from headstart.common.files import atomic_write, writing
 from headstart.common.params import PARAMS_FILE
@@ -56,17 +58,20 @@ class Sandbox:
         """
         with atomic_write(self.root / PARAMS_FILE) as temporary:
             temporary.write_text(yaml_text.dump(params), encoding="utf-8")
-        finished = subprocess.run(
+        with subprocess.Popen(
             [sys.executable, "-m", "dvc", "repro", "--quiet", stage],
             cwd=self.root,
             env=_environment(),
             # It would mix with the table; messages and bars go through.
             stdout=subprocess.DEVNULL,
-            check=False,
             # A run that outlives this process, killed, keeps the sandbox locked until it ends.
             pass_fds=[self._lock],
-        )
-        return finished.returncode == 0
+        ) as run:
+            try:
+                return run.wait() == 0
+            except BaseException:
+                _end(run.pid)
+                raise
 
     def save_experiment(self, name: str) -> None:
         """Make an experiment, on the project's last commit, of what the last run left.
@@ -208,10 +213,19 @@ def _locked(path: Path) -> Iterator[int]:
         yield file.fileno()
 
 
+def _end(pid: int) -> None:
+    """End a process and all that it started: an interruption may have reached this one alone."""
+    with suppress(psutil.NoSuchProcess):
+        first = psutil.Process(pid)
+        for process in (first, *first.children(recursive=True)):
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+
+
 def _environment() -> dict[str, str]:
     # The stages are started as `python`, which must be this one; a relative cache folder would
     # be another one in the sandbox.
-    environment = dict(os.environ)
+    environment = {**os.environ, interruption.SPOKEN_FOR: "1"}
     folder = str(Path(sys.executable).parent)
     environment["PATH"] = os.pathsep.join([folder, environment.get("PATH", os.defpath)])
     if environment.get("HEADSTART_CACHE"):

@@ -81,7 +81,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="name a class for every image, and do not compute its novelty",
     )
     parser.epilog = (
-        "An image that looks like nothing in training is given no class: the table says unknown "
+        "An image that looks like nothing in training is given no class: the table says "
         "(unlike training), in CSV and JSON abstained is true and prediction is empty or null; its "
         "likeliest classes are listed all the same. So a class that is called unknown cannot be "
         "taken for it. Files that cannot be read are reported on standard error, the "

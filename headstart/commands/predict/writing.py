@@ -15,7 +15,7 @@ from headstart.inference.classifier import Prediction
 Format = Literal["table", "csv", "json"]
 FORMATS: tuple[Format, ...] = ("table", "csv", "json")
 
-ABSTAINED = "unknown (unlike training)"
+ABSTAINED = "(unlike training)"
 """What the table shows in place of a class; a class may well be called unknown."""
 
 _WIDEST = 60

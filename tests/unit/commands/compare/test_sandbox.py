@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -166,7 +166,9 @@ def test_one_comparison_at_a_time(project: Path) -> None:
         pass
 
 
-def test_a_run_that_outlives_a_killed_comparison_keeps_the_sandbox(project: Path) -> None:
+@pytest.fixture
+def comparison(project: Path) -> Iterator["subprocess.Popen[bytes]"]:
+    """A comparison at work, in a process group of its own."""
     code = (
         "import os, signal, sys; from pathlib import Path;"
         "from headstart.commands.compare.sandbox import open_sandbox\n"
@@ -175,21 +177,33 @@ def test_a_run_that_outlives_a_killed_comparison_keeps_the_sandbox(project: Path
     )
     (project / "dvc.yaml").write_text("stages: {wait: {cmd: touch started && sleep 60}}\n")
     (project / "params.yaml").write_text("{}\n")
-    started = project / ".dvc" / "tmp" / "compare" / "project" / "started"
-    comparison = subprocess.Popen(
-        [sys.executable, "-c", code, str(project)], start_new_session=True
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, str(project)], start_new_session=True, stderr=subprocess.PIPE
     )
     try:
         deadline = time.monotonic() + 60
-        while not started.exists() and time.monotonic() < deadline:
+        while not started(project).exists() and time.monotonic() < deadline:
             time.sleep(0.05)
-        comparison.kill()
-        comparison.wait()
-        with pytest.raises(InputError, match="another comparison runs"), open_sandbox(project, []):
-            pass
-        assert started.exists()
+        yield process
     finally:
-        os.killpg(comparison.pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+
+
+def started(project: Path) -> Path:
+    return project / ".dvc" / "tmp" / "compare" / "project" / "started"
+
+
+def test_a_run_that_outlives_a_killed_comparison_keeps_the_sandbox(
+    project: Path, comparison: "subprocess.Popen[bytes]"
+) -> None:
+    comparison.kill()
+    comparison.wait()
+    with pytest.raises(InputError, match="another comparison runs"), open_sandbox(project, []):
+        pass
+    assert started(project).exists()
+    os.killpg(comparison.pid, signal.SIGKILL)
     # What the killed one left is taken away.
     for _ in range(100):
         with contextlib.suppress(InputError), open_sandbox(project, []) as sandbox:
@@ -198,6 +212,17 @@ def test_a_run_that_outlives_a_killed_comparison_keeps_the_sandbox(project: Path
         time.sleep(0.05)
     else:
         pytest.fail("the lock outlived all that held it")
+
+
+def test_an_interrupted_comparison_ends_what_it_started(
+    project: Path, comparison: "subprocess.Popen[bytes]"
+) -> None:
+    """Also where the signal reaches it alone: a scheduler's, or `kill`."""
+    comparison.send_signal(signal.SIGINT)
+    assert comparison.wait(20) != 0
+    assert not started(project).parent.exists()
+    with open_sandbox(project, []):
+        pass
 
 
 def test_what_a_kill_left_half_made_goes_and_the_users_working_trees_stay(project: Path) -> None:

@@ -41,8 +41,8 @@ def test_json_is_one_object_per_line() -> None:
 def test_table_is_aligned_whatever_the_script() -> None:
     _, write = make_writer("table", CLASSES, 1)
     known, strange = write([KNOWN, STRANGE]).splitlines()
-    assert known == "a,b.jpg  cat                        novelty  0.50  cat 70.0%"
-    assert strange == "x.jpg    unknown (unlike training)  novelty  1.75  고양이, 흰 50.0%"
+    assert known == "a,b.jpg  cat                novelty  0.50  cat 70.0%"
+    assert strange == "x.jpg    (unlike training)  novelty  1.75  고양이, 흰 50.0%"
     assert "novelty" not in write([UNTOLD])
     assert write([]) == ""
 
@@ -66,7 +66,7 @@ def test_a_class_called_unknown_is_not_taken_for_abstaining() -> None:
     ]
     known, strange = make_writer("table", names, 1)[1](batch).splitlines()
     assert known.split("  ")[1] == "unknown"
-    assert strange.split("  ")[1] == "unknown (unlike training)"
+    assert strange.split("  ")[1] == "(unlike training)"
 
 
 def test_any_file_name_can_be_printed() -> None:
