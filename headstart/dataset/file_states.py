@@ -1,10 +1,9 @@
 """Telling whether a file is still what it was, without reading it.
 
-A file's state is where it lies and what the file system says of it: any write, also one that puts
+A file's state is what the file system says of it, under whatever name: any write, also one that puts
 the old time back, changes the time of the last change of its status.
 """
 
-import os
 from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
@@ -21,7 +20,6 @@ _STEP_NS = 2 * 10**9
 class FileState(NamedTuple):
     """What tells whether a file is still the same, without reading it."""
 
-    path: str
     device: int
     inode: int
     size: int
@@ -40,7 +38,6 @@ def state_of(path: str) -> FileState | None:
     except (OSError, ValueError):
         return None
     return FileState(
-        os.path.abspath(path),  # noqa: PTH100 - links keep their names
         status.st_dev,
         status.st_ino,
         status.st_size,

@@ -136,7 +136,7 @@ class Inspections:
 
 
 def _key(state: FileState) -> bytes:
-    return hashlib.sha256(repr(state).encode("utf-8", "surrogateescape")).digest()[:16]
+    return hashlib.sha256(repr(state).encode()).digest()[:16]
 
 
 def _checksum(key: bytes, content: bytes) -> bytes:

@@ -27,7 +27,9 @@ _SPLIT_PARTS: dict[str, Split] = {
     **{"훈련": "train", "학습": "train", "검증": "validation", "시험": "test", "테스트": "test"},
 }
 _DELIMITERS = ",;\t|"
-_TABLES = (".csv", ".tsv")
+TABLES = (".csv", ".tsv")
+"""Lower-case endings of tables."""
+
 _COLUMNS = ("path", "label", "split", "group")
 _LAYOUT = (
     "a folder with one sub-folder per class, a folder with train/, validation/ (or val/) and "
@@ -96,7 +98,7 @@ def list_files(source: str, *, key: str = "prepare.source", labels: bool = True)
         ) from None
     if stat.S_ISDIR(status.st_mode):
         return _list_folder(path, key, labels)
-    if not stat.S_ISREG(status.st_mode) or path.suffix.lower() not in _TABLES:
+    if not stat.S_ISREG(status.st_mode) or path.suffix.lower() not in TABLES:
         raise InputError(f"{key}: {source} is a file. Expected {_LAYOUT}.")
     return Listing(_read_table(path), ())
 

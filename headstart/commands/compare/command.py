@@ -19,7 +19,7 @@ from headstart.common import places
 from headstart.common.errors import InputError
 from headstart.common.files import write_json
 from headstart.common.params import PARAMS_FILE
-from headstart.dataset.sources import list_files
+from headstart.dataset.sources import TABLES, list_files
 from headstart.extraction.store import FeatureStore
 
 PICTURE = places.COMPARISON.with_suffix(".png")
@@ -129,7 +129,7 @@ def _inputs(candidates: list[Candidate]) -> list[str]:
     sources = {one.prepare.source for one in every} | {one.pretrain.source for one in every}
     paths = sources | {one.extract.weights for one in every} | {"models/weights"}
     for source in sources:
-        if source.lower().endswith(".csv") and Path(source) != places.MANIFEST:
+        if source.lower().endswith(TABLES) and Path(source) != places.MANIFEST:
             # A table names images anywhere; the folders that hold them are what is linked.
             paths |= {str(Path(file.path).parent) for file in list_files(source).files}
     return sorted(paths)
