@@ -1,6 +1,6 @@
 """Telling whether a file is still what it was, without reading it.
 
-A file's state is what the file system says of it, under whatever name: any write, also one that puts
+A state is what the file system says of a file, under whatever name: any write, also one that puts
 the old time back, changes the time of the last change of its status.
 """
 
