@@ -25,7 +25,11 @@ _STARTED = 0.4
 """Seconds until Python itself has started, which no program can shorten."""
 
 _TEMPORARY = re.compile(r"\.[a-z0-9_]{8}(-.+)?")
-_PRIVATE = {(".dvc", "tmp"), (".dvc", "cache"), (".store", "inspections"), (".store", "prepared")}
+_PRIVATE = {
+    (".dvc", "tmp"),
+    (".dvc", "cache"),
+    *((".store", kind) for kind in ("inspections", "prepared", "times")),
+}
 _LINES = {signal.SIGINT: "interrupted; ", signal.SIGTERM: "terminated; "}
 
 
@@ -212,7 +216,8 @@ def _leftovers(project: Scratch, *, interrupted: bool = False) -> Problem:
 def _content(project: Scratch) -> dict[str, str]:
     """Return the digest of every file, but for what git and DVC keep, and what tells files apart.
 
-    The last holds when and where the photos of one copy of the project were written.
+    The last holds when and where the photos of one copy of the project were written. Times of
+    networks are kept on a machine that is not busy.
     """
     found = {}
     for path in sorted(project.root.rglob("*")):
