@@ -279,7 +279,7 @@ def test_a_model_without_its_novelty_says_so(
             ["--head", "finetuned"],
             "--head: expected one of logistic, prototype, received finetuned",
         ),
-        (["--model", "nowhere"], "nowhere/head.json: no such head"),
+        (["--model", "nowhere"], "nowhere/head.json: no such file: run `dvc repro train`"),
     ],
 )
 def test_missing_models_are_told(run: Run, arguments: list[str], message: str) -> None:
