@@ -224,13 +224,15 @@ def _digest(content: Any) -> str:
 
 def _read_head(folder: Path) -> Any:
     from headstart import heads
-    from headstart.heads.base import HELD_OUT_FILE, weights_digest
+    from headstart.heads.base import HELD_OUT_FILE, origin_of_predictions
     from headstart.scoring.predictions import Predictions
 
     head = heads.load(folder)
     shape = head.card.feature_shape
     features = np.random.default_rng(0).normal(size=(4, *shape)).astype(np.float32)
-    held_out = Predictions.read(folder / HELD_OUT_FILE, model=weights_digest(folder))
+    held_out = Predictions.read(
+        folder / HELD_OUT_FILE, origin=origin_of_predictions(folder, "held-out")
+    )
     return [
         head.card.as_dict(), head.seed, head.predict_proba(features),
         held_out.image, held_out.probabilities,
@@ -265,11 +267,11 @@ def _read_novelty() -> Any:
 
 
 def _read_predictions(path: Path) -> Any:
-    from headstart.heads.base import weights_digest
+    from headstart.heads.base import origin_of_predictions
     from headstart.scoring.predictions import Predictions
 
     model = places.HEADS / path.stem if path.parent.name == "heads" else places.FINETUNED
-    one = Predictions.read(path, model=weights_digest(model))
+    one = Predictions.read(path, origin=origin_of_predictions(model, "test"))
     return [one.image, one.probabilities]
 
 

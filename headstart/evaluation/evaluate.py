@@ -17,7 +17,7 @@ from headstart.evaluation.leaks import find_feature_leaks, leaked_images, read_l
 from headstart.evaluation.options import EvaluateOptions
 from headstart.features.file import FeatureFile
 from headstart.heads import finetuned_card, load, trained_heads
-from headstart.heads.base import HELD_OUT_FILE, HeadCard, weights_digest
+from headstart.heads.base import HELD_OUT_FILE, HeadCard, origin_of_predictions
 from headstart.scoring.curves import write_joint_curves, write_test_plots
 from headstart.scoring.intervals import score_intervals
 from headstart.scoring.metrics import WITHOUT_IMAGES, named, scores
@@ -73,14 +73,15 @@ def evaluate(
     found: dict[str, Predictions] = {}
     held_out: dict[str, Predictions] = {}
     cards: dict[str, HeadCard] = {}
-    digests: dict[str, str] = {}
+    origins: dict[str, str] = {}
     for name in trained_heads(heads):
         head = load(heads / name)
         head.check_features(file.header, file.path)
         cards[name] = head.card
         found[name] = Predictions(file.image[rows], head.predict_proba(file.features, rows))
-        digests[name] = weights_digest(heads / name)
-        held_out[name] = Predictions.read(heads / name / HELD_OUT_FILE, "train", digests[name])
+        origins[name] = origin_of_predictions(heads / name, "test")
+        chosen_by = origin_of_predictions(heads / name, "held-out")
+        held_out[name] = Predictions.read(heads / name / HELD_OUT_FILE, "train", chosen_by)
     if not found:
         raise InputError(f"{heads}: expected trained heads, received none: run `dvc repro train`")
     names = list(found)
@@ -90,7 +91,7 @@ def evaluate(
         tuned, its_predictions = _read_finetuned(finetuned, file, rows)
         cards[finetuned_card.NAME] = tuned.head
         found[finetuned_card.NAME] = its_predictions
-        digests[finetuned_card.NAME] = weights_digest(finetuned)
+        origins[finetuned_card.NAME] = origin_of_predictions(finetuned, "test")
         fit_of[finetuned_card.NAME] = finetuned_fit
         validated = finetuned_card.read_predictions(finetuned, "validation")
         if validated is not None:
@@ -133,7 +134,7 @@ def evaluate(
         content["finetuned"] = {**scored[finetuned_card.NAME], "gain": gained}
     content["leaks"] = leaked
     write_json(metrics, content)
-    _write_predictions(predictions, found, digests)
+    _write_predictions(predictions, found, origins)
     write_test_plots(plots, labels, found, file.header.class_names)
     write_joint_curves(curves, fit_of)
 
@@ -155,11 +156,11 @@ def _tell(
 
 
 def _write_predictions(
-    folder: Path, found: Mapping[str, Predictions], digests: Mapping[str, str]
+    folder: Path, found: Mapping[str, Predictions], origins: Mapping[str, str]
 ) -> None:
     for name, one in found.items():
         path = "finetuned.h5" if name == finetuned_card.NAME else f"heads/{name}.h5"
-        one.write(folder / path, digests[name])
+        one.write(folder / path, origins[name])
 
 
 def _audit(

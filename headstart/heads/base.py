@@ -4,7 +4,7 @@ import math
 from abc import ABC, abstractmethod
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -265,9 +265,9 @@ class Head(ABC):
         return head
 
 
-def weights_digest(folder: Path) -> str:
-    """Return the digest of a saved model's weights, which tells it from every other."""
-    return str(read_card(folder)["weights_file_sha256"])
+def origin_of_predictions(folder: Path, images: Literal["held-out", "test"]) -> str:
+    """Return what tells a saved model's predictions of some images from all others."""
+    return f"{images} {read_card(folder)['weights_file_sha256']}"
 
 
 def read_card(folder: Path) -> dict[str, Any]:

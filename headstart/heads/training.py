@@ -15,7 +15,7 @@ from headstart.common.files import atomic_folder, copy_folder, digest_of, read_j
 from headstart.common.progress import notify
 from headstart.features.file import FeatureFile
 from headstart.heads import create, is_cheap
-from headstart.heads.base import HELD_OUT_FILE, FitReport, Head, weights_digest
+from headstart.heads.base import HELD_OUT_FILE, FitReport, Head, origin_of_predictions
 from headstart.heads.data import TrainingData
 from headstart.heads.learning_curve import learning_curve
 from headstart.heads.options import HeadOptions, TrainOptions
@@ -160,7 +160,7 @@ def _fit(
             fitted.save(model)
             held_out = softmax(report.logits, fitted.card.temperature)
             told = Predictions(file.image[report.held_out], held_out)
-            told.write(model / HELD_OUT_FILE, weights_digest(model))
+            told.write(model / HELD_OUT_FILE, origin_of_predictions(model, "held-out"))
             wanted = options.learning_curve
             learning = (
                 learning_curve(head, data, seed)

@@ -16,7 +16,7 @@ from headstart.common.vocabulary import SPLITS
 from headstart.dataset.manifest import Manifest, read_manifest
 from headstart.features.file import FeatureFile
 from headstart.heads import trained_heads
-from headstart.heads.base import CARD_FILE, read_card
+from headstart.heads.base import CARD_FILE, origin_of_predictions, read_card
 from headstart.heads.finetuned_card import NAME as FINETUNED
 from headstart.heads.finetuned_card import is_present
 from headstart.scoring.predictions import Predictions
@@ -176,8 +176,8 @@ def _read_model(
     card = read_card(folder) if (folder / CARD_FILE).is_file() else {}
     predictions = None
     if predicted.is_file():
-        model = card.get("weights_file_sha256")
-        predictions = Predictions.read(predicted, "evaluate", model)
+        origin = origin_of_predictions(folder, "test") if card else None
+        predictions = Predictions.read(predicted, "evaluate", origin)
         _check_predictions(predicted, predictions, manifest)
     return HeadResults(
         name=name,

@@ -24,12 +24,13 @@ class Predictions:
     image: npt.NDArray[np.int64]
     probabilities: npt.NDArray[np.float64]
 
-    def write(self, path: Path, model: str = "") -> None:
+    def write(self, path: Path, origin: str = "") -> None:
         """Write as HDF5, the same bytes for the same content.
 
         Args:
             path: The file.
-            model: Digest of the weights that said so, so that no other model's are taken for them.
+            origin: What tells them from other predictions: which images, and the digest of the
+                weights.
 
         Raises:
             InputError: a probability is not finite.
@@ -37,7 +38,7 @@ class Predictions:
         remedy = "the weights or the features are too large to compute with; train with others"
         require_finite(f"{path}: probabilities", self.probabilities, remedy)
         with create_sealed_h5(path, KIND) as file:
-            file.attrs["model"] = model
+            file.attrs["origin"] = origin
             file.create_dataset("image", data=self.image, track_times=False)
             file.create_dataset("probabilities", data=self.probabilities, track_times=False)
 
@@ -47,20 +48,22 @@ class Predictions:
         return self.probabilities[order[np.searchsorted(self.image, images, sorter=order)]]
 
     @classmethod
-    def read(cls, path: Path, stage: str = "", model: str | None = None) -> "Predictions":
+    def read(cls, path: Path, stage: str = "", origin: str | None = None) -> "Predictions":
         """Read what `write` wrote.
 
         Args:
             path: The file.
             stage: The stage that writes it, named where it cannot be used.
-            model: As it was written with, if that is known.
+            origin: As it was written with, if that is known.
 
         Raises:
-            InputError: the file is missing, holds something else or what another model said, is
-                damaged, or is open for writing in another program.
+            InputError: the file is missing, holds something else or predictions of another origin,
+                is damaged, or is open for writing in another program.
         """
         remedy = f"run `{f'dvc repro {stage}'.strip()}` to write it anew"
         with open_sealed_h5(path, KIND, remedy) as file:
-            if model not in (None, file.attrs["model"]):
-                raise InputError(f"{path}: holds what another model said: {remedy}")
+            if origin not in (None, file.attrs["origin"]):
+                raise InputError(
+                    f"{path}: holds what another model said, or of other images: {remedy}"
+                )
             return cls(file["image"][:], file["probabilities"][:])

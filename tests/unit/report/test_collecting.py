@@ -15,7 +15,7 @@ from headstart.common.errors import InputError
 from headstart.common.files import write_json
 from headstart.common.seal import write_checksum
 from headstart.dataset.manifest import write_manifest
-from headstart.heads.base import weights_digest
+from headstart.heads.base import origin_of_predictions
 from headstart.report.collecting import collect
 from headstart.report.content import Report
 from headstart.report.options import ReportOptions
@@ -232,8 +232,8 @@ def test_features_of_other_images_are_refused(copy: Path) -> None:
 def test_predictions_of_other_images_are_refused(copy: Path) -> None:
     path = copy / "predictions/heads/logistic.h5"
     one = Predictions.read(path)
-    model = weights_digest(copy / "models/heads/logistic")
-    replace(one, image=one.image + 1).write(path, model)
+    origin = origin_of_predictions(copy / "models/heads/logistic", "test")
+    replace(one, image=one.image + 1).write(path, origin)
     with pytest.raises(
         InputError, match=r"predictions.heads.logistic\.h5: expected probabilities of"
     ):
