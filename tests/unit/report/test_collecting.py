@@ -243,7 +243,10 @@ def test_predictions_of_other_images_are_refused(copy: Path) -> None:
 def test_what_another_model_said_is_refused(copy: Path) -> None:
     path = copy / "predictions/heads/logistic.h5"
     Predictions.read(path).write(path, "0" * 64)
-    with pytest.raises(InputError, match=r"logistic\.h5: holds what another model said: run `dvc"):
+    with pytest.raises(
+        InputError,
+        match=r"logistic\.h5: holds what another model said, or of other images: run `dvc",
+    ):
         collected(copy)
 
 
