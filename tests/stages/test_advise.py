@@ -108,4 +108,4 @@ def test_without_features_it_says_what_to_run(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
     assert cli.main(["advise"]) == 1
-    assert "no such feature file: run `dvc repro extract`" in capsys.readouterr().err
+    assert "no such file: run `dvc repro extract`" in capsys.readouterr().err
