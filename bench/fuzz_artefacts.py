@@ -156,6 +156,7 @@ def make_judge(seed: int, project: Path) -> Judge:
             except InputError as error:
                 named = one.path.name in str(error) or one.path.parent.name in str(error)
                 outcome, detail = "refused" if named else "nameless", f"{detail}: {error}"
+            # What a user would see as a traceback is what is counted here.
             except Exception as error:
                 outcome, detail = "traceback", f"{detail}: {type(error).__name__}: {error}"
             else:

@@ -61,6 +61,7 @@ def make_judge(
                 found = read()
             except UnreadableImage as error:
                 answers.append(f"refused: {error.reason}")
+            # What a user would see as a traceback is what is counted here.
             except Exception as error:
                 return Verdict(case, name, "traceback", f"{kind}: {type(error).__name__}: {error}")
             else:

@@ -12,6 +12,7 @@ from headstart.common.errors import InputError
 from headstart.common.files import atomic_write
 from headstart.common.progress import notify
 from headstart.common.vocabulary import Sizing
+from headstart.dataset.walking import Unlistable, files_below
 from headstart.images import decoding
 from headstart.images.contact_sheet import SheetImage, contact_sheet
 
@@ -97,17 +98,18 @@ def _images_of(path: Path) -> Iterator[SheetImage]:
     if not path.is_dir():
         yield _sheet_image(path)
         return
-    found = sorted(
-        file
-        for file in path.rglob("*")
-        if file.suffix.lower() in decoding.SUFFIXES and not file.is_dir()
-    )
-    left = _FROM_A_FOLDER
-    for file in found:
+    left, found = _FROM_A_FOLDER, False
+    for below in files_below(path):
+        if isinstance(below, Unlistable):
+            notify(f"warning: {below.path}: {below.reason}; passed over")
+            continue
+        if not decoding.is_image_like(Path(below)):
+            continue
         if not left:
             return
+        found = True
         try:
-            yield _sheet_image(file)
+            yield _sheet_image(Path(below))
             left -= 1
         except InputError as error:
             notify(f"warning: {error}; passed over")

@@ -91,6 +91,7 @@ def writing(path: Path) -> Iterator[None]:
         yield
     except (InputError, BlockingIOError, BrokenPipeError):
         raise
+    # C++ libraries raise RuntimeError and the like, with the system's words in the text.
     except Exception as error:
         code = _code(error, path)
         if code is None:
@@ -429,6 +430,7 @@ class _Patient:
             return size
 
     def readinto(self, buffer: Any) -> int:
+        # BinaryIO does not declare it, but every unbuffered file has it.
         return self._raw.readinto(buffer)  # type: ignore[attr-defined, no-any-return]
 
     def read(self, size: int = -1) -> bytes:

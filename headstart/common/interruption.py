@@ -29,7 +29,8 @@ def guard() -> None:
     way then, and an exception could be lost or torn in some package's imports.
     """
     global guarded, _error_stream
-    # runpy calls a program so while it looks for the module.
+    # runpy calls a program "-m" while it looks for the module. By os.path, since importing pathlib
+    # takes time in which nothing would answer an interruption.
     if guarded or os.path.basename(sys.argv[0]) not in ("-m", "headstart"):  # noqa: PTH119
         return
     guarded = True

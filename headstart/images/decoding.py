@@ -374,6 +374,7 @@ def _decode_rest(image: Image.Image, data: bytes) -> tuple[NDArray[np.uint8], st
     with tiff.listening() as lost:
         try:
             image.load()
+        # Where libtiff has said what is lost, that tells more than whatever Pillow raises for it.
         except Exception:
             if not lost:
                 raise
