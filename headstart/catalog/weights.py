@@ -12,8 +12,9 @@ from typing import Literal
 from headstart.catalog import specs
 from headstart.catalog.spec import BackboneSpec, DownloadWeights, PackageWeights
 from headstart.common.errors import InputError
-from headstart.common.files import WriteError, atomic_write, digest_of, read_json, sha256_of
+from headstart.common.files import atomic_write, digest_of, read_json, sha256_of
 from headstart.common.places import PRETRAINED_INDEX
+from headstart.common.system_errors import WriteError
 from headstart.common.vocabulary import NUMERICS
 
 FILE_SUFFIXES = (".weights.h5", ".h5", ".hdf5", ".keras")

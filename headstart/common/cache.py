@@ -16,23 +16,17 @@ from typing import Any
 import platformdirs
 
 from headstart.common.errors import InputError
-from headstart.common.files import (
-    TEMPORARY_NAME,
-    WriteError,
-    atomic_write,
-    digest_of,
-    is_lock_of,
-    open_lock,
-    read_json,
-    sha256_of,
-    take_lock,
-    temporary_folder,
-    what_it_said,
-    write_json,
-    writing,
-)
+from headstart.common.files import atomic_write, digest_of, read_json, sha256_of, write_json
 from headstart.common.progress import notify
 from headstart.common.seal import read_sealed_json, write_sealed_json
+from headstart.common.system_errors import WriteError, what_it_said, writing
+from headstart.common.temporaries import (
+    TEMPORARY_NAME,
+    is_lock_of,
+    open_lock,
+    take_lock,
+    temporary_folder,
+)
 
 ENVIRONMENT_VARIABLE = "HEADSTART_CACHE"
 

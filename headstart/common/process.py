@@ -1,6 +1,5 @@
 """How a stage or command works, is interrupted, fails and ends."""
 
-import errno
 import gc
 import io
 import os
@@ -12,16 +11,8 @@ from typing import Any, NoReturn
 
 from headstart.common import interruption
 from headstart.common.errors import InputError
+from headstart.common.system_errors import remedy_for
 from headstart.common.text import printable_lines
-
-_REMEDIES = {
-    errno.ENOSPC: "make room",
-    errno.EDQUOT: "make room",
-    errno.EROFS: "make it writable",
-    errno.EACCES: "make it accessible",
-    errno.EPERM: "make it accessible",
-    errno.EMFILE: "allow more open files (`ulimit -n`)",
-}
 
 _received: int | None = None
 
@@ -82,8 +73,7 @@ def _tell(error: BaseException) -> int:
     if isinstance(error, OSError) and error.errno is not None:
         files = [name for name in (error.filename, error.filename2) if name is not None]
         what = ": ".join([*map(str, files), os.strerror(error.errno)])
-        remedy = _REMEDIES.get(error.errno, "mend that")
-        error = InputError(f"{what}; {remedy} and run this again")
+        error = InputError(f"{what}; {remedy_for(error.errno)}")
     if not isinstance(error, InputError):
         raise error
     sys.stdout.flush()

@@ -27,7 +27,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headstart.common.errors import InputError
-from headstart.common.files import atomic_write, open_hdf5, sha256_of
+from headstart.common.files import atomic_write, sha256_of
+from headstart.common.hdf5 import open_hdf5
 
 if TYPE_CHECKING:
     import h5py

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headstart.common.cache import INSPECTIONS, changing, open_cache
-from headstart.common.files import WriteError
+from headstart.common.system_errors import WriteError
 from headstart.dataset.duplicates import DESCRIPTION_LENGTH
 from headstart.dataset.file_states import FileState, digest_of_checking
 

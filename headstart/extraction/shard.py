@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from headstart.common.files import atomic_write, open_hdf5
+from headstart.common.files import atomic_write
+from headstart.common.hdf5 import open_hdf5
 from headstart.common.seal import (
     USER_BLOCK,
     BrokenSeal,

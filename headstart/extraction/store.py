@@ -25,8 +25,8 @@ from headstart.common.cache import (
     open_cache,
 )
 from headstart.common.errors import InputError
-from headstart.common.files import what_it_said, writing
 from headstart.common.progress import notify
+from headstart.common.system_errors import what_it_said, writing
 from headstart.extraction.shard import (
     KEY_BYTES,
     SUFFIX,

@@ -20,7 +20,8 @@ import numpy as np
 import numpy.typing as npt
 
 from headstart.common.errors import InputError
-from headstart.common.files import atomic_write, digest_of, open_hdf5
+from headstart.common.files import atomic_write, digest_of
+from headstart.common.hdf5 import open_hdf5
 from headstart.common.seal import USER_BLOCK, open_h5, open_sealed_h5, require_seal, seal_h5
 from headstart.features.identity import FeatureIdentity
 

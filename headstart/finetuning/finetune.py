@@ -14,8 +14,10 @@ from headstart.catalog import building
 from headstart.catalog.weights import resolve
 from headstart.common.cache import changing, claim
 from headstart.common.code import digest_of_code
-from headstart.common.files import digest_of, sha256_of, temporary_folder, writing
+from headstart.common.files import digest_of, sha256_of
 from headstart.common.progress import notify
+from headstart.common.system_errors import writing
+from headstart.common.temporaries import temporary_folder
 from headstart.common.tensorflow_runtime import dtype_policy, keras, seed_everything
 from headstart.dataset.manifest import Manifest
 from headstart.extraction.bottleneck import Bottleneck, recover

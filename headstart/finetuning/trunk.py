@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from headstart.common.files import WriteError
+from headstart.common.system_errors import WriteError
 from headstart.dataset.manifest import Manifest
 from headstart.extraction.bottleneck import Bottleneck
 from headstart.extraction.extract import extract, requests_of

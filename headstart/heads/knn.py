@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from headstart.common.files import write_hdf5
+from headstart.common.hdf5 import write_hdf5
 from headstart.common.seal import open_h5
 from headstart.features.matrix import Matrix, block_rows
 from headstart.features.neighbors import Blocks, NeighborIndex

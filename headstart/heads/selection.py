@@ -11,7 +11,7 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from headstart.common.files import write_hdf5
+from headstart.common.hdf5 import write_hdf5
 from headstart.common.seal import open_h5
 from headstart.features.matrix import matrix_bytes
 from headstart.heads.base import FitReport, Head, HeadCard

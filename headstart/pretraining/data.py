@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headstart.common.errors import InputError
-from headstart.common.files import reserve, writing
+from headstart.common.files import reserve
 from headstart.common.progress import notify, progress
+from headstart.common.system_errors import writing
 from headstart.common.vocabulary import Sizing
 from headstart.dataset.duplicates import components
 from headstart.dataset.splits import Sample, assign

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from headstart.common.files import write_table, writing
+from headstart.common.files import write_table
+from headstart.common.system_errors import writing
 from headstart.scoring.metrics import Floats, Labels, confusion_matrix, rankings, reliability
 from headstart.scoring.predictions import Predictions
 

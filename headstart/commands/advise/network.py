@@ -17,7 +17,8 @@ from headstart.catalog.spec import PackageWeights
 from headstart.commands.advise.facts import CutFacts, NetworkFacts
 from headstart.common.cache import Keep
 from headstart.common.code import digest_of_code
-from headstart.common.files import digest_of, open_hdf5
+from headstart.common.files import digest_of
+from headstart.common.hdf5 import open_hdf5
 from headstart.extraction.bottleneck import Bottleneck
 from headstart.extraction.store import FeatureStore
 from headstart.scoring.calibration import softmax

@@ -23,8 +23,9 @@ from headstart.common.cache import (
     is_temporary,
 )
 from headstart.common.errors import InputError
-from headstart.common.files import delete_abandoned, is_abandoned, is_held, sweep, what_it_said
 from headstart.common.progress import notify
+from headstart.common.system_errors import what_it_said
+from headstart.common.temporaries import delete_abandoned, is_abandoned, is_held, sweep
 from headstart.extraction.shard import SUFFIX, DamagedShard, open_shard
 from headstart.extraction.store import DAMAGED_SUFFIX, set_aside
 from headstart.features.identity import FeatureIdentity

@@ -23,8 +23,9 @@ from dvc.repo import Repo
 from headstart.commands import yaml_text
 from headstart.common import interruption
 from headstart.common.errors import InputError
-from headstart.common.files import atomic_write, writing
+from headstart.common.files import atomic_write
 from headstart.common.params import PARAMS_FILE
+from headstart.common.system_errors import writing
 
 _FOLDER = Path(".dvc", "tmp", "compare")
 _NEVER_LINKED = frozenset({".git", ".dvc"})

@@ -15,9 +15,10 @@ from headstart.commands.project.template import (
     template_params,
 )
 from headstart.common.errors import InputError
-from headstart.common.files import TEMPORARY_PATTERN, atomic_write
+from headstart.common.files import atomic_write
 from headstart.common.lock import LOCK_FILE
 from headstart.common.params import PARAMS_FILE
+from headstart.common.temporaries import TEMPORARY_PATTERN
 
 GIT_IGNORE = Path(".gitignore")
 

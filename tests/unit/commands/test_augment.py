@@ -58,6 +58,22 @@ def test_a_folder_shows_its_first_readable_images(project, picture, capsys):
     )
 
 
+def test_a_folder_is_listed_as_prepare_lists_it(project, picture, capsys):
+    """Links are followed, images without an ending are found, what systems leave is passed over."""
+    elsewhere, folder = project / "elsewhere", project / "some"
+    for place in (elsewhere, folder / "@eaDir"):
+        place.mkdir(parents=True)
+        shutil.copy(picture, place / "linked.jpg")
+    (folder / "link").symlink_to(elsewhere)
+    shutil.copy(picture, folder / "no ending")
+    (folder / "phone.heic").write_bytes(b"x" * 100)
+    assert main(["augment", "some", "--image-size", "32"]) == 0
+    out, messages = capsys.readouterr()
+    assert out == "views.png: 8 views of 2 images at 32 x 32 pixels\n"
+    assert messages.startswith("warning: some/phone.heic: ")
+    assert messages.count("\n") == 1
+
+
 def test_the_sheet_is_the_same_every_time(picture):
     for name in ("one.png", "two.png"):
         assert main(["augment", str(picture), "--image-size", "32", "-o", name]) == 0

@@ -10,7 +10,7 @@ import pytest
 
 from headstart.common.cache import Keep, cache_folder, changing, claim, open_cache, read_card
 from headstart.common.errors import InputError
-from headstart.common.files import is_held
+from headstart.common.temporaries import is_held
 
 DIGEST = "a" * 64
 

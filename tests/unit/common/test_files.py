@@ -12,19 +12,10 @@ import h5py
 import numpy as np
 import pytest
 
-from headstart.common.files import (
-    TEMPORARY_PATTERN,
-    WriteError,
-    atomic_folder,
-    atomic_write,
-    copy_folder,
-    is_abandoned,
-    sha256_of,
-    sweep,
-    temporary_folder,
-    write_hdf5,
-    write_json,
-)
+from headstart.common.files import atomic_folder, atomic_write, copy_folder, sha256_of, write_json
+from headstart.common.hdf5 import write_hdf5
+from headstart.common.system_errors import WriteError
+from headstart.common.temporaries import TEMPORARY_PATTERN, is_abandoned, sweep, temporary_folder
 
 
 def test_the_file_appears_when_the_block_succeeds(tmp_path):
@@ -127,7 +118,9 @@ _WRITE_TOO_MUCH = """
 import resource, sys
 from pathlib import Path
 import numpy as np
-from headstart.common.files import *
+from headstart.common.files import atomic_folder, atomic_write
+from headstart.common.hdf5 import write_hdf5
+from headstart.common.system_errors import WriteError
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))
 path = Path(sys.argv[1])
 def text():
@@ -182,7 +175,8 @@ def test_hdf5_reads_back(tmp_path):
 _HOLD = """
 import sys, time
 from pathlib import Path
-from headstart.common.files import atomic_write, temporary_folder
+from headstart.common.files import atomic_write
+from headstart.common.temporaries import temporary_folder
 folder = Path(sys.argv[1])
 with atomic_write(folder / "a.json") as one, temporary_folder(folder) as other:
     (other / "trunk.h5").write_bytes(b"x")

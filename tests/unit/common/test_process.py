@@ -113,10 +113,12 @@ def test_what_the_system_refuses_is_one_line(
 
     assert run_to_status(write_to_a_file) == 1
     told = capsys.readouterr().err
-    assert told == f"error: {tmp_path}/folder/file: Not a directory; mend that and run this again\n"
+    assert told == f"error: {tmp_path}/folder/file: Not a directory; move away what lies there\n"
     assert run_to_status(fill_the_disk) == 1
     told = capsys.readouterr().err
-    assert told == "error: No space left on device; make room and run this again\n"
+    assert told == (
+        "error: No space left on device; make room, for example with `headstart cache prune`\n"
+    )
 
 
 def test_a_defect_keeps_its_traceback() -> None:

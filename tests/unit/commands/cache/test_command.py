@@ -15,7 +15,7 @@ from headstart.commands import cli
 from headstart.commands.cache import upkeep
 from headstart.common.cache import FEATURES, KINDS, TAG_FILE, UNSEALED, Keep, claim
 from headstart.common.errors import InputError
-from headstart.common.files import temporary_folder
+from headstart.common.temporaries import temporary_folder
 from headstart.extraction.store import FeatureStore
 from tests.unit.extraction.test_store import IDENTITY, fill, keys_for
 
