@@ -222,7 +222,8 @@ def _listed(folder: Path) -> tuple[list[Path], list[str]]:
     listed = list_folder(folder)
     if isinstance(listed, Unlistable):
         raise _cannot_list(listed)
-    return [Path(path) for path in listed[0]], [Path(path).as_posix() for path in listed[1]]
+    folders, files = listed
+    return [Path(path) for path in folders], files
 
 
 def _all_below(folder: Path, above: frozenset[tuple[int, int]]) -> Iterable[str]:

@@ -74,7 +74,7 @@ def files_below(
         yield listed
         return
     folders, files = listed
-    yield from (Path(path).as_posix() for path in files)
+    yield from files
     for inner in folders:
         yield from files_below(inner, above | {own})
 
