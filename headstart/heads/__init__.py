@@ -1,7 +1,6 @@
 """Classifiers on cached bottleneck features, one module per kind.
 
-A kind's module is imported only when that kind is asked for, so that a head without TensorFlow
-never imports it.
+A kind's module is imported only when that kind is asked for.
 """
 
 from pathlib import Path
@@ -44,7 +43,7 @@ def _class_of(kind: HeadKind) -> type[Head]:
 
 
 def is_cheap(options: HeadOptions) -> bool:
-    """Return whether the head takes a moment to fit: whether it needs no TensorFlow."""
+    """Return whether the head takes a moment to fit: whether it is not trained in epochs."""
     return options.kind not in ("dense", "gap")
 
 

@@ -25,7 +25,7 @@ from headstart.scoring.metrics import WITHOUT_IMAGES, named, scores
 from headstart.scoring.predictions import Predictions
 
 _CODE = ("common", "features", "scoring", "heads")
-_LIBRARIES = ("keras", "numpy", "scipy", "tensorflow")
+_LIBRARIES = ("numpy", "scipy")
 # What a kept fit consists of.
 _MODEL, _PLOTS, _METRICS = "model", "plots", "metrics.json"
 

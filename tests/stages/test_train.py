@@ -162,7 +162,7 @@ def test_adamw_is_adam_with_weight_decay(file: FeatureFile, tmp_path: Path) -> N
     }
     _run(tmp_path, file, chosen)
     plain, decayed, adamw = (
-        (tmp_path / "models" / name / "head.weights.h5").read_bytes() for name in chosen
+        (tmp_path / "models" / name / "weights.h5").read_bytes() for name in chosen
     )
     assert adamw == decayed
     assert adamw != plain
