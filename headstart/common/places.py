@@ -6,6 +6,8 @@ SAMPLES = Path("data/samples")
 
 MANIFEST = Path("data/manifest.csv")
 MANIFEST_DIGEST = Path("data/manifest.csv.sha256")
+PRETRAIN_STATE = Path("data/pretrain_source.txt")
+"""Differs when a photo of pretrain.source has changed."""
 QUARANTINE = Path("data/quarantine.csv")
 LEAKS = Path("data/leaks.csv")
 FEATURE_LEAKS = Path("data/feature_leaks.csv")
