@@ -62,8 +62,12 @@ def test_images_without_classes_count_for_runs_that_need_none(
     first = _state(tmp_path, photos, "reconstruct")
     (photos / "a" / "0.png").rename(photos / "loose.png")
     assert _state(tmp_path, photos, "reconstruct") != first
-    with pytest.raises(InputError, match=r"^pretrain\.source: "):
-        _state(tmp_path, photos, "reconstruct", "classify")
+    assert len(_state(tmp_path, photos, "reconstruct", "classify").splitlines()) == 2
+
+
+def test_a_source_that_is_missing_is_told(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"^pretrain\.source: .* does not exist"):
+        _state(tmp_path, tmp_path / "none", "classify")
 
 
 @pytest.mark.parametrize("source", ["data/manifest.csv", "no/such/folder"])
