@@ -17,6 +17,7 @@ from headstart.images import decoding
 from headstart.images.decoding import UnreadableImage
 from headstart.pretraining.options import SOURCE_KEY, PretrainOptions, PretrainRun
 
+
 @dataclass(frozen=True, slots=True)
 class SourceListing:
     """The images of a source that one run learns from.

@@ -18,7 +18,6 @@ from headstart.common.params import (
 from headstart.common.places import MANIFEST
 from headstart.images.options import AugmentOptions
 
-
 SOURCE_KEY = "pretrain.source"
 """Where params.yaml names the source, for errors."""
 

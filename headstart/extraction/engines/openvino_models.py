@@ -7,6 +7,7 @@ from pathlib import Path
 from headstart.common.cache import Keep, read_card
 from headstart.common.files import digest_of
 from headstart.extraction.bottleneck import Bottleneck
+from headstart.extraction.network_size import remember
 from headstart.extraction.store import FeatureStore
 
 BATCH_SIZE = 1
@@ -59,7 +60,9 @@ def obtain(bottleneck: Bottleneck, store: FeatureStore) -> ConvertedModel:
         }
         names = [output_name(index) for index in range(len(bottleneck.taps))]
         with keep.create(key, **about) as new:
-            convert(bottleneck, names, BATCH_SIZE, new / _MODEL)
+            sizes = convert(bottleneck, names, BATCH_SIZE, new / _MODEL)
+        for tap, size in zip(bottleneck.taps, sizes, strict=True):
+            remember(tap, size, store)
         folder = keep.root / key
     return ConvertedModel(folder / _MODEL, read_card(folder)["versions"])
 
