@@ -446,6 +446,6 @@ def test_a_conversion_leaves_the_size_of_the_network(
 ) -> None:
     (tap,) = bottleneck().taps
     expected = network_size.network_size(tap, FeatureStore(tmp_path / "another"))
-    openvino_models.obtain(bottleneck(), FeatureStore(tmp_path))
+    openvino_models.obtain(bottleneck(), FeatureStore(tmp_path / "one"))
     monkeypatch.setattr(network_size, "size_up_to", None)  # it is not counted again
-    assert network_size.network_size(tap, FeatureStore(tmp_path)) == expected
+    assert network_size.network_size(tap, FeatureStore(tmp_path / "one")) == expected
