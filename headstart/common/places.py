@@ -18,6 +18,8 @@ PRETRAINED = Path("models/pretrained")
 PRETRAINED_INDEX = "runs.sha256.json"
 """Lists all runs, in their folder; no run can be called so, since a name holds no dot."""
 HEADS = Path("models/heads")
+START = Path("models/start")
+"""The head that fine-tuning starts from, alone, so that no other head's edit repeats it."""
 FINETUNED = Path("models/finetuned")
 NOVELTY = Path("models/novelty.h5")
 

@@ -91,6 +91,22 @@ def train_heads(
     write_json(metrics, content)
 
 
+def write_start(models: Path, name: str | None, start: Path) -> None:
+    """Hand the head over that fine-tuning starts from, apart from the others.
+
+    Args:
+        models: Holds a folder per trained head.
+        name: That head; None where nothing starts from one.
+        start: Gets its folder.
+    """
+    with atomic_folder(start) as new:
+        if name is None:
+            # DVC warns of empty folders.
+            write_json(new / "none.json", {"head": None})
+        else:
+            copy_folder(models / name, new / name)
+
+
 def _digest(features: str, head: HeadOptions, options: TrainOptions) -> str:
     return digest_of(
         {
