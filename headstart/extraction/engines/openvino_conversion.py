@@ -3,10 +3,12 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from headstart.catalog import cuts
 from headstart.common.files import expect_room
 from headstart.common.openvino_runtime import openvino
 from headstart.common.tensorflow_runtime import tf
 from headstart.extraction.bottleneck import Bottleneck
+from headstart.extraction.engines.openvino_unpooling import mark_pooled
 from headstart.extraction.model import assemble, backbone_of, outputs_of
 from headstart.extraction.network_size import NetworkSize, size_up_to
 
@@ -36,6 +38,9 @@ def convert(
         input_signature=[signature],
     )
     converted = openvino.convert_model(function.get_concrete_function())
+    for name, tap in zip(output_names, bottleneck.taps, strict=True):
+        if tap.pooling != "none" and len(cuts.tensor_at(backbone, tap.layer).shape) == 4:
+            mark_pooled(converted, name)
     expect_room(path.parent, 4 * model.count_params())
     openvino.save_model(converted, path, compress_to_fp16=False)
     return tuple(size_up_to(backbone, tap.layer) for tap in bottleneck.taps)
