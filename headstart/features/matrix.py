@@ -17,7 +17,7 @@ _BLOCK_BYTES = 32 * 1024**2
 _PART_BYTES = 4 * 1024**2
 # Up to this size the rows are copied into memory once. Larger ones stay where they are: in the
 # feature file's map, which the system keeps in memory as far as they fit.
-_COPIED_BYTES = 128 * 1024**2
+_COPIED_BYTES = 64 * 1024**2
 
 
 def pooled(features: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
@@ -55,7 +55,7 @@ class Matrix:
         features: (n_all_rows, *feature_shape), usually a map of the feature file.
         rows: (n_rows,) the rows to see.
         streaming_above: Bytes of the matrix above which it is read in blocks every time instead
-            of being copied into memory; at most 128 MB are.
+            of being copied into memory; at most 64 MB are.
 
     Attributes:
         shape: (n_rows, n_columns).

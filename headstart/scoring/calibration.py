@@ -97,9 +97,9 @@ def cautious_log_loss(logits: Floats, labels: Labels) -> float:
         normalizer = np.log(np.exp(logits).sum(axis=0))
         true = normalizer - logits[labels, np.arange(len(labels))]
         others = (n_classes * normalizer - logits.sum(axis=0) - true) / (n_classes - 1)
-        return float(((1 - mistaken) * true + mistaken * others).sum())
+        return float(np.sum((1 - mistaken) * true + mistaken * others))
 
-    return float(np.sum(list(_by_parts(part, logits, labels)))) / n_samples
+    return float(np.sum(list(_by_parts(part, logits, labels)))) / len(labels)
 
 
 def fit_temperature(logits: Floats, labels: Labels, unit: Labels | None = None) -> float | None:
