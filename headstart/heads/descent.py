@@ -46,7 +46,7 @@ class _Point:
     """Weights, and the loss there without the penalty.
 
     Attributes:
-        solution: (n_classes, rank + 1) weights of the directions, and the intercepts.
+        solution: (n_vectors, rank + 1) weights of the directions, and the intercepts.
         loss: Its sum over the samples.
         gradient: Its derivative, shaped like the solution.
         curvature: Its mean second derivative by a logit.
@@ -61,6 +61,8 @@ class _Point:
 class _Objective:
     """The loss as a function of weights by the directions of the features' eigenbasis.
 
+    Of two classes one is the other's mirror image, so there is one vector of weights to find.
+
     Args:
         matrix: Standardized features.
         labels: (n_rows,).
@@ -72,6 +74,8 @@ class _Objective:
     Attributes:
         dtype: Precision of the products.
         spread: (rank + 1,) variance of each direction, and the intercept's last.
+        shape: (n_vectors, rank + 1) of a solution.
+        logits_each: In how many logits each vector of weights stands.
     """
 
     def __init__(
@@ -87,26 +91,28 @@ class _Objective:
         small = 8 * matrix.shape[0] * rank <= _SMALL_BYTES
         self.dtype = np.dtype(np.float64 if small else np.float32)
         self.spread = np.append(measured.variances, measured.total)
-        self._labels, self._loss = labels, loss
+        self.logits_each = 2 if n_classes == 2 else 1
+        self.shape = (n_classes // self.logits_each, rank + 1)
+        self._measured, self._labels, self._loss = measured, labels, loss
         self._counts = weights.astype(self.dtype)
         self._total = measured.total * n_classes
-        self._basis: Floats = measured.basis.astype(self.dtype)
-        self._rotated = False
         self._map = matrix.map
+        self._basis: Floats | None = None
+        if matrix.whole is not None and matrix.shape[0] < matrix.shape[1]:
+            # Fewer directions than columns: rotated once, every evaluation has less to read.
+            rotated: Floats = (matrix.whole @ measured.basis).astype(self.dtype, copy=False)
+            self._map = partial(map_parts, rows=rotated)
+            return
+        self._basis = measured.basis.astype(self.dtype, copy=False)
         if matrix.whole is not None:
             rows: Floats = matrix.whole.astype(self.dtype, copy=False)
-            if matrix.shape[0] < matrix.shape[1]:
-                # Fewer directions than columns: rotated once, every evaluation has less to read.
-                rows, self._rotated = rows @ self._basis, True
             self._map = partial(map_parts, rows=rows)
-
-    def columns(self, solution: Float64s) -> Floats:
-        """Return the weights, (n_classes, n_columns), of the features' own columns."""
-        return solution[:, :-1].astype(self.dtype) @ self._basis.T
 
     def at(self, solution: Float64s) -> _Point:
         """Evaluate the loss."""
-        weights = solution[:, :-1].astype(self.dtype) if self._rotated else self.columns(solution)
+        weights = solution[:, :-1].astype(self.dtype)
+        if self._basis is not None:
+            weights = weights @ self._basis.T
         intercept = solution[:, -1:].astype(self.dtype)
 
         def part(place: slice, block: Floats) -> tuple[float, Floats, Floats, float]:
@@ -114,8 +120,10 @@ class _Objective:
             logits = np.ascontiguousarray((block.astype(self.dtype, copy=False) @ weights.T).T)
             logits += intercept
             value, residual, curvature = self._loss(
-                logits, self._labels[place], self._counts[place]
+                self._mirror(logits), self._labels[place], self._counts[place]
             )
+            if self.logits_each == 2:
+                residual = residual[1:] - residual[:1]
             by_intercept = residual.sum(axis=1, dtype=np.float64)
             return value, residual @ block, by_intercept, curvature
 
@@ -127,9 +135,24 @@ class _Objective:
             by_weights += by_columns
             gradient[:, -1] += by_intercept
             curvature += curved
-        gradient[:, :-1] = by_weights if self._rotated else by_weights @ self._basis
+        gradient[:, :-1] = by_weights if self._basis is None else by_weights @ self._basis
         mean = max(curvature / self._total, _SMALLEST_CURVATURE)
         return _Point(solution, loss, gradient, mean)
+
+    def model(self, solution: Float64s) -> Linear:
+        """Return the classifier of raw features."""
+        measured = self._measured
+        weights = measured.basis @ solution[:, :-1].T.astype(np.float32)
+        return Linear.from_standardized(
+            self._mirror(weights.T).T,
+            self._mirror(solution[:, -1:])[:, 0],
+            measured.mean,
+            measured.scale,
+        )
+
+    def _mirror(self, vectors: Floats) -> Floats:
+        """Return one row per class."""
+        return np.concatenate([-vectors, vectors]) if self.logits_each == 2 else vectors
 
 
 class _Memory:
@@ -151,23 +174,27 @@ class _Memory:
         """Return about what a Newton step subtracts: the inverse Hessian times the gradient.
 
         Args:
-            gradient: (n_classes, rank + 1) of the objective.
+            gradient: (n_vectors, rank + 1) of the objective.
             diagonal: (rank + 1,) about the Hessian's.
             decay: (rank + 1,) the penalty's own part of it.
         """
         solved = gradient.copy()
+        decay = decay.astype(self._dtype)
         found = []
         for step, change in reversed(self._pairs):
             whole = change + decay * step
             curved = float(np.vdot(step, whole))
             share = float(np.vdot(step, solved)) / curved
             solved -= share * whole
-            found.append((step, whole, curved, share))
+            found.append((step, change, curved, share))
         solved /= diagonal
         if found:
-            _, whole, curved, _ = found[0]
+            step, change, curved, _ = found[0]
+            whole = change + decay * step
             solved *= curved / float(np.vdot(whole, whole / diagonal))
-        for step, whole, curved, share in reversed(found):
+        # Made once more rather than kept: with many classes they are what takes memory.
+        for step, change, curved, share in reversed(found):
+            whole = change + decay * step
             solved += (share - float(np.vdot(whole, solved)) / curved) * step
         return solved
 
@@ -214,19 +241,17 @@ def descend(
     """
     objective = _Objective(matrix, labels, weights, measured, loss, n_classes)
     memory = _Memory(objective.dtype)
-    path = _Continuation(np.zeros((n_classes, len(objective.spread))))
+    path = _Continuation(np.zeros(objective.shape))
     strongest = loss.first_curvature(n_classes) * measured.variances.max(initial=0.0)
     lead_in = _lead_in(float(strongest), penalties[0])
     for index, penalty in enumerate((*lead_in, *penalties)):
-        decay = np.full_like(objective.spread, penalty)
+        decay = np.full_like(objective.spread, objective.logits_each * penalty)
         if not loss.penalised_intercept:
             decay[-1] = 0.0
         solution = _minimize(objective, memory, decay, path.continued_to(penalty))
         path.add(penalty, solution)
         if index >= len(lead_in):
-            yield Linear.from_standardized(
-                objective.columns(solution).T, solution[:, -1], measured.mean, measured.scale
-            )
+            yield objective.model(solution)
 
 
 def _minimize(objective: _Objective, memory: _Memory, decay: Float64s, start: Float64s) -> Float64s:
@@ -234,7 +259,7 @@ def _minimize(objective: _Objective, memory: _Memory, decay: Float64s, start: Fl
     point = objective.at(start)
     for _ in range(_MOST_PASSES):
         value, gradient = _penalized(point, decay)
-        diagonal = point.curvature * objective.spread + decay
+        diagonal = objective.logits_each * point.curvature * objective.spread + decay
         direction = -memory.solve(gradient, diagonal, decay)
         slope = float(np.vdot(direction, gradient))
         # Twice what a Newton step gains, by what is known of the Hessian and by its diagonal alone.

@@ -25,7 +25,7 @@ class Linear:
     def from_standardized(
         cls,
         weights: npt.NDArray[np.floating[Any]],
-        bias: npt.NDArray[np.float64],
+        bias: npt.NDArray[np.floating[Any]],
         mean: npt.NDArray[np.float64],
         scale: npt.NDArray[np.float64],
     ) -> "Linear":
