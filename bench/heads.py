@@ -76,6 +76,8 @@ LARGE = {
     "linear_svc": LinearSVCOptions(kind="linear_svc", c=1e-5),
     "ridge": RidgeOptions(kind="ridge", l2=100.0),
 }
+# Of the whole path on the features of `linear`.
+PATH_PASSES = {"logistic": 193, "linear_svc": 101}
 PLAIN = ("LinearSVC(C=1)", "LogisticRegression(C=1)")
 PATIENCE = 240  # seconds, of scikit-learn; twice that of the heads
 NETWORKS = ("dense", "bare Keras fit", "bare, 64 steps at once")
@@ -210,6 +212,9 @@ def fit_and_measure(path: Path, kind: str, extent: str) -> None:
         passes = count_passes()
         seconds = timed(lambda: head.fit(data))
         told = describe(head, passes[0])
+        if extent != "whole" and passes[0]:
+            minutes = PATH_PASSES[kind] * seconds[0] / passes[0] / 60
+            told += f"; {PATH_PASSES[kind]}, a path as of `linear`, would take {minutes:.0f} min"
     # `getrusage` would tell the peak of the process that started this one, if that was higher.
     (peak,) = re.findall(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
     print(json.dumps([*seconds, 1024 * int(peak), told]))

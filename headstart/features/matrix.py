@@ -16,8 +16,10 @@ _BLOCK_BYTES = 32 * 1024**2
 # What a core works on at a time: of about the size of its cache, and enough parts for all cores.
 _PART_BYTES = 4 * 1024**2
 # Up to this size the rows are copied into memory once. Larger ones stay where they are: in the
-# feature file's map, which the system keeps in memory as far as they fit.
+# feature file's map, which the system keeps in memory as far as they fit. Maps are averaged once
+# whatever their size, since reading them all again costs more than the little that is kept.
 _COPIED_BYTES = 64 * 1024**2
+_COPIED_SHARE = 1 / 4
 
 
 def pooled(features: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
@@ -55,7 +57,7 @@ class Matrix:
         features: (n_all_rows, *feature_shape), usually a map of the feature file.
         rows: (n_rows,) the rows to see.
         streaming_above: Bytes of the matrix above which it is read in blocks every time instead
-            of being copied into memory; at most 64 MB are.
+            of being copied into memory; vectors are from 64 MB on.
 
     Attributes:
         shape: (n_rows, n_columns).
@@ -74,7 +76,9 @@ class Matrix:
         self._shift: npt.NDArray[np.float32] | None = None
         self._factor: npt.NDArray[np.float32] | None = None
         self.whole: npt.NDArray[np.float32] | None = None
-        if matrix_bytes(features, rows) <= min(streaming_above, _COPIED_BYTES):
+        size = matrix_bytes(features, rows)
+        read = 4 * len(rows) * int(np.prod(features.shape[1:]))
+        if size <= min(streaming_above, max(_COPIED_BYTES, _COPIED_SHARE * read)):
             whole = np.empty(self.shape, np.float32)
 
             def copy(place: slice, block: npt.NDArray[np.float32]) -> None:
