@@ -1,31 +1,34 @@
 """Heads against plain scikit-learn and Keras: time on synthetic features, scores on real ones.
 
-    python bench/heads.py speed                      # 10,000 x 1280 features, 10 classes
+    python bench/heads.py linear                     # 10,000 x 1280 features, 10 classes
+    python bench/heads.py large                      # 100,000 x 1280 features, 1,000 classes
+    python bench/heads.py large --kinds ridge knn    # those alone
+    python bench/heads.py networks                   # 10,000 x 1280 features, 10 classes
     python bench/heads.py quality a/features/bottleneck.h5 b/features/bottleneck.h5 ...
 
-`quality` compares every linear head, chosen without the test images, with the best single value of
-a fine grid chosen on the test images by scikit-learn, and tells the calibration error before and
-after temperature scaling. Expected: speed as in issue 5, each regret at most 0.5 points. Each part
-replaces its section of bench/RESULTS.md, unless `--dry` is given.
+`linear` and `large` measure time and peak memory of the heads without TensorFlow, each in a process
+of its own; `large` fits one setting. `quality` compares every linear head, chosen without the test
+images, with the best single value of a fine grid chosen on the test images by scikit-learn, and
+tells the calibration error before and after temperature scaling. Expected: the logistic path in 8 s
+on two cores, no head's peak memory above twice the large features, each regret at most 0.5 points.
+Each part replaces its section of bench/RESULTS.md, unless `--dry` is given.
 """
 
 import argparse
 import json
+import re
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from joblib import Parallel, delayed
-from sklearn.linear_model import LogisticRegression, RidgeClassifier
-from sklearn.preprocessing import StandardScaler
-from sklearn.svm import LinearSVC
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
@@ -37,10 +40,18 @@ from headstart.common.files import digest_of
 from headstart.extraction import engines
 from headstart.extraction.bottleneck import identify
 from headstart.extraction.store import FeatureStore
-from headstart.features.file import Columns, FeatureFile, Header, write_feature_file
+from headstart.features.file import Columns, FeatureFile, Header, create_feature_file
 from headstart.features.identity import FeatureIdentity
+from headstart.heads import descent
 from headstart.heads.data import TrainingData
-from headstart.heads.options import DenseOptions, LinearSVCOptions, LogisticOptions, RidgeOptions
+from headstart.heads.options import (
+    DenseOptions,
+    KnnOptions,
+    LinearSVCOptions,
+    LogisticOptions,
+    PrototypeOptions,
+    RidgeOptions,
+)
 from headstart.scoring.calibration import softmax
 from headstart.scoring.metrics import reliability
 
@@ -53,28 +64,42 @@ LINEAR = {
     "linear_svc": LinearSVCOptions(kind="linear_svc"),
     "ridge": RidgeOptions(kind="ridge"),
 }
-PLAIN = "one LinearSVC(C=1)"
-PATIENCE = 240  # seconds
+WITHOUT_TENSORFLOW = {
+    **LINEAR,
+    "knn": KnnOptions(kind="knn"),
+    "prototype": PrototypeOptions(kind="prototype"),
+}
+LARGE_ROWS, LARGE_CLASSES = 100_000, 1_000
+LARGE = {
+    **WITHOUT_TENSORFLOW,
+    "logistic": LogisticOptions(kind="logistic", l2=10.0),
+    "linear_svc": LinearSVCOptions(kind="linear_svc", c=1e-5),
+    "ridge": RidgeOptions(kind="ridge", l2=100.0),
+}
+# Of the whole path on the features of `linear`.
+PATH_PASSES = {"logistic": 193, "linear_svc": 101}
+PLAIN = ("LinearSVC(C=1)", "LogisticRegression(C=1)")
+PATIENCE = 240  # seconds, of scikit-learn; twice that of the heads
 NETWORKS = ("dense", "bare Keras fit", "bare, 64 steps at once")
 
 
-def synthetic(path: Path, n_train: int) -> FeatureFile:
-    """Ten overlapping classes in a spectrum that falls off like that of real features."""
+def synthetic(path: Path, n_train: int, n_classes: int = N_CLASSES) -> FeatureFile:
+    """Overlapping classes in a spectrum that falls off like that of real features."""
     rng = np.random.default_rng(0)
     n = n_train + n_train // 4
     spectrum = (1.0 + np.arange(N_COLUMNS)) ** -0.5
     turn = np.linalg.qr(rng.standard_normal((N_COLUMNS, N_COLUMNS)))[0]
-    means = 0.093 * rng.standard_normal((N_CLASSES, N_COLUMNS)) * spectrum
-    labels = rng.integers(0, N_CLASSES, n)
-    spread = rng.standard_normal((n, N_COLUMNS)) * spectrum
-    features = ((means[labels] + spread) @ turn + 0.5).astype(np.float32)
+    # As far apart that nine in ten of either number of classes are told apart.
+    distance = 0.093 if n_classes == N_CLASSES else 0.2
+    means = distance * rng.standard_normal((n_classes, N_COLUMNS)) * spectrum
+    labels = rng.integers(0, n_classes, n)
     identity = FeatureIdentity(
         backbone="synthetic", weights="random", weights_sha256="0" * 64, layer="none",
         pooling="avg", image_size=(1, 1), resize="stretch", interpolation="bilinear",
         preprocessing_digest=digest_of(RULE), precision="float32", engine="openvino",
     )  # fmt: skip
     header = Header(
-        class_names=tuple(str(index) for index in range(N_CLASSES)), identity=identity,
+        class_names=tuple(str(index) for index in range(n_classes)), identity=identity,
         feature_shape=(N_COLUMNS,), preprocessing=RULE, augment=None, versions={},
     )  # fmt: skip
     columns = Columns(
@@ -82,7 +107,11 @@ def synthetic(path: Path, n_train: int) -> FeatureFile:
         sha256=np.array([f"{index:064x}" for index in range(n)]),
         view=np.zeros(n, np.int32), group=np.full(n, -1), image=np.arange(n),
     )  # fmt: skip
-    write_feature_file(path, header, columns, features)
+    with create_feature_file(path, header, columns) as writer:
+        for rows in np.array_split(np.arange(n), -(-n // 20_000)):
+            spread = rng.standard_normal((len(rows), N_COLUMNS)) * spectrum
+            features = (means[labels[rows]] + spread) @ turn + 0.5
+            writer.write(rows, features.astype(np.float32))
     return FeatureFile.open(path)
 
 
@@ -100,23 +129,127 @@ def timed(action: Callable[[], object]) -> tuple[float, float]:
     return time.perf_counter() - wall, time.process_time() - cpu
 
 
-def speed(n_train: int, repetitions: int) -> list[str]:
+def linear(n_train: int, kinds: Sequence[str]) -> list[str]:
+    """Return the table of heads with their selection beside single fits of scikit-learn."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = synthetic(Path(folder) / "bottleneck.h5", n_train)
+        rows = [
+            (f"{kind} with its selection", *measured(file.path, kind, "whole"))
+            for kind in kinds
+            if kind in WITHOUT_TENSORFLOW
+        ]
+        rows += [
+            (f"one {kind}", *measured(file.path, kind, "whole")) for kind in kinds if kind in PLAIN
+        ]
+    return [
+        f"{n_train:,} training and {n_train // 4:,} validation images, {N_COLUMNS} features, "
+        f"{N_CLASSES} classes. The one fits are of plain scikit-learn.",
+        "",
+        *table(["", "seconds", "processor s", "peak memory", ""], rows),
+    ]
+
+
+def large(n_train: int, kinds: Sequence[str]) -> list[str]:
+    """Return the table of single settings on features that dwarf all else in memory."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = synthetic(Path(folder) / "bottleneck.h5", n_train, LARGE_CLASSES)
+        size = file.features.nbytes
+        rows = [
+            (kind if kind in LARGE else f"one {kind}", *measured(file.path, kind, "one setting"))
+            for kind in kinds
+        ]
+    return [
+        f"{n_train:,} training and {n_train // 4:,} validation images, {N_COLUMNS} features, "
+        f"{LARGE_CLASSES:,} classes: {size / 1e6:,.0f} MB of features, which are mapped and count "
+        "as memory where they have been read; their share tells how many times their size the "
+        "whole process took. The one fit is of plain scikit-learn.",
+        "",
+        *table(["", "seconds", "processor s", "peak memory", ""], rows),
+    ]
+
+
+def measured(path: Path, kind: str, extent: str) -> tuple[str, str, str, str]:
+    """Fit in a process of its own; return the cells of a row."""
+    command = [sys.executable, __file__, "fit", str(path), "--network", kind, "--extent", extent]
+    patience = PATIENCE if kind in PLAIN else 2 * PATIENCE
+    try:
+        done = subprocess.run(
+            command, stdout=subprocess.PIPE, check=True, text=True, timeout=patience
+        )
+    except subprocess.TimeoutExpired:
+        cells = (f"{patience}", "", "", "had not ended by then")
+    else:
+        wall, cpu, peak, told = json.loads(done.stdout.splitlines()[-1])
+        times = peak / FeatureFile.open(path).features.nbytes
+        cells = (
+            f"{wall:.2f}", f"{cpu:.2f}", f"{peak / 1e6:,.0f} MB, {times:.2f} times the features",
+            told,
+        )  # fmt: skip
+    print(kind, *cells, file=sys.stderr, flush=True)
+    return cells
+
+
+def fit_and_measure(path: Path, kind: str, extent: str) -> None:
+    """Fit a head or one of `PLAIN`, print seconds, memory and what to say; run as a process."""
+    file = FeatureFile.open(path)
+    data = training_data(file)
+    if kind in PLAIN:
+        # Here, since a head's process must not pay for what only scikit-learn needs.
+        from sklearn.linear_model import LogisticRegression
+        from sklearn.preprocessing import StandardScaler
+        from sklearn.svm import LinearSVC
+
+        x, labels = np.asarray(data.features[data.train]), data.label[data.train]
+        if kind == "LinearSVC(C=1)":
+            x = StandardScaler().fit_transform(x.astype(float))
+            plain = LinearSVC(C=1, dual="auto", random_state=0, max_iter=1000)
+        else:
+            plain = LogisticRegression(C=1, max_iter=1000)
+        seconds = timed(lambda: plain.fit(x, labels))
+        told = f"{plain.n_iter_.max()} iterations"
+    else:
+        head = heads.create((WITHOUT_TENSORFLOW if extent == "whole" else LARGE)[kind], seed=0)
+        passes = count_passes()
+        seconds = timed(lambda: head.fit(data))
+        told = describe(head, passes[0])
+        if extent != "whole" and passes[0]:
+            minutes = PATH_PASSES[kind] * seconds[0] / passes[0] / 60
+            told += f"; {PATH_PASSES[kind]}, a path as of `linear`, would take {minutes:.0f} min"
+    # `getrusage` would tell the peak of the process that started this one, if that was higher.
+    (peak,) = re.findall(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    print(json.dumps([*seconds, 1024 * int(peak), told]))
+
+
+def count_passes() -> list[int]:
+    """Return a list whose one number grows with every pass of a descent over the features."""
+    passes = [0]
+    evaluate = descent._Objective.at
+
+    def counted(*args: Any) -> Any:
+        passes[0] += 1
+        return evaluate(*args)
+
+    descent._Objective.at = counted  # type: ignore[method-assign]
+    return passes
+
+
+def describe(head: heads.Head, passes: int) -> str:
+    """Return what was chosen of how many settings."""
+    parts = []
+    if curve := head.card.curve:
+        ((name, chosen),) = head.card.setting.items()
+        best = max(point["accuracy"] for point in curve)
+        parts.append(f"{len(curve)} values, validation {best:.3f} at {name} {chosen:.3g}")
+    if passes:
+        parts.append(f"{passes} passes")
+    return ", ".join(parts)
+
+
+def networks(n_train: int, repetitions: int) -> list[str]:
     """Return the table of times."""
     with tempfile.TemporaryDirectory() as folder:
         file = synthetic(Path(folder) / "bottleneck.h5", n_train)
-        data = training_data(file)
-        rows = []
-        for kind, options in LINEAR.items():
-            head = heads.create(options, seed=0)
-            taken = timed(lambda head=head: head.fit(data))
-            best = max(point["accuracy"] for point in head.card.curve)
-            ((_, chosen),) = head.card.setting.items()
-            told = f"{len(head.card.curve)} values, validation {best:.3f} at {chosen:.3g}"
-            rows.append((f"{kind} with its selection", *taken, told))
-        try:
-            rows.append((PLAIN, *in_process(file.path, PLAIN), "plain scikit-learn"))
-        except subprocess.TimeoutExpired:
-            rows.append((PLAIN, PATIENCE, None, "plain scikit-learn, had not ended by then"))
+        rows: list[tuple[str, float, float | None, str]] = []
         # Each in a process of its own: what one sets in TensorFlow, the other would inherit.
         runs: dict[str, list[tuple[float, float]]] = {name: [] for name in NETWORKS}
         for _ in range(repetitions):
@@ -165,13 +298,7 @@ def in_process(path: Path, name: str) -> tuple[float, float]:
 
 
 def fit(path: Path, name: str) -> None:
-    """Fit `PLAIN` or one of `NETWORKS` and print its seconds; run as a process."""
-    if name == PLAIN:
-        data = training_data(FeatureFile.open(path))
-        x = StandardScaler().fit_transform(np.asarray(data.features[data.train], float))
-        plain = LinearSVC(C=1, dual="auto", random_state=0, max_iter=1000)
-        print(json.dumps(timed(lambda: plain.fit(x, data.label[data.train]))))
-        return
+    """Fit one of `NETWORKS` and print its seconds; run as a process."""
     from headstart.common.tensorflow_runtime import keras
 
     # However few they are, validation images judge: a cross-validation would be six fits.
@@ -270,6 +397,11 @@ def unfair_optimum(kind: str, file: FeatureFile) -> tuple[float, float]:
 
     Nothing of `headstart.heads` takes part.
     """
+    from joblib import Parallel, delayed
+    from sklearn.linear_model import LogisticRegression, RidgeClassifier
+    from sklearn.preprocessing import StandardScaler
+    from sklearn.svm import LinearSVC
+
     rows = file.rows("train", views=True), file.rows("test")
     train, judged = (
         np.asarray(file.features[part], float)
@@ -307,19 +439,30 @@ def unfair_optimum(kind: str, file: FeatureFile) -> tuple[float, float]:
 def main() -> None:
     """Run what the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("part", choices=("speed", "quality", "fit"))
+    parser.add_argument("part", choices=("linear", "large", "networks", "quality", "fit"))
     parser.add_argument("features", nargs="*", type=Path, help="feature files, for quality")
-    parser.add_argument("--images", type=int, default=10_000, help="training images, for speed")
-    parser.add_argument("--repetitions", type=int, default=3, help="of the networks, for speed")
+    parser.add_argument("--kinds", nargs="+", help="of linear and large: these alone")
+    parser.add_argument("--images", type=int, help="training images, for all but quality")
+    parser.add_argument("--repetitions", type=int, default=3, help="of the networks")
     parser.add_argument("--dry", action="store_true", help="print, do not write RESULTS.md")
-    parser.add_argument("--network", choices=(PLAIN, *NETWORKS), help=argparse.SUPPRESS)
+    parser.add_argument("--network", help=argparse.SUPPRESS)
+    parser.add_argument("--extent", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.part == "fit":
-        fit(args.features[0], args.network)
+        if args.extent is None:
+            fit(args.features[0], args.network)
+        else:
+            fit_and_measure(args.features[0], args.network, args.extent)
         return
     at = f"Machine: {machine()}."
-    if args.part == "speed":
-        heading, lines = "Heads: time", speed(args.images, args.repetitions)
+    if args.part == "linear":
+        kinds = args.kinds or [*WITHOUT_TENSORFLOW, *PLAIN]
+        heading, lines = "Heads: linear", linear(args.images or 10_000, kinds)
+    elif args.part == "large":
+        kinds = args.kinds or [*LARGE, "LogisticRegression(C=1)"]
+        heading, lines = "Heads: large", large(args.images or LARGE_ROWS, kinds)
+    elif args.part == "networks":
+        heading, lines = "Heads: time", networks(args.images or 10_000, args.repetitions)
     else:
         heading, lines = "Heads: quality", quality(args.features)
     print("\n".join(lines))

@@ -1,5 +1,6 @@
 """Mean, spread and eigenbasis of features that may be larger than memory."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,22 +34,40 @@ class Moments:
 
 def weighted_mean(matrix: Matrix, weights: Float64s) -> Float64s:
     """Return the weighted mean row, (n_columns,)."""
-    total = np.zeros(matrix.shape[1])
-    for place, block in matrix.blocks():
-        total += weights[place] @ block
-    return np.asarray(total / weights.sum())
+    sums = matrix.map(lambda place, block: weights[place] @ block)
+    return np.asarray(sum(sums) / weights.sum())
 
 
 def weighted_deviation(matrix: Matrix, mean: Float64s, weights: Float64s) -> Float64s:
     """Return the weighted standard deviation of each column; 1 where it is constant."""
-    total = np.zeros(matrix.shape[1])
     shift = mean.astype(np.float32)
-    for place, block in matrix.blocks():
-        total += weights[place] @ np.square(block - shift)
-    deviation = np.sqrt(total / weights.sum())
+    sums = matrix.map(lambda place, block: weights[place] @ np.square(block - shift))
+    deviation = np.sqrt(sum(sums) / weights.sum())
     # What rounding leaves of a constant column must not be blown up to unit variance.
     constant = deviation <= 1e-6 * np.maximum(np.abs(mean), 1e-30)
     return np.where(constant, 1.0, deviation)
+
+
+def class_sums(
+    matrix: Matrix,
+    labels: npt.NDArray[np.int64],
+    n_classes: int,
+    of: Callable[[slice, npt.NDArray[np.float32]], Floats],
+) -> Float64s:
+    """Return the sum over each class's rows of what is made of them, (n_classes, n_columns).
+
+    Args:
+        matrix: (n_rows, n_columns).
+        labels: (n_rows,).
+        n_classes: Number of classes; one without a row has a sum of 0.
+        of: Makes rows of the same shape of a block of rows.
+    """
+    sums = np.zeros((n_classes, matrix.shape[1]))
+    for place, rows in matrix.map(lambda place, block: (place, of(place, block))):
+        # A product with one-hot labels would take as much memory as the logits.
+        for label, row in zip(labels[place], rows, strict=True):
+            sums[label] += row
+    return sums
 
 
 def decompose(
@@ -68,16 +87,19 @@ def decompose(
     """
     n_rows, n_columns = matrix.shape
     roots: Floats = np.sqrt(weights).astype(dtype)
-    if n_rows < n_columns and not matrix.streamed:
-        ((_, whole),) = matrix.blocks()
-        scaled = whole * roots[:, None]
+    if n_rows < n_columns and matrix.whole is not None:
+        scaled = matrix.whole * roots[:, None]
         values, vectors = np.linalg.eigh((scaled @ scaled.T).astype(np.float64))
         kept = values > values[-1] * n_rows * np.finfo(dtype).eps
         return values[kept], scaled.T @ (vectors[:, kept] / np.sqrt(values[kept])).astype(dtype)
+
+    def product(place: slice, block: npt.NDArray[np.float32]) -> Floats:
+        scaled = block * roots[place, None]
+        return scaled.T @ scaled
+
     gram = np.zeros((n_columns, n_columns))
-    for place, block in matrix.blocks():
-        scaled = block * roots[place][:, None]
-        gram += scaled.T @ scaled
+    for part in matrix.map(product):
+        gram += part
     values, vectors = np.linalg.eigh(gram)
     kept = values > values[-1] * n_columns * np.finfo(dtype).eps
     return values[kept], vectors[:, kept].astype(dtype)

@@ -1,15 +1,16 @@
 """Which of many vectors are nearest to a few, by cosine, searched block by block."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
-from headstart.features.matrix import Matrix, pooled
+from headstart.features.matrix import Matrix, part_rows, parts, pooled
 from headstart.features.moments import weighted_mean
 
-_SIMILARITIES = 8 * 1024**2
+# Computed at a time of the vectors of one block.
+_SIMILARITIES = 4 * 1024**2
 
 Blocks = Iterator[tuple[slice, npt.NDArray[np.float32]]]
 
@@ -37,7 +38,7 @@ class NeighborIndex:
 
     Attributes:
         shape: (n_vectors, n_columns).
-        blocks: Gives them from first to last, of length 1.
+        blocks: Gives them from first to last, of length 1, in parts of `part_rows` at most.
         mean: (n_columns,) what was subtracted before scaling, or 0.
     """
 
@@ -66,25 +67,20 @@ class NeighborIndex:
         mean: npt.NDArray[np.float32] | float = 0.0
         if center:
             mean = weighted_mean(matrix, np.ones(len(rows))).astype(np.float32)
-        in_memory = None
-        if not matrix.streamed:
-            ((place, whole),) = matrix.blocks()
-            in_memory = (place, directions(whole, mean))
+        if matrix.whole is not None:
+            return replace(cls.over(directions(matrix.whole, mean)), mean=mean)
 
         def blocks() -> Blocks:
-            if in_memory is not None:
-                yield in_memory
-                return
-            for place, block in matrix.blocks():
-                yield place, directions(block, mean)
+            return matrix.map(lambda place, block: (place, directions(block, mean)))
 
         return cls(shape=matrix.shape, blocks=blocks, mean=mean)
 
     @classmethod
     def over(cls, vectors: npt.NDArray[np.float32]) -> "NeighborIndex":
         """Index vectors (n_vectors, n_columns) of length 1 that are in memory."""
+        places = parts(vectors.shape)
         return cls(
-            shape=vectors.shape, blocks=lambda: iter([(slice(0, len(vectors)), vectors)]), mean=0.0
+            shape=vectors.shape, blocks=lambda: ((at, vectors[at]) for at in places), mean=0.0
         )
 
     def search(
@@ -101,7 +97,7 @@ class NeighborIndex:
         """
         count = min(count, self.shape[0])
         queries = directions(features, self.mean)
-        step = max(1, _SIMILARITIES // self.shape[0])
+        step = max(1, _SIMILARITIES // min(self.shape[0], part_rows(self.shape[1:])))
         parts = [self._nearest(queries[i : i + step], count) for i in range(0, len(queries), step)]
         if not parts:
             return np.empty((0, count), np.float32), np.empty((0, count), np.int64)

@@ -1,24 +1,27 @@
 """Regularized linear classifiers along a path of penalties, by preconditioned L-BFGS.
 
-Minimizes sum_i c_i loss(W' x_i + b, y_i) + penalty / 2 |W|^2 over a falling sequence of penalties,
-each started from the one before. The unknowns are rotated into the eigenbasis of the features'
-covariance and scaled by the curvature that the loss and the penalty have there, which makes the
-problem nearly round: a handful of passes over the features per penalty instead of hundreds.
-Small features are computed with in float64, others in float32. Features that are not large are
-rotated once; large ones are only ever multiplied with, block by block, so they need not fit in
-memory.
+Minimizes sum_i c_i loss(W x_i + b, y_i) + penalty / 2 |W|^2 over a falling sequence of penalties,
+each started from where the ones before point to. The unknowns are rotated into the eigenbasis of
+the features' covariance, where the curvature that loss and penalty have is nearly a diagonal
+matrix: a handful of passes over the features per penalty instead of hundreds. What the descent has
+learned of the loss's curvature at one penalty serves the next, since the penalty's own is known.
+Small features are computed with in float64, others in float32, part by part on all cores; large
+ones are never copied, so they need not fit in memory.
+
+Source: Nocedal and Wright, Numerical Optimization, 2006, algorithms 3.1 and 7.4.
 """
 
 import math
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import OptimizeResult, minimize
 
-from headstart.features.matrix import Matrix
+from headstart.features.matrix import Matrix, map_parts
 from headstart.features.moments import Float64s, Floats, Moments
 from headstart.heads.linear import Linear
 from headstart.heads.losses import Loss
@@ -27,60 +30,173 @@ _HISTORY = 10
 _MOST_PASSES = 500
 # Trials of one line search; more mean that rounding hides what is left to gain.
 _MOST_TRIALS = 8
+# Share of the gain that the slope promises which a step has to bring.
+_LEAST_GAIN = 1e-4
 # Up to this size features are computed with in float64.
 _SMALL_BYTES = 64 * 1024**2
-# Up to this size a rotated copy of them is made once, instead of rotating at each evaluation.
-_MEDIUM_BYTES = 256 * 1024**2
 # Stop when a Newton step would lower the objective by less than this share of it: far below what
 # a score can see, and above what products in that precision can resolve.
-_TOLERANCE = {np.dtype(np.float32): 1e-5, np.dtype(np.float64): 1e-7}
+_TOLERANCE = {np.dtype(np.float32): 5e-6, np.dtype(np.float64): 1e-9}
 _SMALLEST_CURVATURE = 1e-6
 _LEAD_IN = 10.0
 
 
 @dataclass(frozen=True, slots=True)
-class _Design:
-    """The features as the descent multiplies with them.
+class _Point:
+    """Weights, and the loss there without the penalty.
 
     Attributes:
-        matrix: Standardized features.
-        rotated: Features in the eigenbasis, (n_rows, rank), unless they are large.
-        basis: The eigenbasis.
-        dtype: Precision of the products.
+        solution: (n_vectors, rank + 1) weights of the directions, and the intercepts.
+        loss: Its sum over the samples.
+        gradient: Its derivative, shaped like the solution.
+        curvature: Its mean second derivative by a logit.
     """
 
-    matrix: Matrix
-    rotated: Floats | None
-    basis: Floats
-    dtype: np.dtype[Any]
+    solution: Float64s
+    loss: float
+    gradient: Float64s
+    curvature: float
 
-    @classmethod
-    def of(cls, matrix: Matrix, basis: Floats) -> "_Design":
-        size = matrix.shape[0] * basis.shape[1]
-        dtype = np.dtype(np.float64 if 8 * size <= _SMALL_BYTES else np.float32)
-        if matrix.streamed or 4 * size > _MEDIUM_BYTES:
-            return cls(matrix, None, basis, dtype)
-        ((_, whole),) = matrix.blocks()
-        rotated: Floats = whole.astype(dtype) @ basis.astype(dtype)
-        return cls(matrix, rotated, basis, dtype)
 
-    def blocks(self) -> Iterator[tuple[slice, Floats]]:
-        if self.rotated is None:
-            for place, block in self.matrix.blocks():
-                yield place, block.astype(self.dtype, copy=False)
-        else:
-            yield slice(0, len(self.rotated)), self.rotated
+class _Objective:
+    """The loss as a function of weights by the directions of the features' eigenbasis.
 
-    def unrotate(self, directions: Float64s) -> Floats:
-        """Return weights of the blocks' columns from (rank, n_classes) ones of the directions."""
-        if self.rotated is not None:
-            return directions.astype(self.dtype, copy=False)
-        # Column-major halves the time of a large block's product with it.
-        return np.asfortranarray(self.basis @ directions.astype(self.dtype))
+    Of two classes one is the other's mirror image, so there is one vector of weights to find.
 
-    def rotate(self, gradient: Floats) -> Floats:
-        """Return the gradient by the directions from that by the blocks' columns."""
-        return gradient if self.rotated is not None else self.basis.T @ gradient
+    Args:
+        matrix: Standardized features.
+        labels: (n_rows,).
+        weights: (n_rows,) what each sample counts.
+        measured: Moments of the same features and weights.
+        loss: What is minimized besides the penalty.
+        n_classes: Number of classes.
+
+    Attributes:
+        dtype: Precision of the products.
+        spread: (rank + 1,) variance of each direction, and the intercept's last.
+        shape: (n_vectors, rank + 1) of a solution.
+        logits_each: In how many logits each vector of weights stands.
+    """
+
+    def __init__(
+        self,
+        matrix: Matrix,
+        labels: npt.NDArray[np.int64],
+        weights: Float64s,
+        measured: Moments,
+        loss: Loss,
+        n_classes: int,
+    ) -> None:
+        rank = len(measured.variances)
+        small = 8 * matrix.shape[0] * rank <= _SMALL_BYTES
+        self.dtype = np.dtype(np.float64 if small else np.float32)
+        self.spread = np.append(measured.variances, measured.total)
+        self.logits_each = 2 if n_classes == 2 else 1
+        self.shape = (n_classes // self.logits_each, rank + 1)
+        self._measured, self._labels, self._loss = measured, labels, loss
+        self._counts = weights.astype(self.dtype)
+        self._total = measured.total * n_classes
+        self._map = matrix.map
+        self._basis: Floats | None = None
+        if matrix.whole is not None and matrix.shape[0] < matrix.shape[1]:
+            # Fewer directions than columns: rotated once, every evaluation has less to read.
+            rotated: Floats = (matrix.whole @ measured.basis).astype(self.dtype, copy=False)
+            self._map = partial(map_parts, rows=rotated)
+            return
+        self._basis = measured.basis.astype(self.dtype, copy=False)
+        if matrix.whole is not None:
+            rows: Floats = matrix.whole.astype(self.dtype, copy=False)
+            self._map = partial(map_parts, rows=rows)
+
+    def at(self, solution: Float64s) -> _Point:
+        """Evaluate the loss."""
+        weights = solution[:, :-1].astype(self.dtype)
+        if self._basis is not None:
+            weights = weights @ self._basis.T
+        intercept = solution[:, -1:].astype(self.dtype)
+
+        def part(place: slice, block: Floats) -> tuple[float, Floats, Floats, float]:
+            # The narrow product is faster this way round, what numpy does with it the other.
+            logits = np.ascontiguousarray((block.astype(self.dtype, copy=False) @ weights.T).T)
+            logits += intercept
+            value, residual, curvature = self._loss(
+                self._mirror(logits), self._labels[place], self._counts[place]
+            )
+            if self.logits_each == 2:
+                residual = residual[1:] - residual[:1]
+            by_intercept = residual.sum(axis=1, dtype=np.float64)
+            return value, residual @ block, by_intercept, curvature
+
+        loss, curvature = 0.0, 0.0
+        by_weights = np.zeros(weights.shape)
+        gradient = np.zeros(solution.shape)
+        for value, by_columns, by_intercept, curved in self._map(part):
+            loss += value
+            by_weights += by_columns
+            gradient[:, -1] += by_intercept
+            curvature += curved
+        gradient[:, :-1] = by_weights if self._basis is None else by_weights @ self._basis
+        mean = max(curvature / self._total, _SMALLEST_CURVATURE)
+        return _Point(solution, loss, gradient, mean)
+
+    def model(self, solution: Float64s) -> Linear:
+        """Return the classifier of raw features."""
+        measured = self._measured
+        weights = measured.basis @ solution[:, :-1].T.astype(np.float32)
+        return Linear.from_standardized(
+            self._mirror(weights.T).T,
+            self._mirror(solution[:, -1:])[:, 0],
+            measured.mean,
+            measured.scale,
+        )
+
+    def _mirror(self, vectors: Floats) -> Floats:
+        """Return one row per class."""
+        return np.concatenate([-vectors, vectors]) if self.logits_each == 2 else vectors
+
+
+class _Memory:
+    """What the latest steps tell of the loss's curvature, at whatever penalty they were taken."""
+
+    def __init__(self, dtype: np.dtype[Any]) -> None:
+        self._dtype = dtype
+        self._pairs: deque[tuple[Floats, Floats]] = deque(maxlen=_HISTORY)
+
+    def add(self, before: _Point, after: _Point) -> None:
+        """Remember a step and how the loss's gradient changed over it."""
+        step = after.solution - before.solution
+        change = after.gradient - before.gradient
+        # A loss that is convex and no rounding would never say otherwise.
+        if np.vdot(step, change) > 0:
+            self._pairs.append((step.astype(self._dtype), change.astype(self._dtype)))
+
+    def solve(self, gradient: Float64s, diagonal: Float64s, decay: Float64s) -> Float64s:
+        """Return about what a Newton step subtracts: the inverse Hessian times the gradient.
+
+        Args:
+            gradient: (n_vectors, rank + 1) of the objective.
+            diagonal: (rank + 1,) about the Hessian's.
+            decay: (rank + 1,) the penalty's own part of it.
+        """
+        solved = gradient.copy()
+        decay = decay.astype(self._dtype)
+        found = []
+        for step, change in reversed(self._pairs):
+            whole = change + decay * step
+            curved = float(np.vdot(step, whole))
+            share = float(np.vdot(step, solved)) / curved
+            solved -= share * whole
+            found.append((step, change, curved, share))
+        solved /= diagonal
+        if found:
+            step, change, curved, _ = found[0]
+            whole = change + decay * step
+            solved *= curved / float(np.vdot(whole, whole / diagonal))
+        # Made once more rather than kept: with many classes they are what takes memory.
+        for step, change, curved, share in reversed(found):
+            whole = change + decay * step
+            solved += (share - float(np.vdot(whole, solved)) / curved) * step
+        return solved
 
 
 class _Continuation:
@@ -103,76 +219,6 @@ class _Continuation:
         return self._latest + (math.log(penalty) - self._position) * self._slope
 
 
-class _Problem:
-    """The objective at one penalty, in unknowns scaled so that it is nearly round.
-
-    Args:
-        design: The features.
-        labels: (n_rows,).
-        counts: (n_rows,) what each sample counts.
-        loss: What is minimized besides the penalty.
-        penalty: Factor of |W|^2 / 2.
-        spread: (rank + 1, 1) variance of each direction, and the intercept's last.
-        curvature: Mean second derivative of the loss by a logit, about where the solution is.
-        n_classes: Number of classes.
-
-    Attributes:
-        unit: (rank + 1, 1) what scaled unknowns are multiplied with.
-        curvature: The same mean at the latest evaluation.
-    """
-
-    def __init__(
-        self,
-        design: _Design,
-        labels: npt.NDArray[np.int64],
-        counts: Floats,
-        loss: Loss,
-        penalty: float,
-        spread: Float64s,
-        curvature: float,
-        n_classes: int,
-    ) -> None:
-        self._design, self._labels, self._counts, self._loss = design, labels, counts, loss
-        self._shape = (len(spread), n_classes)
-        self._spread = spread
-        self._decay = np.full_like(spread, penalty)
-        if not loss.penalised_intercept:
-            self._decay[-1] = 0.0
-        self.unit = 1 / np.sqrt(curvature * spread + self._decay)
-        self.curvature = curvature
-        self._value = self._gain = np.inf
-
-    def __call__(self, flat: Float64s) -> tuple[float, Float64s]:
-        """Return value and gradient at scaled unknowns."""
-        solution = self.unit * flat.reshape(self._shape)
-        columns = self._design.unrotate(solution[:-1])
-        intercept = solution[-1].astype(self._design.dtype)
-        value, curvature = 0.0, 0.0
-        gradient = np.zeros_like(columns)
-        by_intercept = np.zeros(self._shape[1])
-        for place, block in self._design.blocks():
-            logits = block @ columns
-            logits += intercept
-            part, residual, curved = self._loss(logits, self._labels[place], self._counts[place])
-            value += part
-            curvature += curved
-            gradient += block.T @ residual
-            by_intercept += residual.sum(axis=0, dtype=np.float64)
-        whole = np.vstack([self._design.rotate(gradient), by_intercept]) + self._decay * solution
-        self._value = value + 0.5 * float((self._decay * solution**2).sum())
-        # The spread's last entry is the sum of the weights.
-        mean = curvature / (float(self._spread[-1, 0]) * self._shape[1])
-        self.curvature = max(mean, _SMALLEST_CURVATURE)
-        steepness = self.curvature * self._spread + self._decay
-        self._gain = 0.5 * float((whole**2 / steepness).sum())
-        return self._value, (self.unit * whole).ravel()
-
-    def stop(self, intermediate_result: OptimizeResult) -> None:
-        """End the descent when a Newton step would gain too little."""
-        if self._gain <= _TOLERANCE[self._design.dtype] * self._value:
-            raise StopIteration
-
-
 def descend(
     matrix: Matrix,
     labels: npt.NDArray[np.int64],
@@ -193,36 +239,53 @@ def descend(
         penalties: Falling, so that each solution is a good start for the next.
         n_classes: Number of classes.
     """
-    design = _Design.of(matrix, measured.basis)
-    counts = weights.astype(design.dtype)
-    curvature = loss.first_curvature(n_classes)
-    spread = np.append(measured.variances, measured.total)[:, None]
-    path = _Continuation(np.zeros((len(spread), n_classes)))
-    lead_in = _lead_in(float(curvature * measured.variances.max(initial=0.0)), penalties[0])
+    objective = _Objective(matrix, labels, weights, measured, loss, n_classes)
+    memory = _Memory(objective.dtype)
+    path = _Continuation(np.zeros(objective.shape))
+    strongest = loss.first_curvature(n_classes) * measured.variances.max(initial=0.0)
+    lead_in = _lead_in(float(strongest), penalties[0])
     for index, penalty in enumerate((*lead_in, *penalties)):
-        problem = _Problem(design, labels, counts, loss, penalty, spread, curvature, n_classes)
-        found = minimize(
-            problem,
-            (path.continued_to(penalty) / problem.unit).ravel(),
-            jac=True,
-            method="L-BFGS-B",
-            callback=problem.stop,
-            options={
-                "maxcor": _HISTORY,
-                "maxfun": _MOST_PASSES,
-                "maxiter": _MOST_PASSES,
-                "maxls": _MOST_TRIALS,
-                "ftol": 1e-12,
-                "gtol": 0.0,
-            },
-        )
-        solution = problem.unit * found.x.reshape(len(spread), n_classes)
+        decay = np.full_like(objective.spread, objective.logits_each * penalty)
+        if not loss.penalised_intercept:
+            decay[-1] = 0.0
+        solution = _minimize(objective, memory, decay, path.continued_to(penalty))
         path.add(penalty, solution)
-        curvature = problem.curvature
         if index >= len(lead_in):
-            yield Linear.from_standardized(
-                measured.basis @ solution[:-1], solution[-1], measured.mean, measured.scale
-            )
+            yield objective.model(solution)
+
+
+def _minimize(objective: _Objective, memory: _Memory, decay: Float64s, start: Float64s) -> Float64s:
+    """Return the minimizer of loss + sum(decay * solution**2) / 2."""
+    point = objective.at(start)
+    for _ in range(_MOST_PASSES):
+        value, gradient = _penalized(point, decay)
+        diagonal = objective.logits_each * point.curvature * objective.spread + decay
+        direction = -memory.solve(gradient, diagonal, decay)
+        slope = float(np.vdot(direction, gradient))
+        # Twice what a Newton step gains, by what is known of the Hessian and by its diagonal alone.
+        gain = max(-slope, float(np.vdot(gradient, gradient / diagonal)))
+        if gain <= 2 * _TOLERANCE[objective.dtype] * value:
+            break
+        step = 1.0
+        for _ in range(_MOST_TRIALS):
+            trial = objective.at(point.solution + step * direction)
+            reached, steepness = _penalized(trial, decay)
+            if reached <= value + _LEAST_GAIN * step * slope:
+                break
+            # Where the slope along the step would vanish if it changed evenly.
+            ratio = slope / (slope - float(np.vdot(direction, steepness)))
+            step *= min(max(ratio, 0.1), 0.5)
+        else:
+            break
+        memory.add(point, trial)
+        point = trial
+    return point.solution
+
+
+def _penalized(point: _Point, decay: Float64s) -> tuple[float, Float64s]:
+    """Return value and gradient of loss and penalty together."""
+    pull = decay * point.solution
+    return point.loss + 0.5 * float(np.vdot(pull, point.solution)), point.gradient + pull
 
 
 def _lead_in(strong: float, first: float) -> tuple[float, ...]:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from headstart.common.hdf5 import write_hdf5
 from headstart.common.seal import open_h5
-from headstart.features.matrix import Matrix, block_rows
+from headstart.features.matrix import Matrix, parts
 from headstart.features.neighbors import Blocks, NeighborIndex
 from headstart.heads.data import Rows, TrainingData
 from headstart.heads.options import DEFAULT_NEIGHBORS, KnnOptions
@@ -44,13 +44,13 @@ class NeighborVotes:
     n_classes: int
     neighbors: int
 
-    def logits(self, features: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+    def logits(self, features: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """Return log-shares of the votes, (n_samples, n_classes)."""
         return self.votes(*self.index.search(features, self.neighbors))
 
     def votes(
         self, cosines: npt.NDArray[np.float32], positions: npt.NDArray[np.int64]
-    ) -> npt.NDArray[np.float64]:
+    ) -> npt.NDArray[np.float32]:
         """Return log-shares of the votes, (n_samples, n_classes).
 
         One more vote is spread evenly, so that no class is impossible.
@@ -60,15 +60,19 @@ class NeighborVotes:
             positions: Which vectors these are.
         """
         count = self.neighbors
-        cosines, positions = cosines[:, :count], positions[:, :count]
         nearest = cosines[:, :1]
-        votes = np.exp((cosines - nearest).astype(np.float64) / VOTE_TEMPERATURE)
-        votes *= self.weight[positions]
-        shares = np.zeros((len(cosines), self.n_classes))
-        samples = np.broadcast_to(np.arange(len(cosines))[:, None], positions.shape)
-        np.add.at(shares, (samples, self.label[positions]), votes)
-        shares /= shares.sum(axis=1, keepdims=True)
-        return np.asarray(np.log((shares * count + 1 / self.n_classes) / (count + 1)))
+        votes = np.exp((cosines[:, :count] - nearest).astype(np.float64) / VOTE_TEMPERATURE)
+        labels = self.label[positions[:, :count]]
+        votes *= self.weight[positions[:, :count]]
+        votes /= votes.sum(axis=1, keepdims=True)
+        shares = np.zeros((len(cosines), self.n_classes), np.float32)
+        samples = np.arange(len(cosines))
+        # One neighbor of each image at a time, so that no cell gets two votes at once.
+        for vote, label in zip(votes.T, labels.T, strict=True):
+            shares[samples, label] += vote
+        shares *= count / (count + 1)
+        shares += 1 / (self.n_classes * (count + 1))
+        return np.log(shares, out=shares)
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
         """What has to be kept besides the vectors, which are written block by block."""
@@ -107,16 +111,18 @@ class KnnHead(PathHead):
     ) -> Iterator[SettingFit]:
         index = NeighborIndex.of(data.features, train, data.streaming_above)
         counts = [int(setting) for setting in settings if setting is not None]
+        most = max(counts)
         found = [
-            index.search(block, max(counts))
-            for _, block in Matrix(data.features, held_out, data.streaming_above).blocks()
+            index.search(np.empty((0, index.shape[1]), np.float32), most),
+            *Matrix(data.features, held_out, data.streaming_above).map(
+                lambda _, block: index.search(block, most)
+            ),
         ]
+        cosines, positions = (np.concatenate(part) for part in zip(*found, strict=True))
         label, weight = data.label[train], data.weights(train)
         for count in counts:
             model = NeighborVotes(index, label, weight, data.n_classes, count)
-            votes = [model.votes(cosines, positions) for cosines, positions in found]
-            logits = np.concatenate(votes) if votes else np.empty((0, data.n_classes))
-            yield SettingFit(count, logits, model)
+            yield SettingFit(count, model.votes(cosines, positions), model)
 
     def _save_weights(self, path: Path) -> None:
         index = self._model.index
@@ -132,12 +138,9 @@ class KnnHead(PathHead):
             offset, shape = file["vectors"].id.get_offset(), file["vectors"].shape
             mean, label, weight = (file[name][:] for name in ("mean", "label", "weight"))
         vectors = np.memmap(path, np.float32, mode="r", offset=offset, shape=shape)
-        step = block_rows(shape[1:])
 
         def blocks() -> Blocks:
-            for start in range(0, shape[0], step):
-                stop = min(start + step, shape[0])
-                yield slice(start, stop), np.asarray(vectors[start:stop])
+            return ((place, np.asarray(vectors[place])) for place in parts(shape))
 
         neighbors = int(self.card.setting["neighbors"])
         index = NeighborIndex(shape=shape, blocks=blocks, mean=mean)

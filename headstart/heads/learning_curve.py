@@ -1,16 +1,15 @@
 """How the score of a head grows with the number of training images."""
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
 
+from headstart.common.threads import in_order, one_thread_each
 from headstart.features.matrix import matrix_bytes
 from headstart.heads import create, is_cheap
 from headstart.heads.data import TrainingData
 from headstart.heads.options import HeadOptions
 from headstart.heads.selection import PathHead
-from headstart.heads.threads import LARGE_BYTES, WORKERS, one_thread_each
 from headstart.scoring.calibration import fit_temperature, softmax
 from headstart.scoring.metrics import log_loss
 
@@ -18,6 +17,8 @@ _STEPS = (1, 2, 5)
 _NOISY_UP_TO = 10
 _STRIDE = 4
 _DRAWS = 3
+# Up to this size of the features several fits run side by side, each with what it needs of memory.
+_LARGE_BYTES = 256 * 1024**2
 
 
 def learning_curve(options: HeadOptions, data: TrainingData, seed: int) -> list[dict[str, float]]:
@@ -45,11 +46,15 @@ def learning_curve(options: HeadOptions, data: TrainingData, seed: int) -> list[
         for size in (*_sizes_below(most), most)
         for draw in range(_DRAWS if size <= min(_NOISY_UP_TO, most - 1) else 1)
     ]
-    small = is_cheap(options) and matrix_bytes(data.features, data.train) <= LARGE_BYTES
-    with one_thread_each(small), ThreadPoolExecutor(WORKERS if small else 1) as pool:
-        scores = list(pool.map(lambda job: _score(options, data, *job), jobs))
+    # The long ones first, so that no core waits for the last.
+    jobs.reverse()
+    if is_cheap(options) and matrix_bytes(data.features, data.train) <= _LARGE_BYTES:
+        with one_thread_each():
+            scores = list(in_order(lambda job: _score(options, data, *job), jobs))
+    else:
+        scores = [_score(options, data, *job) for job in jobs]
     points = []
-    for size in dict.fromkeys(size for size, _ in jobs):
+    for size in sorted({size for size, _ in jobs}):
         own = [score for (of, _), score in zip(jobs, scores, strict=True) if of == size]
         accuracy, mean_loss = np.mean(own, axis=0).tolist()
         points.append({"images_per_class": size, "accuracy": accuracy, "log_loss": mean_loss})

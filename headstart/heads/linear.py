@@ -1,6 +1,7 @@
 """A linear classifier on raw features, and its form on disk."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -23,8 +24,8 @@ class Linear:
     @classmethod
     def from_standardized(
         cls,
-        weights: npt.NDArray[np.float64],
-        bias: npt.NDArray[np.float64],
+        weights: npt.NDArray[np.floating[Any]],
+        bias: npt.NDArray[np.floating[Any]],
         mean: npt.NDArray[np.float64],
         scale: npt.NDArray[np.float64],
     ) -> "Linear":

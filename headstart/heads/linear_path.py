@@ -13,7 +13,7 @@ from headstart.heads.data import Rows, TrainingData
 from headstart.heads.descent import descend
 from headstart.heads.linear import Linear
 from headstart.heads.losses import Loss
-from headstart.heads.selection import PathHead, SettingFit
+from headstart.heads.selection import PathHead, SettingFit, logits_of
 
 
 class LinearHead(PathHead):
@@ -73,12 +73,4 @@ class DescentHead(LinearHead):
             data.n_classes,
         )
         for value, model in zip(values, models, strict=True):
-            yield SettingFit(value, linear_logits(model, judged), model)
-
-
-def linear_logits(model: Linear, matrix: Matrix) -> npt.NDArray[np.float32]:
-    """Return (n_rows, n_classes) logits of a matrix of raw features."""
-    logits = np.empty((matrix.shape[0], len(model.bias)), np.float32)
-    for place, block in matrix.blocks():
-        logits[place] = model.logits(block)
-    return logits
+            yield SettingFit(value, logits_of(model, judged, data.n_classes), model)

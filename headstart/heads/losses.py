@@ -13,7 +13,6 @@ class Loss(Protocol):
 
     Attributes:
         penalised_intercept: Whether the penalty covers the intercept too.
-        first_curvature: Mean second derivative with respect to a logit, at logits of 0.
     """
 
     penalised_intercept: bool
@@ -28,7 +27,8 @@ class Loss(Protocol):
         """Return the loss's sum, its derivative by each logit, and the sum of its curvatures.
 
         Args:
-            logits: (n, n_classes); may be overwritten.
+            logits: (n_classes, n), so that numpy works along the samples whatever the number of
+                classes; may be overwritten.
             labels: (n,).
             weights: (n,) what each sample counts.
         """
@@ -49,16 +49,16 @@ class CrossEntropy:
     ) -> tuple[float, Floats, float]:
         """See `Loss`."""
         samples = np.arange(len(labels))
-        logits -= logits.max(axis=1, keepdims=True)
-        true = logits[samples, labels]
+        logits -= logits.max(axis=0)
+        true = logits[labels, samples]
         probabilities = np.exp(logits, out=logits)
-        total = probabilities.sum(axis=1)
-        probabilities /= total[:, None]
+        total = probabilities.sum(axis=0)
+        probabilities /= total
         value = float(np.dot(weights, (np.log(total) - true).astype(np.float64)))
-        squares = np.einsum("ij,ij->i", probabilities, probabilities)
+        squares = np.einsum("ij,ij->j", probabilities, probabilities)
         curvature = float(np.dot(weights, (1 - squares).astype(np.float64)))
-        probabilities[samples, labels] -= 1
-        probabilities *= weights[:, None]
+        probabilities[labels, samples] -= 1
+        probabilities *= weights
         return value, probabilities, curvature
 
 
@@ -81,12 +81,12 @@ class SquaredHinge:
         """See `Loss`."""
         samples = np.arange(len(labels))
         # Margin missed: max(0, 1 - f) for the image's own class, max(0, 1 + f) for the others.
-        own = logits[samples, labels]
+        own = logits[labels, samples]
         missed = np.maximum(logits + 1, 0, out=logits)
-        missed[samples, labels] = np.maximum(1 - own, 0)
-        per_sample = np.einsum("ij,ij->i", missed, missed)
+        missed[labels, samples] = np.maximum(1 - own, 0)
+        per_sample = np.einsum("ij,ij->j", missed, missed)
         value = float(np.dot(weights, per_sample.astype(np.float64)))
-        curvature = 2.0 * float(np.dot(weights, (missed > 0).sum(axis=1)))
-        missed[samples, labels] *= -1
-        missed *= 2 * weights[:, None]
+        curvature = 2.0 * float(np.dot(weights, np.count_nonzero(missed, axis=0)))
+        missed[labels, samples] *= -1
+        missed *= 2 * weights
         return value, missed, curvature

@@ -13,13 +13,13 @@ import numpy.typing as npt
 from headstart.common.hdf5 import write_hdf5
 from headstart.common.progress import progress
 from headstart.common.seal import open_h5
+from headstart.common.threads import WORKERS, one_thread_each
 from headstart.features.matrix import block_rows
 from headstart.heads.base import FitReport, Head, HeadCard
 from headstart.heads.data import Fold, Rows, TrainingData
 from headstart.heads.layers import Floats, Layer, Network, log_softmax
 from headstart.heads.optimizers import optimizer_for
 from headstart.heads.options import DenseOptions, GapOptions
-from headstart.heads.threads import WORKERS, one_thread_each
 from headstart.scoring.calibration import fit_temperature
 
 LOGITS = "logits"

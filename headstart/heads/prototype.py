@@ -7,11 +7,11 @@ import numpy as np
 import numpy.typing as npt
 
 from headstart.features.matrix import Matrix
-from headstart.features.moments import weighted_mean
+from headstart.features.moments import class_sums, weighted_mean
 from headstart.features.neighbors import directions
 from headstart.heads.data import Rows, TrainingData
 from headstart.heads.options import PrototypeOptions
-from headstart.heads.selection import PathHead, SettingFit
+from headstart.heads.selection import PathHead, SettingFit, logits_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,18 +67,16 @@ class PrototypeHead(PathHead):
     ) -> Iterator[SettingFit]:
         matrix = Matrix(data.features, train, data.streaming_above)
         mean = weighted_mean(matrix, np.ones(len(train))).astype(np.float32)
-        one_hot = np.eye(data.n_classes)[data.label[train]]
-        sums = np.zeros((matrix.shape[1], data.n_classes))
-        for place, block in matrix.blocks():
-            sums += directions(block, mean).T @ one_hot[place]
+        labels = data.label[train]
+        sums = class_sums(
+            matrix, labels, data.n_classes, lambda _, block: directions(block, mean)
+        ).T
         lengths = np.linalg.norm(sums, axis=0)
+        counts = np.bincount(labels, minlength=data.n_classes)
         model = Prototypes(
             mean=mean,
             prototypes=(sums / np.maximum(lengths, 1e-12)).astype(np.float32),
-            bias=np.where(one_hot.any(axis=0), 0, -2).astype(np.float32),
+            bias=np.where(counts > 0, 0, -2).astype(np.float32),
         )
-        logits = [
-            model.logits(block)
-            for _, block in Matrix(data.features, held_out, data.streaming_above).blocks()
-        ]
-        yield SettingFit(None, np.concatenate(logits) if logits else np.empty((0, 0)), model)
+        judged = Matrix(data.features, held_out, data.streaming_above)
+        yield SettingFit(None, logits_of(model, judged, data.n_classes), model)

@@ -5,12 +5,12 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from headstart.features.matrix import Matrix
-from headstart.features.moments import decompose, weighted_mean
+from headstart.features.moments import class_sums, decompose, weighted_mean
 from headstart.heads.data import Rows, TrainingData
 from headstart.heads.linear import Linear
-from headstart.heads.linear_path import LinearHead, linear_logits
+from headstart.heads.linear_path import LinearHead
 from headstart.heads.options import DEFAULT_L2, RidgeOptions
-from headstart.heads.selection import SettingFit
+from headstart.heads.selection import SettingFit, logits_of
 
 L2_PATH = tuple(float(10 ** (8 - 0.25 * step)) for step in range(57))
 """From 1e8 down to 1e-6, four per decade: least squares feels the features' scale squared."""
@@ -39,14 +39,15 @@ class RidgeHead(LinearHead):
         ones = np.ones_like(mean)
         matrix.standardize(mean, ones)
         values, basis = decompose(matrix, weights, np.float64)
-        targets = 2.0 * np.eye(data.n_classes)[data.label[train]] - 1.0
-        center = weights @ targets / weights.sum()
-        moment = np.zeros((matrix.shape[1], data.n_classes))
-        for place, block in matrix.blocks():
-            moment += block.T @ (weights[place, None] * (targets[place] - center))
-        rotated = basis.T @ moment
+        labels = data.label[train]
+        center = 2 * np.bincount(labels, weights, data.n_classes) / weights.sum() - 1
+        # The products with targets in {-1, 1} less their mean.
+        sums = class_sums(
+            matrix, labels, data.n_classes, lambda place, block: weights[place, None] * block
+        )
+        rotated = basis.T @ (2 * sums - (1 + center[:, None]) * sums.sum(axis=0)).T
         for setting in settings:
             if setting is not None:
                 solution = basis @ (rotated / (values + setting)[:, None])
                 model = Linear.from_standardized(solution, center, mean, ones)
-                yield SettingFit(setting, linear_logits(model, judged), model)
+                yield SettingFit(setting, logits_of(model, judged, data.n_classes), model)

@@ -3,7 +3,6 @@
 import sys
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Protocol
@@ -13,12 +12,12 @@ import numpy.typing as npt
 
 from headstart.common.hdf5 import write_hdf5
 from headstart.common.seal import open_h5
-from headstart.features.matrix import matrix_bytes
+from headstart.common.threads import in_order, one_thread_each
+from headstart.features.matrix import Matrix, matrix_bytes
 from headstart.heads.base import FitReport, Head, HeadCard
 from headstart.heads.data import Rows, TrainingData, describe_bytes
-from headstart.heads.threads import LARGE_BYTES, SMALL_BYTES, WORKERS, one_thread_each
-from headstart.scoring.calibration import cautious_log_loss, fit_temperature, softmax
-from headstart.scoring.metrics import Labels, log_loss
+from headstart.scoring.calibration import cautious_log_loss, fit_temperature, log_loss_at
+from headstart.scoring.metrics import Labels
 
 
 class FittedModel(Protocol):
@@ -66,9 +65,21 @@ class ChosenSetting:
 
     setting: float | None
     curve: list[dict[str, float]]
-    logits: npt.NDArray[np.float64]
+    logits: npt.NDArray[np.floating[Any]]
     temperature: float | None
     models: tuple[FittedModel, ...]
+
+
+def logits_of(model: FittedModel, matrix: Matrix, n_classes: int) -> npt.NDArray[np.float32]:
+    """Return (n_rows, n_classes) logits of a matrix of raw features."""
+    logits = np.empty((matrix.shape[0], n_classes), np.float32)
+
+    def fill(place: slice, block: npt.NDArray[np.float32]) -> None:
+        logits[place] = model.logits(block)
+
+    for _ in matrix.map(fill):
+        pass
+    return logits
 
 
 def choose(
@@ -96,13 +107,13 @@ def choose(
     curve: list[dict[str, float]] = []
     worse = 0
     for candidates in steps:
-        logits = np.concatenate([candidate.logits for candidate in candidates]).astype(np.float64)
+        logits = np.concatenate([candidate.logits for candidate in candidates])
         temperature = fit_temperature(logits, labels, unit)
         accuracy = float((logits.argmax(axis=1) == labels).mean())
         if temperature is None:
             loss = cautious_log_loss(logits, labels)
         else:
-            loss = log_loss(labels, softmax(logits, temperature))
+            loss = log_loss_at(temperature, logits, labels)
         setting = candidates[0].setting
         if setting is not None:
             curve.append({name: setting, "accuracy": accuracy, "log_loss": loss})
@@ -120,11 +131,11 @@ def choose(
 
 
 def _in_step(
-    paths: Sequence[Iterator[SettingFit]], pool: Executor
+    paths: Sequence[Iterator[SettingFit]],
 ) -> Iterator[tuple[SettingFit, ...]]:
-    """Advance all folds' paths together, side by side as far as the pool has threads."""
+    """Advance all folds' paths together, side by side as far as there are cores."""
     while True:
-        step = list(pool.map(lambda path: next(path, None), paths))
+        step = list(in_order(lambda path: next(path, None), paths))
         found = tuple(candidate for candidate in step if candidate is not None)
         if len(found) < len(paths):
             return
@@ -167,14 +178,10 @@ class PathHead(Head):
         folds = data.folds(cheap=True)
         selected_by = data.selected_by(cheap=True)
         held_out = np.concatenate([data.train[:0], *(fold.held_out for fold in folds)])
-        side_by_side = len(folds) > 1 and needed <= LARGE_BYTES
-        with (
-            one_thread_each(side_by_side or needed <= SMALL_BYTES),
-            ThreadPoolExecutor(WORKERS if side_by_side else 1) as pool,
-        ):
+        with one_thread_each():
             if folds:
                 paths = [self._path(data, fold.train, fold.held_out, settings) for fold in folds]
-                steps = _in_step(paths, pool)
+                steps = _in_step(paths)
                 choice = choose(
                     steps,
                     data.label[held_out],
@@ -206,7 +213,9 @@ class PathHead(Head):
             parameters=self._model.parameters,
         )
         return FitReport(
-            held_out=held_out, logits=choice.logits, calibrated=choice.temperature is not None
+            held_out=held_out,
+            logits=choice.logits.astype(np.float64),
+            calibrated=choice.temperature is not None,
         )
 
     def _default_choice(

@@ -10,9 +10,9 @@ import numpy.typing as npt
 from headstart.common.cache import PAGES, Keep
 from headstart.common.code import digest_of_code
 from headstart.common.errors import InputError
+from headstart.common.threads import one_thread_each
 from headstart.features.file import FeatureFile
 from headstart.features.matrix import pooled
-from headstart.heads.threads import one_thread_each
 from headstart.report import tsne
 from headstart.report.options import Projection
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from headstart.common.files import atomic_write
-from headstart.heads.threads import one_thread_each
+from headstart.common.threads import one_thread_each
 from headstart.report.collecting import collect
 from headstart.report.options import ReportOptions
 from headstart.report.rendering import render

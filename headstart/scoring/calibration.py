@@ -1,12 +1,28 @@
 """Probabilities from logits: the softmax and its temperature."""
 
+import math
+from collections.abc import Callable, Iterator
+from typing import TypeVar
+
 import numpy as np
 import numpy.typing as npt
 
+from headstart.common.threads import in_order
 from headstart.scoring.metrics import Floats, Labels
 
-_EXPONENTS = (-6.0, 6.0)
-"""Decimal exponents between which the inverse of a temperature is sought."""
+Result = TypeVar("Result")
+
+_EXPONENTS = (math.log(1e-6), math.log(1e6))
+"""Natural exponents between which the inverse of a temperature is sought."""
+
+_PRECISION = 1e-9
+"""Of the exponent."""
+
+_HIGHEST_LOSS = -math.log(np.finfo(np.float64).eps)
+"""Of one image, as in `negative_log_likelihood`."""
+
+_PART = 2**17
+"""Logits in memory at a time; as float64 about what a core's cache holds."""
 
 FEWEST_UNITS = 10
 """Units that must be held out for a temperature to be fitted.
@@ -23,16 +39,12 @@ What lies beyond says that the logits tell nothing, or mislead, not how sure the
 
 def softmax(logits: Floats, temperature: float = 1.0) -> npt.NDArray[np.float64]:
     """Return probabilities of (n_samples, n_classes) logits divided by `temperature`."""
-    scaled = logits.astype(np.float64) / temperature
-    powers = np.exp(scaled - scaled.max(axis=1, keepdims=True))
-    return np.asarray(powers / powers.sum(axis=1, keepdims=True))
-
-
-def _log_softmax(logits: Floats) -> npt.NDArray[np.float64]:
-    """Return the logarithms of the probabilities of (n_samples, n_classes) logits."""
-    below = logits.astype(np.float64)
-    below -= below.max(axis=1, keepdims=True)
-    return np.asarray(below - np.log(np.exp(below).sum(axis=1, keepdims=True)))
+    probabilities = logits.astype(np.float64)
+    probabilities /= temperature
+    probabilities -= probabilities.max(axis=1, keepdims=True)
+    np.exp(probabilities, out=probabilities)
+    probabilities /= probabilities.sum(axis=1, keepdims=True)
+    return probabilities
 
 
 def _mistake_mass(n_samples: int) -> float:
@@ -44,6 +56,27 @@ def _mistake_mass(n_samples: int) -> float:
     Source: Platt, Probabilistic Outputs for Support Vector Machines, 1999, section 2.2.
     """
     return 1 / (n_samples + 2)
+
+
+def log_loss_at(temperature: float, logits: Floats, labels: Labels) -> float:
+    """Return the log loss of the logits' probabilities at a temperature, in nats.
+
+    As `log_loss` of `softmax`, without having the probabilities in memory.
+
+    Args:
+        temperature: What the logits are divided by.
+        logits: (n_samples, n_classes).
+        labels: (n_samples,).
+    """
+
+    def part(logits: Floats, labels: Labels) -> float:
+        scaled = logits / temperature
+        scaled -= scaled.max(axis=0)
+        true = scaled[labels, np.arange(len(labels))]
+        losses = np.log(np.exp(scaled, out=scaled).sum(axis=0)) - true
+        return float(np.minimum(losses, _HIGHEST_LOSS).sum())
+
+    return float(np.sum(list(_by_parts(part, logits, labels)))) / len(labels)
 
 
 def cautious_log_loss(logits: Floats, labels: Labels) -> float:
@@ -58,10 +91,15 @@ def cautious_log_loss(logits: Floats, labels: Labels) -> float:
     """
     n_samples, n_classes = logits.shape
     mistaken = _mistake_mass(n_samples)
-    losses = -_log_softmax(logits)
-    true = losses[np.arange(n_samples), labels]
-    others = (losses.sum(axis=1) - true) / (n_classes - 1)
-    return float(((1 - mistaken) * true + mistaken * others).mean())
+
+    def part(logits: Floats, labels: Labels) -> float:
+        logits = logits - logits.max(axis=0)
+        normalizer = np.log(np.exp(logits).sum(axis=0))
+        true = normalizer - logits[labels, np.arange(len(labels))]
+        others = (n_classes * normalizer - logits.sum(axis=0) - true) / (n_classes - 1)
+        return float(np.sum((1 - mistaken) * true + mistaken * others))
+
+    return float(np.sum(list(_by_parts(part, logits, labels)))) / len(labels)
 
 
 def fit_temperature(logits: Floats, labels: Labels, unit: Labels | None = None) -> float | None:
@@ -83,29 +121,75 @@ def fit_temperature(logits: Floats, labels: Labels, unit: Labels | None = None) 
     n_samples, n_classes = logits.shape
     if (n_samples if unit is None else len(np.unique(unit))) < FEWEST_UNITS:
         return None
-    centered = logits.astype(np.float64) - logits.mean(axis=1, keepdims=True)
-    spread = float(np.abs(centered).max())
+    # Units of the logits' own spread, so that the bounds hold for scores of any scale.
+    spreads = _by_parts(lambda logits, _: float(np.abs(logits).max()), logits, labels)
+    spread = float(np.max(list(spreads)))
     if not np.isfinite(spread):
         return None
     if spread == 0.0:
         return 1.0
-    # In units of their own spread, so that the bounds hold for scores of any scale.
-    scaled = centered / spread
     mistaken = _mistake_mass(n_samples) / (n_classes - 1)
-    true = scaled[np.arange(n_samples), labels]
+
+    def true_sum(logits: Floats, labels: Labels) -> float:
+        return float(logits[labels, np.arange(len(labels))].sum())
+
     # Rows are centered: what the true class lacks of 1 is what all the others sum to.
-    wanted = float(((1 - mistaken * n_classes) * true).mean())
+    wanted = (1 - mistaken * n_classes) * sum(_by_parts(true_sum, logits, labels))
 
-    def slope(exponent: float) -> float:
-        """Return by how much the mean logit at 10**exponent exceeds what is wanted; it rises."""
-        probabilities = softmax(scaled * 10**exponent)
-        return float((probabilities * scaled).sum(axis=1).mean()) - wanted
+    def slope(exponent: float) -> tuple[float, float]:
+        """Return by how much the logits' expectation exceeds what is wanted, and its derivative.
 
-    # Here, since only fitting needs it, and it takes as long to import as all the rest.
-    from scipy.optimize import brentq
+        Of the inverse temperature e**exponent; the first rises with it.
+        """
+        inverse = math.exp(exponent) / spread
+
+        def part(logits: Floats, _: Labels) -> tuple[float, float]:
+            shares = inverse * logits
+            shares -= shares.max(axis=0)
+            np.exp(shares, out=shares)
+            shares /= shares.sum(axis=0)
+            mean = np.einsum("ij,ij->j", shares, logits)
+            square = np.einsum("ij,ij,ij->", shares, logits, logits)
+            return float(mean.sum()), inverse * (float(square) - float(mean @ mean))
+
+        mean, variance = np.sum(list(_by_parts(part, logits, labels)), axis=0).tolist()
+        return mean - wanted, variance
 
     lowest, highest = _EXPONENTS
-    if slope(lowest) >= 0 or slope(highest) <= 0:
+    if slope(lowest)[0] >= 0 or slope(highest)[0] <= 0:
         return None
-    temperature = spread / 10 ** float(brentq(slope, lowest, highest, xtol=1e-8))
+    start = min(max(math.log(spread), lowest), highest)
+    temperature = spread / math.exp(_root(slope, start, lowest, highest))
     return temperature if temperature <= _FLATTEST * spread else None
+
+
+def _root(
+    function: Callable[[float], tuple[float, float]], at: float, low: float, high: float
+) -> float:
+    """Return where a rising function, given with its derivative, is 0: Newton within bounds."""
+    while high - low > _PRECISION:
+        value, derivative = function(at)
+        low, high = (at, high) if value < 0 else (low, at)
+        step = value / derivative if derivative > 0 else math.inf
+        if abs(step) < _PRECISION:
+            return at - step
+        # Halved where the derivative leads out of the bounds.
+        at = at - step if low < at - step < high else (low + high) / 2
+    return at
+
+
+def _by_parts(
+    function: Callable[[Floats, Labels], Result], logits: Floats, labels: Labels
+) -> Iterator[Result]:
+    """Yield `function` of centered logits, (n_classes, n) float64, and labels, part by part.
+
+    Classes come first, so that numpy works along the samples whatever the number of classes.
+    """
+    step = max(1, _PART // logits.shape[1])
+
+    def part(start: int) -> Result:
+        place = slice(start, start + step)
+        block = np.ascontiguousarray(logits[place].T, dtype=np.float64)
+        return function(block - block.mean(axis=0), labels[place])
+
+    return in_order(part, range(0, len(logits), step))

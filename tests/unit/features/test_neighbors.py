@@ -19,7 +19,7 @@ def search(features: np.ndarray, queries: list[int], rows: list[int], count: int
 def test_neighbors_are_those_of_an_exhaustive_search(
     monkeypatch: pytest.MonkeyPatch, streaming_above: float
 ) -> None:
-    monkeypatch.setattr(matrix, "_BLOCK_BYTES", 7 * 8 * 4)
+    monkeypatch.setattr(matrix, "_PART_BYTES", 7 * 8 * 4)
     queries, rows = list(range(10)), list(range(10, 60))
     cosines, positions = search(FEATURES, queries, rows, 5, streaming_above=streaming_above)
     reference = NearestNeighbors(n_neighbors=5, metric="cosine").fit(FEATURES[rows])

@@ -4,8 +4,14 @@ from scipy import special
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 
-from headstart.scoring.calibration import cautious_log_loss, fit_temperature, softmax
-from headstart.scoring.metrics import reliability
+from headstart.scoring import calibration
+from headstart.scoring.calibration import (
+    cautious_log_loss,
+    fit_temperature,
+    log_loss_at,
+    softmax,
+)
+from headstart.scoring.metrics import log_loss, reliability
 
 
 def _logits(n: int, n_classes: int, scale: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -88,3 +94,28 @@ def test_a_few_images_warrant_little_confidence() -> None:
     # 1 - 1 / 6 of the probability on what is right, the odds of five to one, cost least.
     assert min(losses) == losses[1]
     assert losses[1] == pytest.approx(-np.log(5) * 5 / 6 + np.log(6), abs=1e-3)
+
+
+def test_log_loss_at_a_temperature_is_that_of_the_probabilities() -> None:
+    logits, labels = _logits(50, 4, 1.0)
+    # One image that is hopelessly wrong.
+    logits[0] = 1e4 * (np.arange(4) != labels[0])
+    expected = log_loss(labels, softmax(logits, 0.7))
+    assert log_loss_at(0.7, logits, labels) == pytest.approx(expected, rel=1e-12)
+
+
+def test_logits_in_many_parts_give_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    logits, labels = _logits(400, 3, 2.0)
+
+    def found() -> list[float | None]:
+        return [
+            fit_temperature(logits, labels),
+            log_loss_at(2.0, logits, labels),
+            cautious_log_loss(logits, labels),
+        ]
+
+    whole = found()
+    monkeypatch.setattr(calibration, "_PART", 100)
+    assert found() == pytest.approx(whole, rel=1e-9)
+    logits[300, 1] = np.nan
+    assert fit_temperature(logits, labels) is None
