@@ -119,6 +119,12 @@ static int weigh(Axis *axis, int size, int new_size, int cubic)
     return complete;
 }
 
+static inline __attribute__((always_inline)) VECTOR_CODE Words rounded(Sums sums)
+{
+    const Sums sum = sums >> BITS, over = sum > 255;
+    return (Words)(((sum & ~over) | (over & 255)) & (sum > 0));
+}
+
 /* Write a vector of bytes: the weighted sum of `count` vectors that lie `pitch` bytes apart.
  *
  * Four bytes lie in a word. Each is summed in 32 bits, which suffices: weights add up to 1 << BITS,
@@ -127,22 +133,18 @@ static int weigh(Axis *axis, int size, int new_size, int cubic)
 static inline __attribute__((always_inline)) VECTOR_CODE void
 blend(uint8_t *out, const uint8_t *in, ptrdiff_t pitch, const int32_t *weights, int count)
 {
-    Sums sums[4];
-    for (int byte = 0; byte < 4; byte++)
-        sums[byte] = (Sums){0} + (1 << (BITS - 1));
+    const Sums half = (Sums){0} + (1 << (BITS - 1));
+    Sums sums[4] = {half, half, half, half};
+    Words words;
     for (int i = 0; i < count; i++, in += pitch) {
-        Words words;
         memcpy(&words, in, sizeof words);
-        for (int byte = 0; byte < 4; byte++)
-            sums[byte] += (Sums)(words >> 8 * byte & 255) * weights[i];
+        sums[0] += (Sums)(words & 255) * weights[i];
+        sums[1] += (Sums)(words >> 8 & 255) * weights[i];
+        sums[2] += (Sums)(words >> 16 & 255) * weights[i];
+        sums[3] += (Sums)(words >> 24) * weights[i];
     }
-    Words words = {0};
-    for (int byte = 0; byte < 4; byte++) {
-        Sums sum = sums[byte] >> BITS;
-        const Sums over = sum > 255;
-        sum = ((sum & ~over) | (over & 255)) & (sum > 0);
-        words |= (Words)sum << 8 * byte;
-    }
+    words = rounded(sums[0]) | rounded(sums[1]) << 8;
+    words |= rounded(sums[2]) << 16 | rounded(sums[3]) << 24;
     memcpy(out, &words, sizeof words);
 }
 

@@ -8,9 +8,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType
 from typing import get_args
+from zipfile import ZipFile
 
 import numpy as np
 import pytest
+from hatchling import build
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -32,6 +34,11 @@ def hook() -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+def contents(wheel: Path) -> set[str]:
+    with ZipFile(wheel) as archive:
+        return set(archive.namelist())
 
 
 @pytest.fixture
@@ -223,3 +230,23 @@ def test_the_build_goes_on_without_a_compiler(tmp_path, monkeypatch):
     monkeypatch.delenv("CC")
     monkeypatch.setenv("PATH", "")
     assert compile_library(source, target) == "no C compiler (cc, gcc, clang) is installed"
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("library")
+def test_wheels_carry_the_library_and_say_for_which_system(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(ROOT)
+    library = f"{compiled.FOLDER}/{compiled.library_name()}"
+    wheel = build.build_wheel(str(tmp_path))
+    assert not wheel.endswith("-any.whl")
+    assert {library, "headstart/images/resample.c"} <= contents(tmp_path / wheel)
+    assert library in contents(tmp_path / build.build_editable(str(tmp_path)))
+    assert capsys.readouterr().out == ""
+
+    monkeypatch.setenv("CC", "no-such-compiler")
+    pure = build.build_wheel(str(tmp_path))
+    assert pure.endswith("-py3-none-any.whl")
+    assert library not in contents(tmp_path / pure)
+    assert library not in contents(tmp_path / build.build_editable(str(tmp_path)))
+    told = "Images will be resized by Pillow, more slowly: no C compiler (no-such-compiler)"
+    assert capsys.readouterr().err.count(told) == 2
