@@ -48,6 +48,12 @@ class CachedActivations:
             yield self._activations[rows[start : start + batch_size]]
 
 
+def only_gpu() -> str | None:
+    """Return TensorFlow's name of the GPU; None without one, or where several share each batch."""
+    gpus = tf.config.list_logical_devices("GPU")
+    return gpus[0].name if len(gpus) == 1 else None
+
+
 class Batches:
     """Batches of (inputs, targets, sample weights) for Keras.
 
@@ -61,6 +67,7 @@ class Batches:
 
     Attributes:
         dataset: A tf.data.Dataset.
+        steps: Number of batches.
     """
 
     def __init__(
@@ -92,10 +99,16 @@ class Batches:
             tf.TensorSpec((None,), tf.float32),
         )
         batches = tf.data.Dataset.from_generator(generate, output_signature=signature)
-        steps = math.ceil(len(rows) / batch_size)
-        counted = batches.apply(tf.data.experimental.assert_cardinality(steps))
-        # One batch is fetched while another trains: hides the reading and bounds the memory.
-        self.dataset: tf.data.Dataset = counted.prefetch(1)
+        self.steps = math.ceil(len(rows) / batch_size)
+        counted = batches.apply(tf.data.experimental.assert_cardinality(self.steps))
+        gpu = only_gpu()
+        # One batch is fetched while another trains: hides the reading and bounds the memory. On a
+        # GPU one more is copied there.
+        self.dataset: tf.data.Dataset = (
+            counted.prefetch(1)
+            if gpu is None
+            else counted.apply(tf.data.experimental.prefetch_to_device(gpu, 2))
+        )
 
     @contextmanager
     def unwrapped_errors(self) -> Iterator[None]:

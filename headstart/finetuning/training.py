@@ -11,10 +11,14 @@ from numpy.typing import NDArray
 
 from headstart.common.progress import progress
 from headstart.common.tensorflow_runtime import keras
-from headstart.finetuning.batches import Batches, BatchSource, shuffled
+from headstart.finetuning.batches import Batches, BatchSource, only_gpu, shuffled
 from headstart.finetuning.checkpoint import Arrays, Checkpoint, TrainingState
 from headstart.finetuning.optimizers import make_optimizer
 from headstart.finetuning.options import FinetuneOptions
+
+# Steps that a GPU takes without Python, which needs longer to start one than the GPU for it. On
+# the CPU a step takes so long that between two of them is where Ctrl-C is heard.
+_GPU_STEPS = 16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,7 +136,7 @@ def predict(
         batch_size=batch_size,
     )
     with batches.unwrapped_errors():
-        logits = model.predict(batches.dataset, verbose=0)
+        logits = model.predict(batches.dataset, steps=batches.steps, verbose=0)
     return np.asarray(logits, np.float64)
 
 
@@ -149,6 +153,7 @@ def _compile(phase: Phase, options: FinetuneOptions, n_train: int, *, loss_scali
             keras.metrics.CategoricalCrossentropy(from_logits=True, name="log_loss"),
             keras.metrics.CategoricalAccuracy(name="accuracy"),
         ],
+        steps_per_execution=1 if only_gpu() is None else _GPU_STEPS,
     )
     # Now rather than in the first step, so that a stored state has variables to go to.
     optimizer.build(phase.model.trainable_variables)
@@ -165,7 +170,6 @@ def _run_phase(
     steps = math.ceil(len(examples.train) / options.batch_size)
     with progress(total=phase.epochs * steps, desc="fine-tuning", unit="batch") as bar:
         bar.update(state.epoch * steps)
-        advance = keras.callbacks.LambdaCallback(on_train_batch_end=lambda *_, **__: bar.update())
         while state.epoch < phase.epochs and state.waited < options.patience:
             started = time.perf_counter()
             done = len(state.history)
@@ -179,7 +183,11 @@ def _run_phase(
             )
             with batches.unwrapped_errors():
                 log = phase.model.fit(
-                    batches.dataset, shuffle=False, verbose=0, callbacks=[advance]
+                    batches.dataset,
+                    steps_per_epoch=batches.steps,
+                    shuffle=False,
+                    verbose=0,
+                    callbacks=[_Advance(bar, state.epoch * steps, steps)],
                 ).history
             log_loss, accuracy = _validate(phase, examples, options)
             row = {
@@ -196,6 +204,23 @@ def _run_phase(
             _keep_the_best(state, log_loss)
             state.seconds += time.perf_counter() - started
             checkpoint.save(state)
+
+
+class _Advance(keras.callbacks.Callback):  # type: ignore[misc]  # Keras ships no types.
+    """Draws the bar of an epoch.
+
+    Keras calls it in a thread of its own: else each step would wait for the scores of the last.
+    """
+
+    async_safe = True
+
+    def __init__(self, bar: Any, begun: int, steps: int) -> None:
+        super().__init__()
+        self._bar, self._begun, self._steps = bar, begun, steps
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        """Draw where the epoch is; `batch` is the last of several that ran at once."""
+        self._bar.update(self._begun + min(batch + 1, self._steps) - self._bar.n)
 
 
 def _keep_the_best(state: TrainingState, log_loss: float | None) -> None:
@@ -224,7 +249,9 @@ def _validate(
         batch_size=options.batch_size,
     )
     with batches.unwrapped_errors():
-        scores = phase.model.evaluate(batches.dataset, verbose=0, return_dict=True)
+        scores = phase.model.evaluate(
+            batches.dataset, steps=batches.steps, verbose=0, return_dict=True
+        )
     return float(scores["log_loss"]), float(scores["accuracy"])
 
 
