@@ -33,3 +33,12 @@ def test_without_a_gpu() -> None:
     assert answer.stdout == ""
     (line,) = answer.stderr.splitlines()
     assert line.startswith("--gpu: TensorFlow sees no GPU on this machine")
+
+
+@pytest.mark.slow
+def test_fine_tuning() -> None:
+    answer = run("finetune.py", "--dry-run", "--repetitions", "1")
+    assert answer.returncode == 0, answer.stderr
+    rows = [line.split(" | ") for line in answer.stdout.splitlines() if "LeNet5" in line]
+    assert [row[1] for row in rows] == ["float32", "mixed"]
+    assert all(float(row[3]) > 0 and float(row[4]) > 0 for row in rows)
