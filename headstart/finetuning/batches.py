@@ -57,15 +57,19 @@ def only_gpu() -> str | None:
 class Batches:
     """Batches of (inputs, targets, sample weights) for Keras.
 
+    Building the dataset takes longer than some epochs: one serves all, and each pass over it reads
+    `rows` and `epoch` anew.
+
     Args:
         source: Gives the inputs.
         rows: Rows of the feature file, in the order of training.
         targets: (n_rows_of_the_file, n_classes), one-hot.
         weights: (n_rows_of_the_file,) sample weights.
-        epoch: Number of epochs before this one.
         batch_size: Of all batches but the last, which is shorter and is not dropped.
 
     Attributes:
+        rows: As given; others of the same number may be set between two passes.
+        epoch: Number of epochs before the next pass.
         dataset: A tf.data.Dataset.
         steps: Number of batches.
     """
@@ -77,15 +81,17 @@ class Batches:
         targets: NDArray[np.float32],
         weights: NDArray[np.float32],
         *,
-        epoch: int,
         batch_size: int,
     ) -> None:
+        self.rows = rows
+        self.epoch = 0
         self._failure: InputError | None = None
 
         def generate() -> Iterator[tuple[NDArray[Any], ...]]:
             start = 0
+            rows = self.rows
             try:
-                for inputs in source.read(rows, epoch, batch_size):
+                for inputs in source.read(rows, self.epoch, batch_size):
                     batch = rows[start : start + len(inputs)]
                     start += len(inputs)
                     yield inputs, targets[batch], weights[batch]

@@ -120,7 +120,7 @@ def _log_loss_at_start(
 ) -> float | None:
     if not len(examples.validation):
         return None
-    return _validate(phase, examples, options)[0] if counts else math.inf
+    return _validate(phase, _validation(phase, examples, options))[0] if counts else math.inf
 
 
 def predict(
@@ -132,7 +132,6 @@ def predict(
         rows,
         np.zeros((int(rows.max()) + 1, 1), np.float32),
         np.zeros(int(rows.max()) + 1, np.float32),
-        epoch=0,
         batch_size=batch_size,
     )
     with batches.unwrapped_errors():
@@ -167,29 +166,31 @@ def _run_phase(
     options: FinetuneOptions,
     checkpoint: Checkpoint,
 ) -> None:
-    steps = math.ceil(len(examples.train) / options.batch_size)
+    batches = Batches(
+        phase.source,
+        examples.train,
+        examples.targets,
+        examples.weights,
+        batch_size=options.batch_size,
+    )
+    validation = _validation(phase, examples, options)
+    steps = batches.steps
     with progress(total=phase.epochs * steps, desc="fine-tuning", unit="batch") as bar:
         bar.update(state.epoch * steps)
         while state.epoch < phase.epochs and state.waited < options.patience:
             started = time.perf_counter()
             done = len(state.history)
-            batches = Batches(
-                phase.source,
-                shuffled(examples.train, options.seed, done),
-                examples.targets,
-                examples.weights,
-                epoch=done,
-                batch_size=options.batch_size,
-            )
+            batches.rows = shuffled(examples.train, options.seed, done)
+            batches.epoch = done
             with batches.unwrapped_errors():
                 log = phase.model.fit(
                     batches.dataset,
-                    steps_per_epoch=batches.steps,
+                    steps_per_epoch=steps,
                     shuffle=False,
                     verbose=0,
                     callbacks=[_Advance(bar, state.epoch * steps, steps)],
                 ).history
-            log_loss, accuracy = _validate(phase, examples, options)
+            log_loss, accuracy = _validate(phase, validation)
             row = {
                 "epoch": done + 1,
                 "train_loss": float(log["log_loss"][0]),
@@ -233,21 +234,22 @@ def _keep_the_best(state: TrainingState, log_loss: float | None) -> None:
     state.best, state.best_epoch, state.waited = state.current, len(state.history), 0
 
 
-def _validate(
-    phase: Phase, examples: Examples, options: FinetuneOptions
-) -> tuple[float | None, float | None]:
-    """Return log loss and accuracy on the validation images; None without any."""
-    rows = examples.validation
-    if not len(rows):
-        return None, None
-    batches = Batches(
+def _validation(phase: Phase, examples: Examples, options: FinetuneOptions) -> Batches | None:
+    if not len(examples.validation):
+        return None
+    return Batches(
         phase.source,
-        rows,
+        examples.validation,
         examples.targets,
         np.ones_like(examples.weights),
-        epoch=0,
         batch_size=options.batch_size,
     )
+
+
+def _validate(phase: Phase, batches: Batches | None) -> tuple[float | None, float | None]:
+    """Return log loss and accuracy on the validation images; None without any."""
+    if batches is None:
+        return None, None
     with batches.unwrapped_errors():
         scores = phase.model.evaluate(
             batches.dataset, steps=batches.steps, verbose=0, return_dict=True
