@@ -19,8 +19,8 @@ from headstart.extraction.model import assemble, outputs_of
 _CPU_BATCH_SIZE = 32
 # Fills the largest GPU of today several times over; a larger batch only takes longer to gather.
 _LARGEST_GPU_BATCH_SIZE = 256
-# One batch is copied there while another is computed; both waits are without Python's lock.
-_CALLS_PER_GPU = 2
+# One batch is computed, one lies there ready, one is copied.
+_CALLS_PER_GPU = 3
 # Share of a GPU's memory for the maps of one batch; weights and the compiler need some, too.
 _SHARE_FOR_MAPS = 0.25
 # Memory of a small GPU in bytes, assumed without NVIDIA's tools.

@@ -261,7 +261,7 @@ for precision in ("float32", "bfloat16", "float16"):
     engine = tensorflow_engine.on_gpus(
         dataclasses.replace(wanted, taps=(tap,)), ["CPU:0", "CPU:1"]
     )
-    assert (engine.batch_size, engine.workers) == (4, 4)
+    assert (engine.batch_size, engine.workers) == (4, 6)
     assert placed[-2:] == [{{"CPU:0"}}, {{"CPU:1"}}], placed
     with ThreadPoolExecutor(engine.workers) as pool:
         parts = list(pool.map(engine, np.split(images, 4)))
