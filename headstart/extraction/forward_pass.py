@@ -11,7 +11,8 @@ import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -57,21 +58,48 @@ class _Batch:
     """What one call of the engine takes, filled by several threads.
 
     Attributes:
-        pixels: (batch_size, height, width, 3) uint8.
         views: Row and path of the image at each place; none where a place stays empty.
     """
 
-    def __init__(self, pixels: NDArray[np.uint8]) -> None:
-        self.pixels = pixels
+    def __init__(self, size: int) -> None:
+        self.size = size
         self.views: dict[int, tuple[int, str]] = {}
-        self._awaited = len(pixels)
+        self._awaited = size
+        self._pixels: NDArray[np.uint8] | None = None
         self._lock = threading.Lock()
+
+    def pixels(self, memory: "_Memory") -> NDArray[np.uint8]:
+        """Return (size, height, width, 3) uint8, which takes memory from the first image on."""
+        with self._lock:
+            if self._pixels is None:
+                self._pixels = memory.take(self.size)
+            return self._pixels
 
     def settle(self) -> bool:
         """Count one more place as filled, or as staying empty; return whether it was the last."""
         with self._lock:
             self._awaited -= 1
             return not self._awaited
+
+
+class _Memory:
+    """Pixels of batches that are done, for the next: a cache still holds those just used.
+
+    The system would clear fresh memory each time.
+    """
+
+    def __init__(self, image_size: tuple[int, int]) -> None:
+        self._shape = (*image_size, 3)
+        self._idle: list[NDArray[np.uint8]] = []
+
+    def take(self, size: int) -> NDArray[np.uint8]:
+        try:
+            return self._idle.pop()
+        except IndexError:
+            return np.empty((size, *self._shape), np.uint8)
+
+    def give_back(self, pixels: NDArray[np.uint8]) -> None:
+        self._idle.append(pixels)
 
 
 class _Place(NamedTuple):
@@ -100,8 +128,6 @@ class BackbonePass:
     recipe: AugmentOptions | None
     refuse: Callable[[ImageTask, UnusableImage], None]
     keep: Callable[[Computed], None]
-    # Pixels of batches that are done: fresh memory would be cleared by the system each time.
-    _idle: deque[NDArray[np.uint8]] = field(default_factory=deque, init=False)
 
     def run(self, jobs: Iterable[ImageTask]) -> Generator[int]:
         """Yield, after each part of the jobs is kept, how many views that was.
@@ -110,18 +136,19 @@ class BackbonePass:
             InputError: features are not finite.
         """
         threads, ahead = _threads(self.engine), _tasks_ahead(self.engine)
+        compute = partial(self._compute, _Memory(self.bottleneck.image_size))
         with ThreadPoolExecutor(threads) as computing, ThreadPoolExecutor(1) as writing:
-            computed = _mapped(computing, self._compute, self._tasks(jobs), ahead)
+            computed = _mapped(computing, compute, self._tasks(jobs), ahead)
             yield from _mapped(writing, self._keep, filter(None, computed), 1 + _WAITING)
 
     def _tasks(self, jobs: Iterable[ImageTask]) -> Iterator[_Task]:
         """Cut the jobs into tasks, and give each view its place in a batch, in order."""
-        shape = (self.engine.batch_size, *self.bottleneck.image_size, 3)
+        size = self.engine.batch_size
 
         def places() -> Iterator[_Place]:
             while True:
-                batch = _Batch(self._idle.pop() if self._idle else np.empty(shape, np.uint8))
-                yield from (_Place(batch, number) for number in range(len(batch.pixels)))
+                batch = _Batch(size)
+                yield from (_Place(batch, number) for number in range(size))
 
         free = places()
         last: list[_Place] = []
@@ -132,30 +159,29 @@ class BackbonePass:
                 task.append((job, last))
             yield task
         if last:
-            batch, number = last[-1]
-            yield [(None, list(itertools.islice(free, len(batch.pixels) - 1 - number)))]
+            yield [(None, list(itertools.islice(free, size - 1 - last[-1].number)))]
 
-    def _compute(self, task: _Task) -> list[Computed]:
+    def _compute(self, memory: _Memory, task: _Task) -> list[Computed]:
         """Prepare the images of a task, and compute the batches that they were the last of."""
         computed = []
         for job, places in task:
             if job is not None:
-                self._fill(job, places)
+                self._fill(job, places, memory)
             for batch, _ in places:
                 # A batch has a fixed shape, whatever is in it: that may decide a feature's last
                 # bits.
                 if batch.settle() and batch.views:
-                    computed.append(self._infer(batch))
+                    computed.append(self._infer(batch, memory))
         return computed
 
-    def _fill(self, job: ImageTask, places: Sequence[_Place]) -> None:
+    def _fill(self, job: ImageTask, places: Sequence[_Place], memory: _Memory) -> None:
         try:
             views = self._views(job)
         except UnusableImage as unusable:
             self.refuse(job, unusable)
             return
         for (batch, number), row, pixels in zip(places, job.rows, views, strict=True):
-            batch.pixels[number] = pixels
+            batch.pixels(memory)[number] = pixels
             batch.views[number] = row, job.path
 
     def _views(self, job: ImageTask) -> list[NDArray[np.uint8]]:
@@ -167,11 +193,12 @@ class BackbonePass:
             return [resize(image, sizing)]
         return augmentation.views(image, job.sha256, job.views, self.recipe, sizing)
 
-    def _infer(self, batch: _Batch) -> Computed:
-        outputs: Sequence[NDArray[np.float32]] = self.engine(batch.pixels)
-        self._idle.append(batch.pixels)
+    def _infer(self, batch: _Batch, memory: _Memory) -> Computed:
+        pixels = batch.pixels(memory)
+        outputs: Sequence[NDArray[np.float32]] = self.engine(pixels)
+        memory.give_back(pixels)
         places = sorted(batch.views)
-        if len(places) < len(batch.pixels):
+        if len(places) < batch.size:
             outputs = [output[places] for output in outputs]
         rows, paths = zip(*(batch.views[place] for place in places), strict=True)
         for output in outputs:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from joblib import cpu_count
 
 from headstart.common.errors import InputError
 from headstart.common.vocabulary import Sizing
@@ -152,4 +153,5 @@ def test_memory_of_batches_is_used_again() -> None:
     engine = Noting(8, 2)
     run(engine, jobs_of(2000, (0,)))
     assert len(engine.shapes) == 250
-    assert len(engine.places) <= 50
+    # Each thread fills one at a time, and one may lie between two threads.
+    assert len(engine.places) <= 2 * (cpu_count() + engine.workers)
