@@ -23,7 +23,7 @@ lint: $(READY)
 	mypy
 	lint-imports
 
-$(READY): requirements.lock pyproject.toml
+$(READY): requirements.lock pyproject.toml hatch_build.py headstart/images/resample.c
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Headstart needs Python 3.11 or newer, this is %s; name another: make PYTHON=python3.12" % sys.version.split()[0])'
 	@test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
 	@echo "Installing the pinned dependencies into $(VENV) (once; some minutes on a slow line) ..."
@@ -32,6 +32,7 @@ $(READY): requirements.lock pyproject.toml
 	@# Compiled now, since where PYTHONDONTWRITEBYTECODE is set each start would compile TensorFlow again.
 	@uv pip install --quiet --compile-bytecode --requirement requirements.lock || python -m pip install --quiet --requirement requirements.lock
 	@python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@python -c 'from headstart.images import compiled; compiled.resample() or print("No C compiler was found: Pillow resizes the images, to the same pixels in six times the time.")'
 	@touch $@
 
 lock:

@@ -15,7 +15,7 @@ def run(features: FeatureFile, manifest: Manifest, options: FinetuneOptions) -> 
         features,
         manifest,
         options,
-        heads=places.HEADS,
+        heads=places.START,
         model=places.FINETUNED,
         metrics=places.FINETUNE_METRICS,
         plots=places.FINETUNED_PLOTS,

@@ -4,8 +4,10 @@ from headstart.common import places
 from headstart.common.params import load_section
 from headstart.common.stage import run_stage
 from headstart.features.file import FeatureFile
+from headstart.finetuning.options import FinetuneOptions
+from headstart.heads import require_start
 from headstart.heads.options import TrainOptions
-from headstart.heads.training import train_heads
+from headstart.heads.training import train_heads, write_start
 
 
 def run(features: FeatureFile, options: TrainOptions) -> None:
@@ -20,8 +22,11 @@ def run(features: FeatureFile, options: TrainOptions) -> None:
 
 
 def main() -> None:
-    """Train the heads of params.yaml."""
-    run(FeatureFile.open(places.FEATURES), load_section("train", TrainOptions))
+    """Train the heads of params.yaml, and set aside the one that fine-tuning starts from."""
+    options, later = load_section("train", TrainOptions), load_section("finetune", FinetuneOptions)
+    require_start(later.start, options.heads)
+    run(FeatureFile.open(places.FEATURES), options)
+    write_start(places.HEADS, later.start, places.START)
 
 
 if __name__ == "__main__":

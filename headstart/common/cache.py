@@ -31,6 +31,7 @@ from headstart.common.temporaries import (
 ENVIRONMENT_VARIABLE = "HEADSTART_CACHE"
 
 FEATURES, RUNS, INSPECTIONS = "features", "finetune", "inspections"
+PICTURES, PAGES = "pictures", "pages"
 KINDS = {
     INSPECTIONS: "checks of photos",
     "prepared": "tables of photos",
@@ -42,10 +43,12 @@ KINDS = {
     "fits": "fitted heads",
     "pretrained": "pretrained backbones",
     RUNS: "unfinished fine-tuning runs",
+    PICTURES: "small pictures",
+    PAGES: "parts of reports",
 }
 """Sub-folders of the cache folder and what they hold."""
 
-UNSEALED = frozenset({RUNS, INSPECTIONS})
+UNSEALED = frozenset({RUNS, INSPECTIONS, PICTURES})
 """Kinds of which a folder grows, so that it has no checksums as a whole."""
 
 TAG_FILE = "CACHEDIR.TAG"

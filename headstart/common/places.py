@@ -6,6 +6,8 @@ SAMPLES = Path("data/samples")
 
 MANIFEST = Path("data/manifest.csv")
 MANIFEST_DIGEST = Path("data/manifest.csv.sha256")
+PRETRAIN_STATE = Path("data/pretrain_source.txt")
+"""Differs when a photo of pretrain.source has changed."""
 QUARANTINE = Path("data/quarantine.csv")
 LEAKS = Path("data/leaks.csv")
 FEATURE_LEAKS = Path("data/feature_leaks.csv")
@@ -16,6 +18,8 @@ PRETRAINED = Path("models/pretrained")
 PRETRAINED_INDEX = "runs.sha256.json"
 """Lists all runs, in their folder; no run can be called so, since a name holds no dot."""
 HEADS = Path("models/heads")
+START = Path("models/start")
+"""The head that fine-tuning starts from, alone, so that no other head's edit repeats it."""
 FINETUNED = Path("models/finetuned")
 NOVELTY = Path("models/novelty.h5")
 

@@ -7,8 +7,10 @@ comes first. Importing it costs seconds; a module that may do without must not i
 import logging
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+
+from headstart.common import interruption
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
@@ -35,7 +37,23 @@ def standard_error_silenced() -> Iterator[None]:
         os.close(null)
 
 
-with standard_error_silenced():
+@contextmanager
+def _left_out(names: Iterable[str]) -> Iterator[None]:
+    """Let packages that are not imported yet seem to be missing while the block runs."""
+    hidden = [name for name in names if name not in sys.modules]
+    sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]  # documented use of None
+    try:
+        yield
+    finally:
+        for name in hidden:
+            del sys.modules[name]
+
+
+# Keras imports these where it finds them, for its scikit-learn wrappers, its plots and data frames
+# in `fit`. Nothing here uses those, and it is two fifths of the start; but a notebook may.
+_OPTIONAL = ("matplotlib", "pandas", "scipy", "sklearn") if interruption.guarded else ()
+
+with standard_error_silenced(), _left_out(_OPTIONAL):
     import keras
     import tensorflow as tf
 

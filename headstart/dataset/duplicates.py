@@ -16,8 +16,7 @@ import os
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from itertools import combinations
-from pathlib import Path
-from typing import Literal, NamedTuple, Self
+from typing import Literal, NamedTuple
 
 import cv2
 import numpy as np
@@ -26,7 +25,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import KDTree
 
-from headstart.common.files import write_table
+from headstart.dataset.leak_table import Leak
 from headstart.dataset.manifest import ManifestRow
 
 Kind = Literal["exact", "near", "mirrored"]
@@ -86,34 +85,6 @@ class Pair(NamedTuple):
     second: int
     kind: Kind
     similarity: float
-
-
-class Leak(NamedTuple):
-    """Two images of one picture in two splits, a line of data/leaks.csv."""
-
-    path: str
-    split: str
-    label: str
-    other_path: str
-    other_split: str
-    other_label: str
-    kind: str
-    similarity: str
-
-    @classmethod
-    def between(cls, one: ManifestRow, other: ManifestRow, kind: str, similarity: float) -> Self:
-        """Name the two images, in the order of the manifest, and how alike they are, 0 to 1."""
-        first, second = sorted((one, other))
-        return cls(
-            first.path,
-            first.split,
-            first.label,
-            second.path,
-            second.split,
-            second.label,
-            kind,
-            f"{similarity:.4f}",
-        )
 
 
 def describe(thumbnail: NDArray[np.uint8]) -> NDArray[np.float16]:
@@ -308,8 +279,3 @@ def leaks(rows: Sequence[ManifestRow], pairs: Iterable[Pair]) -> list[Leak]:
         if one.split != other.split
     ]
     return sorted(found)
-
-
-def write_leaks(path: Path, found: Iterable[Leak]) -> None:
-    """Write data/leaks.csv; a header alone when there is none."""
-    write_table(path, Leak._fields, found)

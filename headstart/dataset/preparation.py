@@ -22,9 +22,10 @@ from headstart.common.text import printable
 from headstart.common.vocabulary import SPLITS
 from headstart.dataset import duplicates
 from headstart.dataset.coverage import check_coverage, units_per_class
-from headstart.dataset.duplicates import Leak, Pair
+from headstart.dataset.duplicates import Pair
 from headstart.dataset.file_states import FileState, state_of
 from headstart.dataset.inspections import Inspected, Inspections
+from headstart.dataset.leak_table import Leak, write_leaks
 from headstart.dataset.manifest import Manifest, ManifestRow, write_manifest
 from headstart.dataset.options import PrepareOptions
 from headstart.dataset.sources import Listing, SourceFile
@@ -111,7 +112,7 @@ def check_and_split(
     check_coverage(rows, options)
     found = duplicates.leaks(rows, pairs)
     write_manifest(manifest, Manifest(rows))
-    duplicates.write_leaks(leaks, found)
+    write_leaks(leaks, found)
     write_json(metrics, _summary(rows, counts, found))
     return all(reject.lasting for reject in rejects)
 

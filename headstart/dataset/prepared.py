@@ -7,6 +7,7 @@ its own words. So the stage runs each time, and looks at names, sizes and times.
 import hashlib
 import shutil
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -64,6 +65,30 @@ def prepare(
         with suppress(InputError), keep.create(key) as folder:
             for path in outputs:
                 shutil.copyfile(path, folder / path.name)
+
+
+def write_source_state(source: str, key: str, listings: Sequence[bool], state: Path) -> None:
+    """Write a file that differs when a photo of another source may have changed.
+
+    The stage that reads that source depends on it, and so need not run each time, too.
+
+    Args:
+        source: As for `list_files`, along with `key`.
+        key: Where params.yaml names it.
+        listings: Whether it is listed with labels, for each way that it is; empty where nothing
+            reads it.
+        state: The file.
+
+    Raises:
+        InputError: the source cannot be used.
+    """
+    now = time.time_ns()
+    lines = []
+    for labels in listings:
+        digest, settled = _digest_of_states(list_files(source, key=key, labels=labels), now)
+        lines.append(digest if settled else f"{digest} {now}")
+    with atomic_write(state) as temporary:
+        temporary.write_text("\n".join(lines or ["not read"]) + "\n", encoding="utf-8")
 
 
 def _digest_of_states(listing: Listing, now: int) -> tuple[str, bool]:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from headstart.common.errors import InputError
 from headstart.common.files import read_json, write_json
 from headstart.common.progress import notify
-from headstart.dataset.duplicates import write_leaks
+from headstart.dataset.leak_table import write_leaks
 from headstart.dataset.manifest import Manifest
 from headstart.evaluation.choice import gain, select
 from headstart.evaluation.leaks import find_feature_leaks, leaked_images, read_leaks

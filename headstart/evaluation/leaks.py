@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from headstart.common.errors import InputError
-from headstart.dataset.duplicates import Leak
+from headstart.dataset.leak_table import Leak
 from headstart.dataset.manifest import Manifest
 from headstart.features.file import FeatureFile
 from headstart.features.matrix import block_rows

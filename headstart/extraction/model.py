@@ -9,15 +9,26 @@ from headstart.common.vocabulary import Pooling
 from headstart.extraction.bottleneck import Bottleneck
 
 
+def backbone_of(bottleneck: Bottleneck) -> keras.Model:
+    """Build the backbone with its weights, uncut.
+
+    Raises:
+        InputError: the weights do not fit.
+    """
+    return building.build(bottleneck.spec, bottleneck.image_size, bottleneck.weights)
+
+
 def assemble(
     bottleneck: Bottleneck,
     *,
+    backbone: keras.Model | None = None,
     rewrite: Callable[[keras.Model], keras.Model] = lambda network: network,
 ) -> keras.Model:
     """Build backbone, cuts, preprocessing and pooling as one model.
 
     Args:
         bottleneck: What to compute.
+        backbone: Its backbone, if it is built already.
         rewrite: Applied to the network from preprocessed images to the uncut maps; it may return
             another that computes the same.
 
@@ -28,15 +39,15 @@ def assemble(
     Raises:
         InputError: the weights do not fit, or a tap's layer is no cut of the backbone.
     """
-    spec, size = bottleneck.spec, bottleneck.image_size
-    network = building.build(spec, size, bottleneck.weights)
+    network = backbone or backbone_of(bottleneck)
     for tap in bottleneck.taps:
         cuts.get_cut(network, tap.layer)
     maps = [cuts.tensor_at(network, tap.layer) for tap in bottleneck.taps]
     network = rewrite(keras.Model(network.inputs, maps))
 
-    images = keras.Input((*size, 3), dtype="uint8")
-    pixels = building.preprocess(keras.ops.cast(images, "float32"), spec.preprocessing)
+    images = keras.Input((*bottleneck.image_size, 3), dtype="uint8")
+    pixels = keras.ops.cast(images, "float32")
+    pixels = building.preprocess(pixels, bottleneck.spec.preprocessing)
     outputs = [
         # Averaging is done in full precision, whatever the network computes in.
         _pool(keras.ops.cast(features, "float32"), tap.pooling)

@@ -2,12 +2,16 @@
 
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
 
 from headstart import catalog
 from headstart.common.cache import Keep
 from headstart.common.code import digest_of_code
 from headstart.extraction.store import FeatureStore
 from headstart.features.identity import FeatureIdentity
+
+if TYPE_CHECKING:
+    from headstart.common.tensorflow_runtime import keras
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,26 +40,45 @@ def network_size(identity: FeatureIdentity, store: FeatureStore | None = None) -
     Raises:
         InputError: there is no such backbone, or it has no such cut.
     """
-    keep = Keep("costs", store.root if store else None)
-    key = {
+    content = _keep(store).get(_key(identity))
+    if content is not None:
+        return NetworkSize(**content)
+    # Here, because importing TensorFlow takes seconds.
+    from headstart.catalog.building import build_architecture
+
+    spec = catalog.get(identity.backbone)
+    network = build_architecture(spec, identity.image_size, seed=0)
+    size = size_up_to(network, identity.layer)
+    remember(identity, size, store)
+    return size
+
+
+def size_up_to(network: "keras.Model", layer: str) -> NetworkSize:
+    """Count the size of a network up to a cut.
+
+    Raises:
+        InputError: it has no such cut.
+    """
+    from headstart.catalog.cuts import get_cut
+
+    cut = get_cut(network, layer)
+    return NetworkSize(multiply_adds=cut.multiply_adds_below, parameters=cut.parameters_below)
+
+
+def remember(identity: FeatureIdentity, size: NetworkSize, store: FeatureStore | None) -> None:
+    """Keep a size for `network_size`."""
+    _keep(store).put(_key(identity), asdict(size))
+
+
+def _keep(store: FeatureStore | None) -> Keep:
+    return Keep("costs", store.root if store else None)
+
+
+def _key(identity: FeatureIdentity) -> dict[str, Any]:
+    return {
         "backbone": identity.backbone,
         "image_size": list(identity.image_size),
         "layer": identity.layer,
         "keras": version("keras"),
         "code": digest_of_code(["catalog"]),
     }
-    size = keep.get(key)
-    if size is None:
-        size = asdict(_count(identity))
-        keep.put(key, size)
-    return NetworkSize(**size)
-
-
-def _count(identity: FeatureIdentity) -> NetworkSize:
-    # Here, because importing TensorFlow takes seconds.
-    from headstart.catalog.building import build_architecture
-    from headstart.catalog.cuts import get_cut
-
-    spec = catalog.get(identity.backbone)
-    cut = get_cut(build_architecture(spec, identity.image_size, seed=0), identity.layer)
-    return NetworkSize(multiply_adds=cut.multiply_adds_below, parameters=cut.parameters_below)

@@ -7,11 +7,11 @@ import numpy as np
 from headstart.common.errors import InputError
 from headstart.common.tensorflow_runtime import keras
 from headstart.heads.base import Head
+from headstart.heads.dense import DenseHead
+from headstart.heads.gap import GapHead
 from headstart.heads.linear_path import LinearHead
-from headstart.heads.network import NetworkHead
-
-_LOGITS = "logits"
-"""Name of the layer that gives the logits, here and in the heads that Keras trains."""
+from headstart.heads.network import LOGITS, NetworkHead
+from headstart.heads.options import DenseOptions, GapPooling
 
 
 def head_layers(head: Head, *, keep_weights: bool = True) -> keras.Model:
@@ -29,33 +29,71 @@ def head_layers(head: Head, *, keep_weights: bool = True) -> keras.Model:
     Raises:
         InputError: the kind of head is no layer, such as nearest neighbors.
     """
+    if not isinstance(head, NetworkHead | LinearHead):
+        raise InputError(
+            f"finetune.head: a {head.kind} head has no equivalent layer to fine-tune; name a head "
+            "of kind dense, gap, linear_svc, logistic or ridge"
+        )
     card = head.card
-    if isinstance(head, NetworkHead):
-        network = head.build(card.feature_shape, len(card.class_names))
-        if keep_weights:
-            network.set_weights(head.network.get_weights())
-            _divide(network.get_layer(_LOGITS), card.temperature)
-        return network
-    if isinstance(head, LinearHead):
-        network = linear_layers(card.feature_shape, len(card.class_names))
-        if keep_weights:
-            network.get_layer(_LOGITS).set_weights(head.as_linear())
-            _divide(network.get_layer(_LOGITS), card.temperature)
-        return network
-    raise InputError(
-        f"finetune.head: a {head.kind} head has no equivalent layer to fine-tune; name a head of "
-        "kind dense, gap, linear_svc, logistic or ridge"
-    )
+    model = empty_layers(head, card.feature_shape, len(card.class_names))
+    if keep_weights:
+        own = head.arrays.values() if isinstance(head, NetworkHead) else head.as_linear()
+        model.set_weights(list(own))
+        last = model.get_layer(LOGITS)
+        last.set_weights([np.asarray(one) / np.float32(card.temperature) for one in last.weights])
+    return model
 
 
-def linear_layers(feature_shape: tuple[int, ...], n_classes: int) -> keras.Model:
-    """Return one dense layer; maps are averaged first, as linear heads see them."""
+def empty_layers(head: Head, feature_shape: tuple[int, ...], n_classes: int) -> keras.Model:
+    """Return the layers of such a head, with new weights, which lie in the order of its own."""
+    if isinstance(head, DenseHead):
+        return _dense_layers(head.options, feature_shape, n_classes)
+    pooling = head.options.pooling if isinstance(head, GapHead) else "avg"
+    decay = head.options.l2 if isinstance(head, GapHead) else 0.0
+    return pooled_layers(feature_shape, n_classes, pooling, decay)
+
+
+def _dense_layers(
+    options: DenseOptions, feature_shape: tuple[int, ...], n_classes: int
+) -> keras.Model:
+    decay = keras.regularizers.L2(options.l2) if options.l2 else None
     inputs = keras.Input(feature_shape, name="features")
+    x = keras.layers.Flatten(name="flatten")(inputs) if len(feature_shape) > 1 else inputs
+    for index, units in enumerate(options.units):
+        x = keras.layers.Dense(
+            units,
+            use_bias=not options.batch_normalization,
+            kernel_regularizer=decay,
+            name=f"hidden_{index}",
+        )(x)
+        if options.batch_normalization:
+            x = keras.layers.BatchNormalization(name=f"normalization_{index}")(x)
+        x = keras.layers.Activation(options.activation, name=f"activation_{index}")(x)
+        if options.dropout:
+            x = keras.layers.Dropout(options.dropout, name=f"dropout_{index}")(x)
+    logits = keras.layers.Dense(n_classes, kernel_regularizer=decay, name=LOGITS)(x)
+    return keras.Model(inputs, logits, name="dense")
+
+
+def pooled_layers(
+    feature_shape: tuple[int, ...],
+    n_classes: int,
+    pooling: GapPooling = "avg",
+    decay: float = 0.0,
+) -> keras.Model:
+    """Return one dense layer; maps are pooled over their positions first."""
+    inputs: Any = keras.Input(feature_shape, name="features")
     x = inputs
     if len(feature_shape) > 1:
-        x = keras.layers.GlobalAveragePooling2D(name="average")(x)
-    return keras.Model(inputs, keras.layers.Dense(n_classes, name=_LOGITS)(x), name="linear")
-
-
-def _divide(layer: Any, temperature: float) -> None:
-    layer.set_weights([np.asarray(weight) / np.float32(temperature) for weight in layer.weights])
+        average = keras.layers.GlobalAveragePooling2D(name="average")
+        maximum = keras.layers.GlobalMaxPooling2D(name="maximum")
+        match pooling:
+            case "avg":
+                x = average(inputs)
+            case "max":
+                x = maximum(inputs)
+            case "both":
+                x = keras.layers.Concatenate(name="both")([average(inputs), maximum(inputs)])
+    regularizer = keras.regularizers.L2(decay) if decay else None
+    logits = keras.layers.Dense(n_classes, kernel_regularizer=regularizer, name=LOGITS)(x)
+    return keras.Model(inputs, logits, name="linear")

@@ -35,3 +35,8 @@ class FinetuneOptions(OptimizerOptions):
     patience: Count
     precision: Literal["float32", "mixed"]
     stages: list[UnfreezeStep]
+
+    @property
+    def start(self) -> str | None:
+        """Name of the head that it starts from; None where nothing learns."""
+        return None if self.unfreeze == "none" else self.head

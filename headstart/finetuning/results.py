@@ -6,13 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from headstart.common.errors import InputError
 from headstart.common.files import write_json
 from headstart.dataset.manifest import Manifest
 from headstart.extraction.store import FeatureStore
 from headstart.features.file import FeatureFile
 from headstart.finetuning.options import FinetuneOptions
-from headstart.heads import load, trained_heads
+from headstart.heads import load, require_start, trained_heads
 from headstart.heads.data import TrainingData
 from headstart.scoring.calibration import softmax
 from headstart.scoring.curves import write_fit_plots
@@ -48,15 +47,11 @@ def fine_tune(
     Raises:
         InputError: there is no such head, or see `headstart.finetuning.finetune.finetune`.
     """
-    if options.unfreeze == "none":
+    if options.start is None:
         _skip(model, metrics, plots)
         return
     folder = heads / options.head
-    if options.head not in trained_heads(heads):
-        raise InputError(
-            f"params.yaml: finetune.head: expected one of train.heads "
-            f"({', '.join(trained_heads(heads)) or 'none is trained'}), received {options.head}"
-        )
+    require_start(options.head, trained_heads(heads))
     head = load(folder)
     # The images, weights and shots that the head learned from.
     data = TrainingData.from_file(file, **head.card.training)

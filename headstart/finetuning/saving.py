@@ -11,11 +11,10 @@ from headstart.common.files import atomic_write
 from headstart.common.tensorflow_runtime import keras
 from headstart.features.identity import FeatureIdentity
 from headstart.finetuning.assembly import Assembly, cut_off
-from headstart.finetuning.head_layers import linear_layers
+from headstart.finetuning.head_layers import empty_layers
 from headstart.heads import create
 from headstart.heads.base import HeadCard
 from headstart.heads.finetuned_card import WEIGHTS_FILE, FinetunedCard, Start, read_finetuned_card
-from headstart.heads.network import NetworkHead
 from headstart.heads.options import HeadOptions
 
 
@@ -65,7 +64,4 @@ def build_assembly(identity: FeatureIdentity, head: keras.Model) -> Assembly:
 
 def _empty_head(start: Start, head: HeadCard) -> keras.Model:
     options: HeadOptions = TypeAdapter(HeadOptions).validate_python(start.options)
-    empty = create(options, start.seed)
-    if isinstance(empty, NetworkHead):
-        return empty.build(head.feature_shape, len(head.class_names))
-    return linear_layers(head.feature_shape, len(head.class_names))
+    return empty_layers(create(options, start.seed), head.feature_shape, len(head.class_names))

@@ -1,9 +1,9 @@
 """Classifiers on cached bottleneck features, one module per kind.
 
-A kind's module is imported only when that kind is asked for, so that a head without TensorFlow
-never imports it.
+A kind's module is imported only when that kind is asked for.
 """
 
+from collections.abc import Collection
 from pathlib import Path
 
 from headstart.common.errors import InputError
@@ -44,7 +44,7 @@ def _class_of(kind: HeadKind) -> type[Head]:
 
 
 def is_cheap(options: HeadOptions) -> bool:
-    """Return whether the head takes a moment to fit: whether it needs no TensorFlow."""
+    """Return whether the head takes a moment to fit: whether it is not trained in epochs."""
     return options.kind not in ("dense", "gap")
 
 
@@ -82,3 +82,12 @@ def trained_heads(folder: Path) -> list[str]:
         folder: Such as models/heads, with a folder per head.
     """
     return sorted(path.parent.name for path in folder.glob(f"*/{CARD_FILE}"))
+
+
+def require_start(name: str | None, heads: Collection[str]) -> None:
+    """Refuse a `finetune.head` that is none of the heads; None where nothing starts from one."""
+    if name is not None and name not in heads:
+        raise InputError(
+            f"params.yaml: finetune.head: expected one of train.heads "
+            f"({', '.join(sorted(heads)) or 'none is trained'}), received {name}"
+        )

@@ -29,7 +29,7 @@ CARD_FILE = "head.json"
 HELD_OUT_FILE = "held_out.h5"
 """Probabilities of images that the weights were not fitted to; beside the card."""
 
-FORMAT = 3
+FORMAT = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,9 +1,9 @@
 """Hidden layers and a softmax."""
 
-from typing import Any
+import numpy as np
 
-from headstart.common.tensorflow_runtime import keras
-from headstart.heads.network import NetworkHead
+from headstart.heads.layers import Activation, BatchNormalization, Dense, Dropout, Floats, Layer
+from headstart.heads.network import LOGITS, NetworkHead
 from headstart.heads.options import DenseOptions
 
 
@@ -14,24 +14,25 @@ class DenseHead(NetworkHead):
     options_type = DenseOptions
     options: DenseOptions
 
-    def build(self, feature_shape: tuple[int, ...], n_classes: int) -> Any:
-        """See `NetworkHead.build`."""
+    def columns(self, features: Floats) -> Floats:
+        """See `NetworkHead.columns`."""
+        return features.reshape(len(features), -1)
+
+    def layers(self, n_columns: int, n_classes: int, rng: np.random.Generator) -> dict[str, Layer]:
+        """See `NetworkHead.layers`."""
         options = self.options
-        decay = keras.regularizers.L2(options.l2) if options.l2 else None
-        inputs = keras.Input(feature_shape, name="features")
-        x = keras.layers.Flatten(name="flatten")(inputs) if len(feature_shape) > 1 else inputs
+        layers: dict[str, Layer] = {}
         for index, units in enumerate(options.units):
-            x = keras.layers.Dense(
-                units,
-                # BatchNormalization subtracts the mean, and any bias with it.
-                use_bias=not options.batch_normalization,
-                kernel_regularizer=decay,
-                name=f"hidden_{index}",
-            )(x)
+            # BatchNormalization subtracts the mean, and any bias with it.
+            bias = not options.batch_normalization
+            layers[f"hidden_{index}"] = Dense(
+                n_columns, units, rng, use_bias=bias, decay=options.l2
+            )
             if options.batch_normalization:
-                x = keras.layers.BatchNormalization(name=f"normalization_{index}")(x)
-            x = keras.layers.Activation(options.activation, name=f"activation_{index}")(x)
+                layers[f"normalization_{index}"] = BatchNormalization(units)
+            layers[f"activation_{index}"] = Activation(options.activation)
             if options.dropout:
-                x = keras.layers.Dropout(options.dropout, name=f"dropout_{index}")(x)
-        logits = keras.layers.Dense(n_classes, kernel_regularizer=decay, name="logits")(x)
-        return keras.Model(inputs, logits, name="dense")
+                layers[f"dropout_{index}"] = Dropout(options.dropout)
+            n_columns = units
+        layers[LOGITS] = Dense(n_columns, n_classes, rng, use_bias=True, decay=options.l2)
+        return layers

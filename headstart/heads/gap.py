@@ -1,14 +1,15 @@
 """Global pooling and a softmax straight on it."""
 
-from typing import Any
+import numpy as np
 
-from headstart.common.tensorflow_runtime import keras
-from headstart.heads.network import NetworkHead
+from headstart.features.matrix import pooled
+from headstart.heads.layers import Dense, Floats, Layer
+from headstart.heads.network import LOGITS, NetworkHead
 from headstart.heads.options import GapOptions
 
 
 class GapHead(NetworkHead):
-    """Average or maximum over the map, or both side by side, and one Dense layer.
+    """Average or maximum over the map, or both side by side, and one dense layer.
 
     Features that were pooled already (`extract.pooling`) are taken as they are.
     """
@@ -17,22 +18,18 @@ class GapHead(NetworkHead):
     options_type = GapOptions
     options: GapOptions
 
-    def build(self, feature_shape: tuple[int, ...], n_classes: int) -> Any:
-        """See `NetworkHead.build`."""
-        options = self.options
-        decay = keras.regularizers.L2(options.l2) if options.l2 else None
-        inputs = keras.Input(feature_shape, name="features")
-        x = inputs
-        if len(feature_shape) > 1:
-            average = keras.layers.GlobalAveragePooling2D(name="average")
-            maximum = keras.layers.GlobalMaxPooling2D(name="maximum")
-            match options.pooling:
-                case "avg":
-                    x = average(inputs)
-                case "max":
-                    x = maximum(inputs)
-                case "both":
-                    both = [average(inputs), maximum(inputs)]
-                    x = keras.layers.Concatenate(name="both")(both)
-        logits = keras.layers.Dense(n_classes, kernel_regularizer=decay, name="logits")(x)
-        return keras.Model(inputs, logits, name="gap")
+    def columns(self, features: Floats) -> Floats:
+        """See `NetworkHead.columns`."""
+        if features.ndim == 2:
+            return features
+        match self.options.pooling:
+            case "avg":
+                return pooled(features)
+            case "max":
+                return np.asarray(features.max(axis=(1, 2)), np.float32)
+            case "both":
+                return np.concatenate([pooled(features), features.max(axis=(1, 2))], axis=1)
+
+    def layers(self, n_columns: int, n_classes: int, rng: np.random.Generator) -> dict[str, Layer]:
+        """See `NetworkHead.layers`."""
+        return {LOGITS: Dense(n_columns, n_classes, rng, use_bias=True, decay=self.options.l2)}

@@ -1,68 +1,99 @@
-"""Heads trained in epochs by Keras, reading the features from the file batch by batch."""
+"""Heads trained in epochs by gradient descent, reading the features stack by stack."""
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from headstart.common.files import atomic_write
+from headstart.common.hdf5 import write_hdf5
 from headstart.common.progress import progress
-from headstart.common.tensorflow_runtime import keras, seed_everything, tf
+from headstart.common.seal import open_h5
 from headstart.features.matrix import block_rows
 from headstart.heads.base import FitReport, Head, HeadCard
-from headstart.heads.data import Rows, TrainingData
-from headstart.heads.options import DenseOptions, GapOptions, NetworkOptions
+from headstart.heads.data import Fold, Rows, TrainingData
+from headstart.heads.layers import Floats, Layer, Network, log_softmax
+from headstart.heads.optimizers import optimizer_for
+from headstart.heads.options import DenseOptions, GapOptions
+from headstart.heads.threads import WORKERS, one_thread_each
 from headstart.scoring.calibration import fit_temperature
 
-# Batches that TensorFlow runs between two looks at Python.
-_STEPS_PER_EXECUTION = 64
-# Batches cut out of their stack ahead; of spatial maps one can be ten megabytes.
-_PREFETCHED = 8
+LOGITS = "logits"
+"""Name of the last layer."""
 
 History = list[dict[str, float]]
 
 
+@dataclass(frozen=True, slots=True)
+class _Training:
+    """What one training leaves: the weights of its best epoch, or of its last."""
+
+    network: Network
+    history: History
+
+
 class NetworkHead(Head):
-    """A small Keras network on the features, whose outputs are logits.
+    """A small network on the features, whose outputs are logits.
 
     Early stopping on the cross-entropy of held-out images keeps the weights of the best epoch.
     In a cross-validation that gives each fold's best epoch, and their median is trained. Where
     nothing can be held out, all epochs are.
-
-    Attributes:
-        network: Features (batch, *feature_shape) to logits (batch, n_classes).
     """
 
-    weights_file = "head.weights.h5"
     options: DenseOptions | GapOptions
-    network: Any
+    _network: Network
 
     @abstractmethod
-    def build(self, feature_shape: tuple[int, ...], n_classes: int) -> Any:
-        """Return the Keras model from features to logits."""
+    def columns(self, features: Floats) -> Floats:
+        """Return (n, n_columns), what the layers see of (n, *feature_shape) features."""
+
+    @abstractmethod
+    def layers(self, n_columns: int, n_classes: int, rng: np.random.Generator) -> dict[str, Layer]:
+        """Return new layers by name, from columns to logits.
+
+        Args:
+            n_columns: Of their input.
+            n_classes: Columns of their output.
+            rng: Draws their weights.
+        """
+
+    @property
+    def arrays(self) -> dict[str, Floats]:
+        """All weights by "layer/weight", in the order in which Keras keeps those of its layers."""
+        return self._network.arrays
 
     def fit(self, data: TrainingData, *, refit: bool = False) -> FitReport:
         """See `Head.fit`."""
-        logits, histories, best_epochs = [], [], []
         folds = data.folds(cheap=False)
         selected_by = data.selected_by(cheap=False)
-        for fold in folds:
-            history = self._train(data, fold.train, fold.held_out, self.options.epochs)
-            histories.append(history)
-            best_epochs.append(1 + int(np.argmin([e["validation_loss"] for e in history])))
-            logits.append(self.predict_logits(data.features, fold.held_out))
-        epochs = int(np.median(best_epochs)) if folds else self.options.epochs
-        if refit or selected_by != "validation":
-            rows = data.everything if refit else data.train
-            last = self._train(data, rows, None, epochs)
-        history = _mean_history(histories) if folds else last
+        total = len(folds) * self.options.epochs
+        with (
+            one_thread_each(),
+            progress(total=total, desc=f"training {self.kind}", unit="epoch") as bar,
+            ThreadPoolExecutor(min(WORKERS, len(folds)) or 1) as pool,
+        ):
+            judged = list(pool.map(lambda fold: self._train_fold(data, fold, bar), folds))
+            best_epochs = [
+                1 + int(np.argmin([entry["validation_loss"] for entry in training.history]))
+                for training, _ in judged
+            ]
+            epochs = int(np.median(best_epochs)) if folds else self.options.epochs
+            if refit or selected_by != "validation":
+                rows = data.everything if refit else data.train
+                final = self._train(data, rows, None, epochs, bar)
+            else:
+                ((final, _),) = judged
+        self._network = final.network
+        histories = [training.history for training, _ in judged]
+        history = _mean_history(histories) if folds else final.history
         held_out = np.concatenate([data.train[:0], *(fold.held_out for fold in folds)])
-        stacked = np.concatenate([np.empty((0, data.n_classes)), *logits])
-        self.check_finite("logits", stacked)
-        temperature = fit_temperature(stacked, data.label[held_out], data.unit[held_out])
+        logits = np.concatenate([np.empty((0, data.n_classes)), *(one for _, one in judged)])
+        self.check_finite("logits", logits)
+        temperature = fit_temperature(logits, data.label[held_out], data.unit[held_out])
         self._card = HeadCard(
             kind=self.kind,
             options=self.options.model_dump(),
@@ -84,145 +115,161 @@ class NetworkHead(Head):
             ],
             temperature=temperature or 1.0,
             refit=refit,
-            parameters=int(self.network.count_params()),
+            parameters=sum(values.size for values in self.arrays.values()),
         )
         return FitReport(
             held_out=held_out,
-            logits=stacked,
+            logits=logits,
             calibrated=temperature is not None,
             history=history,
         )
 
+    # A divergence is told once, when the fit ends.
+    @np.errstate(over="ignore", invalid="ignore")
+    def _train_fold(
+        self, data: TrainingData, fold: Fold, bar: Any
+    ) -> tuple[_Training, npt.NDArray[np.float64]]:
+        """Train on one side of a fold; return the logits of the other, too."""
+        training = self._train(data, fold.train, fold.held_out, self.options.epochs, bar)
+        logits = [
+            training.network.logits(self.columns(features))
+            for features in _stacks(data, fold.held_out, 1)
+        ]
+        return training, np.concatenate(logits).astype(np.float64)
+
+    @np.errstate(over="ignore", invalid="ignore")
     def _train(
-        self, data: TrainingData, train: Rows, held_out: Rows | None, epochs: int
-    ) -> History:
+        self, data: TrainingData, train: Rows, held_out: Rows | None, epochs: int, bar: Any
+    ) -> _Training:
         """Train from new weights; with held-out rows, stop early and keep the best epoch's."""
         options = self.options
-        seed_everything(self.seed)
-        self.network = self.build(data.header.feature_shape, data.n_classes)
+        order = np.random.default_rng(self.seed)
+        # Apart from the order, so that other layers see the batches in the same one.
+        draws = np.random.default_rng([self.seed, 1])
+        network = self._new_network(data.header.feature_shape, data.n_classes, draws)
         steps = -(-len(train) // options.batch_size)
-        self.network.compile(
-            optimizer=_optimizer(options, steps * options.epochs),
-            loss=keras.losses.CategoricalCrossentropy(
-                from_logits=True, label_smoothing=options.label_smoothing
-            ),
-            metrics=[
-                keras.metrics.CategoricalCrossentropy(name="cross_entropy", from_logits=True),
-                keras.metrics.CategoricalAccuracy(name="accuracy"),
-            ],
-            steps_per_execution=min(steps, _STEPS_PER_EXECUTION),
-        )
-        judged = None
-        callbacks = [_ProgressBar(epochs, self.kind)]
-        if held_out is not None:
-            judged = batches(data, held_out, 256, shuffle_seed=None)
-            callbacks.append(
-                keras.callbacks.EarlyStopping(
-                    monitor="val_cross_entropy",
-                    mode="min",
-                    patience=options.patience,
-                    restore_best_weights=True,
-                )
-            )
-        log = self.network.fit(
-            batches(data, train, options.batch_size, shuffle_seed=self.seed),
-            validation_data=judged,
-            epochs=epochs,
-            shuffle=False,
-            callbacks=callbacks,
-            verbose=0,
-        ).history
-        names = {"train_loss": "cross_entropy", "train_accuracy": "accuracy"}
-        if held_out is not None:
-            names |= {
-                "validation_loss": "val_cross_entropy",
-                "validation_accuracy": "val_accuracy",
-            }
-        return [
-            {"epoch": index + 1, **{name: float(log[key][index]) for name, key in names.items()}}
-            for index in range(len(log["loss"]))
-        ]
+        optimizer = optimizer_for(options, steps * options.epochs)
+        smoothed = _smoothed_one_hot(data.n_classes, options.label_smoothing)
+        weights = data.class_weight.astype(np.float32)
+        history: History = []
+        best: list[Floats] = []
+        best_loss, worse = np.inf, 0
+        for epoch in range(1, epochs + 1):
+            seen = _Tally()
+            rows = order.permutation(train)
+            start = 0
+            for features in _stacks(data, rows, options.batch_size):
+                columns = self.columns(features)
+                for first in range(0, len(columns), options.batch_size):
+                    batch = columns[first : first + options.batch_size]
+                    labels = data.label[rows[start : start + len(batch)]]
+                    start += len(batch)
+                    logits = network.learn(batch, smoothed[labels], weights[labels], draws)
+                    optimizer.step(network.trained())
+                    seen.add(logits, labels)
+            entry = {"epoch": epoch, "train_loss": seen.loss, "train_accuracy": seen.accuracy}
+            history.append(entry)
+            bar.update()
+            if held_out is None:
+                continue
+            judged = self._judge(network, data, held_out)
+            entry |= {"validation_loss": judged.loss, "validation_accuracy": judged.accuracy}
+            if judged.loss < best_loss or not best:
+                best, best_loss, worse = _copies(network), judged.loss, 0
+                continue
+            worse += 1
+            if worse >= options.patience:
+                break
+        if best:
+            network.set_arrays(best)
+        return _Training(network, history)
+
+    def _judge(self, network: Network, data: TrainingData, rows: Rows) -> "_Tally":
+        tally = _Tally()
+        start = 0
+        for features in _stacks(data, rows, 1):
+            labels = data.label[rows[start : start + len(features)]]
+            start += len(features)
+            tally.add(network.logits(self.columns(features)), labels)
+        return tally
+
+    def _new_network(
+        self, feature_shape: tuple[int, ...], n_classes: int, rng: np.random.Generator
+    ) -> Network:
+        n_columns = self.columns(np.zeros((1, *feature_shape), np.float32)).shape[1]
+        return Network(self.layers(n_columns, n_classes, rng))
 
     def logits(self, features: npt.NDArray[np.float32]) -> npt.NDArray[np.floating[Any]]:
         """See `Head.logits`."""
-        return np.asarray(self.network(features, training=False))
+        return self._network.logits(self.columns(features))
 
     def _save_weights(self, path: Path) -> None:
-        weights = self.network.get_weights()
-        for values in weights:
-            self.check_finite("weights", values)
-        # A model without an optimizer, whose state and running number would be kept too.
-        bare = self.build(self.card.feature_shape, len(self.card.class_names))
-        bare.set_weights(weights)
-        with atomic_write(path, room=4 * bare.count_params()) as temporary:
-            bare.save_weights(temporary)
+        with write_hdf5(path) as file:
+            for name, values in self.arrays.items():
+                self.check_finite(name, values)
+                file.create_dataset(name, data=values, track_times=False)
 
     def _load_weights(self, path: Path) -> None:
-        self.network = self.build(self.card.feature_shape, len(self.card.class_names))
-        self.network.load_weights(path)
+        rng = np.random.default_rng(0)
+        network = self._new_network(self.card.feature_shape, len(self.card.class_names), rng)
+        with open_h5(path) as file:
+            network.set_arrays([file[name][()] for name in network.arrays])
+        self._network = network
 
 
-def batches(data: TrainingData, rows: Rows, batch_size: int, shuffle_seed: int | None) -> Any:
-    """Return a tf.data.Dataset of (features, one-hot labels, weights), the last batch shorter.
+@dataclass(slots=True)
+class _Tally:
+    """Mean cross-entropy in nats, and accuracy, over batches."""
 
-    Several batches are gathered from the file at once while TensorFlow works on those before.
+    rows: int = 0
+    total_loss: float = 0.0
+    right: int = 0
+
+    def add(self, logits: Floats, labels: npt.NDArray[np.int64]) -> None:
+        own = log_softmax(logits)[np.arange(len(labels)), labels]
+        self.rows += len(labels)
+        self.total_loss -= float(own.sum(dtype=np.float64))
+        self.right += int((logits.argmax(axis=1) == labels).sum())
+
+    @property
+    def loss(self) -> float:
+        return self.total_loss / self.rows
+
+    @property
+    def accuracy(self) -> float:
+        return self.right / self.rows
+
+
+def _stacks(data: TrainingData, rows: Rows, multiple: int) -> Iterator[Floats]:
+    """Yield the features of rows, some megabytes at a time, the next ones being read meanwhile.
 
     Args:
         data: Where the features lie.
-        rows: (n_rows,) to go through, once per epoch.
-        batch_size: Rows per batch.
-        shuffle_seed: Draws another order for every epoch; None keeps the order.
+        rows: (n_rows,) in the order in which they are wanted.
+        multiple: All stacks but the last hold a multiple of so many rows.
     """
-    one_hot = np.eye(data.n_classes, dtype=np.float32)
-    shape = data.header.feature_shape
-    together = max(1, block_rows(shape) // batch_size)
-    rng = None if shuffle_seed is None else np.random.default_rng(shuffle_seed)
-
-    def stacks() -> Iterator[tuple[npt.NDArray[np.float32], ...]]:
-        order = rows if rng is None else rng.permutation(rows)
-        start = 0
-        while start < len(order):
-            count = min(together, (len(order) - start) // batch_size)
-            # The last batch, if it is shorter, makes a stack of its own.
-            stop = start + count * batch_size if count else len(order)
-            chosen = order[start:stop]
-            start = stop
-            lead = (count, batch_size) if count else (1, len(chosen))
-            labels = data.label[chosen]
-            yield (
-                np.asarray(data.features[chosen]).reshape(*lead, *shape),
-                one_hot[labels].reshape(*lead, data.n_classes),
-                data.weights(chosen).astype(np.float32).reshape(lead),
-            )
-
-    signature = tuple(
-        tf.TensorSpec((None, None, *tail), tf.float32) for tail in (shape, (data.n_classes,), ())
-    )
-    stacked = tf.data.Dataset.from_generator(stacks, output_signature=signature)
-    unstack: Callable[..., Any] = tf.data.Dataset.from_tensor_slices
-    flat = stacked.prefetch(1).flat_map(lambda *arrays: unstack(arrays))
-    steps = -(-len(rows) // batch_size)
-    known = flat.apply(tf.data.experimental.assert_cardinality(steps))
-    # While a step computes, the next ones are cut out of their stack.
-    return known.prefetch(_PREFETCHED)
+    step = max(1, block_rows(data.header.feature_shape) // multiple) * multiple
+    parts = [rows[start : start + step] for start in range(0, len(rows), step)]
+    if len(parts) == 1:
+        yield np.asarray(data.features[rows])
+        return
+    reading = iter(parts)
+    with ThreadPoolExecutor(1) as pool:
+        coming = pool.submit(data.features.__getitem__, next(reading))
+        for part in reading:
+            stack, coming = coming.result(), pool.submit(data.features.__getitem__, part)
+            yield np.asarray(stack)
+        yield np.asarray(coming.result())
 
 
-def _optimizer(options: NetworkOptions, total_steps: int) -> Any:
-    rate: Any = options.learning_rate
-    if options.schedule == "cosine":
-        rate = keras.optimizers.schedules.CosineDecay(rate, total_steps)
-    decay = {"weight_decay": options.weight_decay or None}
-    match options.optimizer:
-        case "adam" | "adamw":
-            # Keras' Adam decays weights by the rule of AdamW.
-            optimizer = keras.optimizers.Adam(rate, **decay)
-        case "sgd":
-            optimizer = keras.optimizers.SGD(rate, momentum=0.9, nesterov=True, **decay)
-        case "rmsprop":
-            optimizer = keras.optimizers.RMSprop(rate, **decay)
-    if options.weight_decay:
-        optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
-    return optimizer
+def _smoothed_one_hot(n_classes: int, smoothing: float) -> Floats:
+    """Return the target of each class, (n_classes, n_classes)."""
+    exact = np.eye(n_classes, dtype=np.float32)
+    return exact * np.float32(1 - smoothing) + np.float32(smoothing / n_classes)
+
+
+def _copies(network: Network) -> list[Floats]:
+    return [values.copy() for values in network.arrays.values()]
 
 
 def _mean_history(histories: list[History]) -> History:
@@ -231,17 +278,3 @@ def _mean_history(histories: list[History]) -> History:
         {name: float(np.mean([entry[name] for entry in entries])) for name in entries[0]}
         for entries in zip(*histories, strict=False)
     ]
-
-
-class _ProgressBar(keras.callbacks.Callback):  # type: ignore[misc]  # Keras is untyped
-    """One step per epoch."""
-
-    def __init__(self, epochs: int, name: str) -> None:
-        super().__init__()
-        self._bar = progress(total=epochs, desc=f"training {name}", unit="epoch")
-
-    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        self._bar.update()
-
-    def on_train_end(self, logs: dict[str, float] | None = None) -> None:
-        self._bar.close()

@@ -66,11 +66,14 @@ class DenseOptions(NetworkOptions):
     dropout: Share = 0.5
 
 
+GapPooling = Literal["avg", "max", "both"]
+
+
 class GapOptions(NetworkOptions):
     """Global pooling and a softmax straight on it, nothing hidden."""
 
     kind: Literal["gap"]
-    pooling: Literal["avg", "max", "both"] = "avg"
+    pooling: GapPooling = "avg"
 
 
 class LinearSVCOptions(Section):

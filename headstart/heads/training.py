@@ -25,7 +25,7 @@ from headstart.scoring.metrics import WITHOUT_IMAGES, named, scores
 from headstart.scoring.predictions import Predictions
 
 _CODE = ("common", "features", "scoring", "heads")
-_LIBRARIES = ("keras", "numpy", "scipy", "tensorflow")
+_LIBRARIES = ("numpy", "scipy")
 # What a kept fit consists of.
 _MODEL, _PLOTS, _METRICS = "model", "plots", "metrics.json"
 
@@ -89,6 +89,22 @@ def train_heads(
                 notify(f"{name}: taken over, nothing that decides it has changed")
     _tell(content)
     write_json(metrics, content)
+
+
+def write_start(models: Path, name: str | None, start: Path) -> None:
+    """Hand the head over that fine-tuning starts from, apart from the others.
+
+    Args:
+        models: Holds a folder per trained head.
+        name: That head; None where nothing starts from one.
+        start: Gets its folder.
+    """
+    with atomic_folder(start) as new:
+        if name is None:
+            # DVC warns of empty folders.
+            write_json(new / "none.json", {"head": None})
+        else:
+            copy_folder(models / name, new / name)
 
 
 def _digest(features: str, head: HeadOptions, options: TrainOptions) -> str:

@@ -133,7 +133,7 @@ def _crop(
     crop_height, crop_width = max(1, round(share_y * height)), max(1, round(share_x * width))
     top = int(draws["crop_y"] * (height - crop_height + 1))
     left = int(draws["crop_x"] * (width - crop_width + 1))
-    return np.ascontiguousarray(image[top : top + crop_height, left : left + crop_width])
+    return image[top : top + crop_height, left : left + crop_width]
 
 
 def _render(

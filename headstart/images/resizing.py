@@ -5,6 +5,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from headstart.common.vocabulary import Interpolation, Sizing
+from headstart.images import compiled
 
 _FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
@@ -13,11 +14,11 @@ def resize(image: NDArray[np.uint8], sizing: Sizing) -> NDArray[np.uint8]:
     """Bring an image to a size, antialiased.
 
     Args:
-        image: RGB in [0, 255], (H, W, 3) uint8.
+        image: RGB in [0, 255], (H, W, 3) uint8, in any order in memory.
         sizing: To which size and how; Pillow's filter, its support widened when shrinking.
 
     Returns:
-        (height, width, 3) uint8.
+        (height, width, 3) uint8, C-contiguous.
 
     Source:
         What is cropped and padded, and black: Keras 3, `keras.utils.image_dataset_from_directory`
@@ -25,15 +26,13 @@ def resize(image: NDArray[np.uint8], sizing: Sizing) -> NDArray[np.uint8]:
     """
     height, width = sizing.image_size
     own_height, own_width = image.shape[:2]
-    if (own_height, own_width) == (height, width):
-        return image
     # In whole numbers, so that an exported model arrives at the same pixels.
     if sizing.resize == "crop":
         kept_height = max(1, min(own_height, own_width * height // width))
         kept_width = max(1, min(own_width, own_height * width // height))
         top, left = (own_height - kept_height) // 2, (own_width - kept_width) // 2
         kept = image[top : top + kept_height, left : left + kept_width]
-        return _stretch(np.ascontiguousarray(kept), height, width, sizing.interpolation)
+        return _stretch(kept, height, width, sizing.interpolation)
     if sizing.resize == "pad":
         inner_height = max(1, min(height, (2 * own_height * width + own_width) // (2 * own_width)))
         inner_width = max(1, min(width, (2 * own_width * height + own_height) // (2 * own_height)))
@@ -49,9 +48,20 @@ def resize(image: NDArray[np.uint8], sizing: Sizing) -> NDArray[np.uint8]:
 def _stretch(
     pixels: NDArray[np.uint8], height: int, width: int, interpolation: Interpolation
 ) -> NDArray[np.uint8]:
-    """Resize across, then down; pixels are rounded in between.
+    """Resize across, then down; pixels are rounded in between."""
+    if pixels.shape[:2] == (height, width):
+        return np.ascontiguousarray(pixels)
+    if resample := compiled.resample():
+        return resample(pixels, height, width, interpolation == "bicubic")
+    return _by_pillow(pixels, height, width, interpolation)
 
-    Pillow would do both in one call, but in an order that depends on its version and on the
+
+def _by_pillow(
+    pixels: NDArray[np.uint8], height: int, width: int, interpolation: Interpolation
+) -> NDArray[np.uint8]:
+    """Do the same with Pillow, to the same pixels, in about six times the time.
+
+    Pillow would go both ways in one call, but in an order that depends on its version and on the
     image's shape (from 13 on, tall images downwards first), and the order shows in the pixels.
     """
     image = Image.fromarray(pixels)

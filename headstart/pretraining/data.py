@@ -24,8 +24,8 @@ from headstart.dataset.splits import Sample, assign
 from headstart.images import decoding
 from headstart.images.decoding import UnreadableImage
 from headstart.images.resizing import resize
-from headstart.pretraining.listing import SOURCE_KEY, SourceListing
-from headstart.pretraining.options import PretrainRun
+from headstart.pretraining.listing import SourceListing
+from headstart.pretraining.options import SOURCE_KEY, PretrainRun
 
 
 @dataclass(frozen=True, slots=True)

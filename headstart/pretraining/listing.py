@@ -15,10 +15,7 @@ from headstart.dataset.manifest import read_manifest
 from headstart.dataset.sources import SourceFile, list_files
 from headstart.images import decoding
 from headstart.images.decoding import UnreadableImage
-from headstart.pretraining.options import PretrainRun
-
-SOURCE_KEY = "pretrain.source"
-"""Where params.yaml names the source, for errors."""
+from headstart.pretraining.options import SOURCE_KEY, PretrainOptions, PretrainRun
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,13 +44,13 @@ class Source:
     """A source, listed and read at most once however many runs use it.
 
     Args:
-        name: `data/manifest.csv` for the images of the project itself, of which test images are
-            left alone; else what `headstart.dataset.sources.list_files` takes.
+        options: Their source: `data/manifest.csv` for the images of the project itself, of which
+            test images are left alone; else what `headstart.dataset.sources.list_files` takes.
     """
 
-    def __init__(self, name: str) -> None:
-        self._name = name
-        self._prepared = Path(name).expanduser().absolute() == MANIFEST.absolute()
+    def __init__(self, options: PretrainOptions) -> None:
+        self._name = options.source
+        self._prepared = options.learns_from_project
         self._sha256: dict[str, str] = {}
 
     def listing(self, key: str, run: PretrainRun) -> SourceListing:

@@ -1,5 +1,6 @@
 """Options of pretraining: the section `pretrain`."""
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -14,7 +15,11 @@ from headstart.common.params import (
     Share,
     Side,
 )
+from headstart.common.places import MANIFEST
 from headstart.images.options import AugmentOptions
+
+SOURCE_KEY = "pretrain.source"
+"""Where params.yaml names the source, for errors."""
 
 
 class PretrainAugmentOptions(AugmentOptions):
@@ -49,3 +54,15 @@ class PretrainOptions(Section):
 
     source: str = Field(min_length=1)
     runs: dict[FileName, PretrainRun]
+
+    @property
+    def learns_from_project(self) -> bool:
+        """Whether the source is this project's own images, as `prepare` left them."""
+        return Path(self.source).expanduser().absolute() == MANIFEST.absolute()
+
+    @property
+    def listings(self) -> tuple[bool, ...]:
+        """How a source of its own is listed for the runs: with labels, without, both or neither."""
+        if self.learns_from_project:
+            return ()
+        return tuple(sorted({run.objective == "classify" for run in self.runs.values()}))

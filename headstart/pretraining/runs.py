@@ -87,7 +87,7 @@ def _kept(options: PretrainOptions, keep: Keep) -> Iterator[tuple[str, Path]]:
     # Not needed without any run, and it takes half a second.
     from headstart.pretraining.listing import Source
 
-    source = Source(options.source)
+    source = Source(options)
     # All are checked before the first is trained, which may take hours.
     plans = [_plan(name, run, source) for name, run in options.runs.items()]
     for plan in plans:

@@ -1,6 +1,7 @@
 """From what the pipeline left to what stands on the page."""
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from headstart.common.progress import notify
@@ -21,10 +22,10 @@ from headstart.report.features import (
 )
 from headstart.report.options import ReportOptions
 from headstart.report.picking import Album, drawn_evenly, pick, samples
+from headstart.report.pictures import thumbnails
 from headstart.report.results import HeadResults, Results, RunPlaces
 from headstart.report.scores import head_part, score_gaps
 from headstart.report.steps import steps
-from headstart.report.thumbnails import thumbnails
 
 _MOST_LISTED = 100
 """Rows of the quarantine and pairs of the leak audit that the page lists."""
@@ -56,13 +57,17 @@ def collect(
         album.add(everything)
     near = () if file is None else _add_neighbors(file, results, album)
     album.add(everything)
-    heat = None
-    if explainer is not None and file is not None:
-        heat = _heat(explainer, file, results, album, explained, spatial)
+    heat = drawn = None
+    with ThreadPoolExecutor(1) as pool:
+        if file is not None:
+            drawn = pool.submit(map_part, file, album, options.projections, options.seed)
+            if explainer is not None:
+                heat = _heat(explainer, file, results, album, explained, spatial)
+        pictures = _pictures(results, album)
     labels, n_classes = manifest.labels, len(manifest.class_names)
     return Report(
         class_names=manifest.class_names,
-        pictures=_pictures(results, album),
+        pictures=pictures,
         data=_data_part(results, album, options.pictures),
         steps=steps(results),
         heads=tuple(head_part(head, labels, n_classes, album) for head in results.heads),
@@ -70,7 +75,7 @@ def collect(
         by_default=results.test.get("selected", {}).get("selected_by") == "default",
         ties=_ties(results),
         gaps=score_gaps(results.heads),
-        map=None if file is None else map_part(file, album, options.projections, options.seed),
+        map=None if drawn is None else drawn.result(),
         neighbors=numbered(near, album),
         heat=heat,
         comparison=comparison_part(results.comparison, places.comparison),

@@ -9,16 +9,15 @@ import numpy.typing as npt
 from headstart.dataset.manifest import Manifest
 from headstart.features.file import FeatureFile
 from headstart.features.identity import FeatureIdentity
-from headstart.features.matrix import pooled
 from headstart.features.neighbors import NeighborIndex
 from headstart.heads.base import Head
 from headstart.report.content import HeatMap, HeatPart, MapPart, NearestPictures
 from headstart.report.evidence import brightness, class_evidence
 from headstart.report.options import Projection
 from headstart.report.picking import Album, drawn_evenly, surest_mistakes, unsure_hits
-from headstart.report.projection import project
+from headstart.report.pictures import as_seen
+from headstart.report.projection import kept_projections
 from headstart.report.results import called
-from headstart.report.thumbnails import as_seen
 from headstart.scoring.predictions import Predictions
 
 SpatialMaps = Callable[[Sequence[int]], npt.NDArray[np.float32] | None]
@@ -101,18 +100,16 @@ def map_part(
 ) -> MapPart | None:
     """Project the features of the album's images; None when there are too few of them."""
     row_of = _row_of_image(file)
-    shown = [image for image in album.images if image in row_of]
+    # In the order of the rows, which does not change with the heads.
+    shown = sorted(image for image in album.images if image in row_of)
     if len(shown) < _FEWEST_POINTS:
         return None
     rows = np.array([row_of[image] for image in shown])
-    points, explained = project(pooled(file.features[rows]), tuple(methods), seed)
+    points, explained = kept_projections(file, rows, tuple(methods), seed)
     return MapPart(
         pictures=album.numbers(shown),
         total=len(row_of),
-        projections={
-            method: tuple((round(float(x), 4), round(float(y), 4)) for x, y in found)
-            for method, found in points.items()
-        },
+        projections={method: tuple((x, y) for x, y in found) for method, found in points.items()},
         explained=explained,
     )
 

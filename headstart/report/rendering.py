@@ -1,9 +1,5 @@
 """Writing a report as one HTML page that needs nothing but itself."""
 
-import base64
-import functools
-import gzip
-import hashlib
 import json
 from dataclasses import asdict
 from importlib import resources
@@ -11,8 +7,8 @@ from typing import Any
 
 import jinja2
 from markupsafe import Markup, escape
-from plotly.offline import get_plotlyjs
 
+from headstart.report.charts_library import compressed_plotly, digest_for_policy
 from headstart.report.content import HeadPart, Report
 from headstart.scoring.metrics import named
 
@@ -102,7 +98,7 @@ def render(report: Report) -> str:
     """
     texts = Texts()
     script = '"use strict";\n(() => {\n' + "\n".join(map(_asset, _SCRIPTS)) + "\n})();\n"
-    charts, charts_digest = _compressed_plotly()
+    charts, charts_digest = compressed_plotly()
     environment = jinja2.Environment(
         autoescape=True,
         undefined=jinja2.StrictUndefined,
@@ -117,7 +113,7 @@ def render(report: Report) -> str:
         report=report,
         chosen=next((head for head in report.heads if head.name == report.selected), None),
         t=texts,
-        policy=_policy(_digest(script), charts_digest),
+        policy=_policy(digest_for_policy(script), charts_digest),
         style=Markup(_asset(_STYLE)),
         script=Markup(script),
         data=Markup(_json_in_html(content)),
@@ -204,21 +200,9 @@ def _json_in_html(content: Any) -> str:
     return _json(content).replace("<", "\\u003c")
 
 
-def _digest(script: str) -> str:
-    return "sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-
-
 def _policy(*digests: str) -> str:
     scripts = " ".join(f"'{digest}'" for digest in digests)
     return (
         f"default-src 'none'; script-src {scripts}; style-src 'unsafe-inline'; img-src data:; "
         "base-uri 'none'; form-action 'none'"
     )
-
-
-@functools.cache
-def _compressed_plotly() -> tuple[str, str]:
-    """Return plotly.js gzipped in base64, two fifths of its size, and its digest."""
-    script = get_plotlyjs()
-    packed = gzip.compress(script.encode(), compresslevel=9, mtime=0)
-    return base64.b64encode(packed).decode(), _digest(script)

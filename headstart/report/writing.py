@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from headstart.common.files import atomic_write
+from headstart.heads.threads import one_thread_each
 from headstart.report.collecting import collect
 from headstart.report.options import ReportOptions
 from headstart.report.rendering import render
@@ -22,7 +23,9 @@ def write_report(output: Path, options: ReportOptions, where: RunPlaces | None =
         InputError: there is no manifest, or what is there does not fit together.
     """
     where = where or RunPlaces()
-    results = read_results(where)
-    page = render(collect(where, results, options, spatial_maps(results)))
+    # With several threads sums of products change from run to run.
+    with one_thread_each():
+        results = read_results(where)
+        page = render(collect(where, results, options, spatial_maps(results)))
     with atomic_write(output) as temporary:
         temporary.write_text(page, encoding="utf-8", newline="\n")

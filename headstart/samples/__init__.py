@@ -1,5 +1,6 @@
 """Data sets that ship inside other packages, written as folders of images."""
 
+import importlib.util
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -31,7 +32,6 @@ def write_sample(name: SampleName, folder: Path) -> None:
 
 def _read(name: SampleName) -> tuple[NDArray[np.uint8], list[str]]:
     """Return gray images (n_images, height, width) in [0, 255], and their labels."""
-    # Each library is imported by its own data set alone; scikit-learn takes more than a second.
     match name:
         case "faces":
             from skimage.data import lfw_subset
@@ -40,9 +40,15 @@ def _read(name: SampleName) -> tuple[NDArray[np.uint8], list[str]]:
             pixels = np.rint(lfw_subset() * 255).astype(np.uint8)
             return pixels, ["face"] * 100 + ["other"] * 100
         case "digits":
-            from sklearn.datasets import load_digits
+            # 1,797 handwritten ones, (8, 8), 17 gray levels, and the digit. As `load_digits` reads
+            # them, whose import would take longer than all else.
+            table = np.loadtxt(_file_of("sklearn", "datasets/data/digits.csv.gz"), delimiter=",")
+            pixels = np.rint(table[:, :-1].reshape(-1, 8, 8) * (255 / 16)).astype(np.uint8)
+            return pixels, [str(int(digit)) for digit in table[:, -1]]
 
-            # 1,797 handwritten ones, (8, 8), 17 gray levels.
-            digits = load_digits()
-            pixels = np.rint(digits.images * (255 / 16)).astype(np.uint8)
-            return pixels, [str(digit) for digit in digits.target]
+
+def _file_of(package: str, name: str) -> Path:
+    """Return a file within an installed package, without importing it."""
+    spec = importlib.util.find_spec(package)
+    (folder,) = (spec.submodule_search_locations if spec else None) or [package]
+    return Path(folder) / name

@@ -2,7 +2,6 @@
 
 import numpy as np
 import numpy.typing as npt
-from scipy import special
 
 from headstart.scoring.metrics import Floats, Labels
 
@@ -24,7 +23,16 @@ What lies beyond says that the logits tell nothing, or mislead, not how sure the
 
 def softmax(logits: Floats, temperature: float = 1.0) -> npt.NDArray[np.float64]:
     """Return probabilities of (n_samples, n_classes) logits divided by `temperature`."""
-    return np.asarray(special.softmax(logits.astype(np.float64) / temperature, axis=1))
+    scaled = logits.astype(np.float64) / temperature
+    powers = np.exp(scaled - scaled.max(axis=1, keepdims=True))
+    return np.asarray(powers / powers.sum(axis=1, keepdims=True))
+
+
+def _log_softmax(logits: Floats) -> npt.NDArray[np.float64]:
+    """Return the logarithms of the probabilities of (n_samples, n_classes) logits."""
+    below = logits.astype(np.float64)
+    below -= below.max(axis=1, keepdims=True)
+    return np.asarray(below - np.log(np.exp(below).sum(axis=1, keepdims=True)))
 
 
 def _mistake_mass(n_samples: int) -> float:
@@ -50,7 +58,7 @@ def cautious_log_loss(logits: Floats, labels: Labels) -> float:
     """
     n_samples, n_classes = logits.shape
     mistaken = _mistake_mass(n_samples)
-    losses = -special.log_softmax(logits.astype(np.float64), axis=1)
+    losses = -_log_softmax(logits)
     true = losses[np.arange(n_samples), labels]
     others = (losses.sum(axis=1) - true) / (n_classes - 1)
     return float(((1 - mistaken) * true + mistaken * others).mean())

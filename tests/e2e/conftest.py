@@ -14,7 +14,7 @@ from ruamel.yaml import YAML
 ROOT = Path(__file__).parents[2]
 
 
-LOOKING = {"prepare", "pretrain"}
+LOOKING = {"prepare"}
 """Stages that run each time, to see whether photos have changed."""
 
 

@@ -84,7 +84,7 @@ def test_an_edit_runs_only_what_depends_on_it_and_the_way_back_is_cached(project
 
     project.edit(train__heads__dense__units=[32])
     printed = project.run("dvc", "repro").stdout
-    assert set(stages_in(printed)) <= {"train", "finetune", "evaluate", "report"}
+    assert set(stages_in(printed)) <= {"train", "evaluate", "report"}
     assert "dense: fitted in" in printed
     assert "logistic: taken over, nothing that decides it has changed" in printed
 
@@ -109,7 +109,7 @@ def test_a_head_may_be_called_anything_and_need_not_be_there_for_finetuning(
         train__heads={"finetuned": {"kind": "ridge"}, "selected": {"kind": "prototype"}},
         finetune__head="logistic",
     )
-    assert {"train", "finetune", "evaluate", "report"} <= set(project.repro())
+    assert {"train", "evaluate", "report"} <= set(project.repro())
     scores = _metrics(project)
     assert set(scores["heads"]) == {"finetuned", "selected"}
     assert scores["selected"]["head"] != FINETUNED

@@ -16,7 +16,7 @@ from ruamel.yaml import YAML
 from headstart import heads
 from headstart.common.errors import InputError
 from headstart.common.params import load_section
-from headstart.dataset.duplicates import Leak, write_leaks
+from headstart.dataset.leak_table import Leak, write_leaks
 from headstart.dataset.manifest import Manifest, read_manifest
 from headstart.evaluation.evaluate import evaluate
 from headstart.evaluation.options import EvaluateOptions

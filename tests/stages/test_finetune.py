@@ -18,7 +18,7 @@ from ruamel.yaml import YAML
 from headstart.commands.params import Params, check_params
 from headstart.common.errors import InputError
 from headstart.common.params import check
-from headstart.dataset.duplicates import write_leaks
+from headstart.dataset.leak_table import write_leaks
 from headstart.dataset.manifest import read_manifest
 from headstart.dataset.prepared import prepare
 from headstart.evaluation.evaluate import evaluate

@@ -162,7 +162,7 @@ def test_adamw_is_adam_with_weight_decay(file: FeatureFile, tmp_path: Path) -> N
     }
     _run(tmp_path, file, chosen)
     plain, decayed, adamw = (
-        (tmp_path / "models" / name / "head.weights.h5").read_bytes() for name in chosen
+        (tmp_path / "models" / name / "weights.h5").read_bytes() for name in chosen
     )
     assert adamw == decayed
     assert adamw != plain
@@ -439,3 +439,18 @@ def test_few_held_out_units_calibrate_nothing(
         # Also where the fit is taken over.
         told = capsys.readouterr().err
         assert told.count("the probabilities of logistic are not calibrated") == 1
+
+
+def test_the_start_of_fine_tuning_is_no_other_heads_business(
+    file: FeatureFile, tmp_path: Path
+) -> None:
+    starts = []
+    for svc in (SVC, {**SVC, "c": 1e-2}):
+        _run(tmp_path, file, {"ridge": {}, "svc": svc})
+        training.write_start(tmp_path / "models", "ridge", tmp_path / "start")
+        starts.append(_bytes(tmp_path / "start"))
+    assert starts[0] == starts[1]
+    assert heads.trained_heads(tmp_path / "start") == ["ridge"]
+    assert heads.load(tmp_path / "start" / "ridge").kind == "ridge"
+    training.write_start(tmp_path / "models", None, tmp_path / "start")
+    assert heads.trained_heads(tmp_path / "start") == []

@@ -13,7 +13,7 @@ from headstart.common.tensorflow_runtime import keras
 from headstart.extraction.bottleneck import Bottleneck
 from headstart.finetuning.assembly import Assembly
 from headstart.finetuning.blocks import block_starts
-from headstart.finetuning.head_layers import linear_layers
+from headstart.finetuning.head_layers import pooled_layers
 
 _BATCH = 8
 _REPETITIONS = 3
@@ -25,7 +25,7 @@ def measure(bottleneck: Bottleneck) -> NetworkFacts:
     backbone = building.build_architecture(spec, bottleneck.image_size, seed=0)
     last = cuts.get_cut(backbone, spec.feature_layer)
     starts = block_starts(backbone)
-    assembly = Assembly(backbone, spec.preprocessing, "avg", linear_layers((spec.feature_dim,), 2))
+    assembly = Assembly(backbone, spec.preprocessing, "avg", pooled_layers((spec.feature_dim,), 2))
     images = np.zeros((_BATCH, *backbone.input_shape[1:]), np.float32)
     forward = assembly.features_from(None)
     first = starts[0].name if starts else None

@@ -3,16 +3,19 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from headstart.catalog import cuts
 from headstart.common.files import expect_room
 from headstart.common.openvino_runtime import openvino
 from headstart.common.tensorflow_runtime import tf
 from headstart.extraction.bottleneck import Bottleneck
-from headstart.extraction.model import assemble, outputs_of
+from headstart.extraction.engines.openvino_unpooling import mark_pooled
+from headstart.extraction.model import assemble, backbone_of, outputs_of
+from headstart.extraction.network_size import NetworkSize, size_up_to
 
 
 def convert(
     bottleneck: Bottleneck, output_names: Sequence[str], batch_size: int, path: Path
-) -> None:
+) -> tuple[NetworkSize, ...]:
     """Build the model with preprocessing and pooling, and write it with float32 weights.
 
     Args:
@@ -21,15 +24,23 @@ def convert(
         batch_size: Fixed number of images per call.
         path: The .xml file; the weights go to a .bin file beside it.
 
+    Returns:
+        The size of the network up to each tap, which takes a second to count anew.
+
     Raises:
         InputError: the weights do not fit, or a tap's layer is not a cut of the backbone.
     """
-    model = assemble(bottleneck)
+    backbone = backbone_of(bottleneck)
+    model = assemble(bottleneck, backbone=backbone)
     signature = tf.TensorSpec((batch_size, *bottleneck.image_size, 3), tf.uint8)
     function = tf.function(
         lambda images: dict(zip(output_names, outputs_of(model, images), strict=True)),
         input_signature=[signature],
     )
     converted = openvino.convert_model(function.get_concrete_function())
+    for name, tap in zip(output_names, bottleneck.taps, strict=True):
+        if tap.pooling != "none" and len(cuts.tensor_at(backbone, tap.layer).shape) == 4:
+            mark_pooled(converted, name)
     expect_room(path.parent, 4 * model.count_params())
     openvino.save_model(converted, path, compress_to_fp16=False)
+    return tuple(size_up_to(backbone, tap.layer) for tap in bottleneck.taps)

@@ -1,16 +1,21 @@
 """Converted models, kept beside the feature store so that a later start needs no TensorFlow."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 
 from headstart.common.cache import Keep, read_card
-from headstart.common.files import digest_of
+from headstart.common.files import digest_of, expect_room
+from headstart.common.openvino_runtime import openvino
+from headstart.common.vocabulary import Pooling
 from headstart.extraction.bottleneck import Bottleneck
+from headstart.extraction.engines.openvino_unpooling import without_pooling
+from headstart.extraction.network_size import remember
 from headstart.extraction.store import FeatureStore
 
 BATCH_SIZE = 1
 _MODEL = "model.xml"
+_POOLINGS: tuple[Pooling, ...] = ("avg", "max")
 
 # What an identity says that the converted model does not depend on: it always holds float32
 # weights and takes images of its own size.
@@ -48,7 +53,7 @@ def obtain(bottleneck: Bottleneck, store: FeatureStore) -> ConvertedModel:
     """
     keep = Keep("models", store.root)
     key = _key(bottleneck)
-    folder = keep.find(key)
+    folder = keep.find(key) or _unpooled(bottleneck, keep)
     if folder is None:
         # This imports TensorFlow, which a start with a kept model can do without.
         from headstart.extraction.engines.openvino_conversion import convert
@@ -57,11 +62,37 @@ def obtain(bottleneck: Bottleneck, store: FeatureStore) -> ConvertedModel:
             "taps": [tap.as_dict() for tap in bottleneck.taps],
             "versions": {name: version(name) for name in ("keras", "openvino", "tensorflow")},
         }
-        names = [output_name(index) for index in range(len(bottleneck.taps))]
         with keep.create(key, **about) as new:
-            convert(bottleneck, names, BATCH_SIZE, new / _MODEL)
+            sizes = convert(bottleneck, _names(bottleneck), BATCH_SIZE, new / _MODEL)
+        for tap, size in zip(bottleneck.taps, sizes, strict=True):
+            remember(tap, size, store)
         folder = keep.root / key
     return ConvertedModel(folder / _MODEL, read_card(folder)["versions"])
+
+
+def _names(bottleneck: Bottleneck) -> list[str]:
+    return [output_name(index) for index in range(len(bottleneck.taps))]
+
+
+def _unpooled(bottleneck: Bottleneck, keep: Keep) -> Path | None:
+    """Keep a model of maps made from one that gives the same maps pooled, if that is kept."""
+    if any(tap.pooling != "none" for tap in bottleneck.taps):
+        return None
+    for pooling in _POOLINGS:
+        taps = tuple(replace(tap, pooling=pooling) for tap in bottleneck.taps)
+        pooled = keep.find(_key(replace(bottleneck, taps=taps)))
+        model = without_pooling(pooled / _MODEL, _names(bottleneck)) if pooled else None
+        if pooled is not None and model is not None:
+            key = _key(bottleneck)
+            about = {
+                "taps": [tap.as_dict() for tap in bottleneck.taps],
+                "versions": read_card(pooled)["versions"],
+            }
+            with keep.create(key, **about) as new:
+                expect_room(new, (pooled / _MODEL).with_suffix(".bin").stat().st_size)
+                openvino.save_model(model, new / _MODEL, compress_to_fp16=False)
+            return keep.root / key
+    return None
 
 
 def _key(bottleneck: Bottleneck) -> str:

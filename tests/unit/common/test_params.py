@@ -237,7 +237,7 @@ def test_broken_yaml_is_told_by_line(tmp_path):
     [
         ("# 사진\n".encode("cp949"), r"line 1: expected UTF-8, received the byte 0xbb"),
         ("prepare:\n  source: a\n".encode("utf-16"), r"line 1: expected UTF-8, received the byte"),
-        (b"prepare:\n  source: \x07\n", r"params\.yaml: not valid YAML: .*special characters"),
+        (b"prepare:\n  source: \x07\n", r"params\.yaml: not valid YAML: .*control characters"),
         (b"prepare: [\n", r"params\.yaml, line \d+, column \d+: not valid YAML"),
     ],
 )

@@ -10,6 +10,7 @@ from PIL import Image, ImageOps
 
 from headstart.dataset import duplicates
 from headstart.dataset.duplicates import THUMBNAIL_SIDE, Pair, describe, near_duplicates
+from headstart.dataset.leak_table import write_leaks
 from headstart.dataset.manifest import ManifestRow
 from headstart.images.decoding import inspect
 
@@ -196,12 +197,12 @@ def test_leaks_are_the_pairs_across_splits(tmp_path):
         Pair(0, 3, "mirrored", 0.98765),
         Pair(2, 4, "near", 0.99),
     ]
-    duplicates.write_leaks(tmp_path / "leaks.csv", duplicates.leaks(rows, pairs))
+    write_leaks(tmp_path / "leaks.csv", duplicates.leaks(rows, pairs))
     assert (tmp_path / "leaks.csv").read_text().splitlines() == [
         "path,split,label,other_path,other_split,other_label,kind,similarity",
         "a.jpg,validation,cat,b.jpg,test,cat,mirrored,0.9877",
         "a.jpg,validation,cat,z.jpg,train,cat,mirrored,0.9877",
         "b.jpg,test,cat,z.jpg,train,cat,exact,1.0000",
     ]
-    duplicates.write_leaks(tmp_path / "none.csv", [])
+    write_leaks(tmp_path / "none.csv", [])
     assert len((tmp_path / "none.csv").read_text().splitlines()) == 1

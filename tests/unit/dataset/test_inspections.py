@@ -98,7 +98,7 @@ def test_a_folder_that_takes_no_database_is_done_without(tmp_path: Path) -> None
     with Inspections(tmp_path / "other") as inspections:
         database(tmp_path / "other").unlink()
     database_folder = next((tmp_path / "other" / INSPECTIONS).iterdir())
-    (database_folder / "photos.sqlite").mkdir()
+    (database_folder / "table.sqlite").mkdir()
     with Inspections(tmp_path / "other") as inspections:
         inspections.add(FOUND)
         assert inspections.find(list(FOUND)) == {}

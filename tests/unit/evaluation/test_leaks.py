@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from headstart.common.errors import InputError
-from headstart.dataset.duplicates import Leak, write_leaks
+from headstart.dataset.leak_table import Leak, write_leaks
 from headstart.dataset.manifest import read_manifest
 from headstart.evaluation.leaks import cosine_limit, find_feature_leaks, leaked_images, read_leaks
 from tests.feature_files import blobs, write_project

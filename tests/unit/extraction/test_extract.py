@@ -17,9 +17,10 @@ from PIL import Image
 
 from headstart.common.errors import InputError
 from headstart.common.vocabulary import Sizing
-from headstart.extraction import engines
+from headstart.extraction import engines, network_size
 from headstart.extraction import store as feature_store
 from headstart.extraction.bottleneck import Bottleneck, identify, recover
+from headstart.extraction.engines import openvino_models
 from headstart.extraction.extract import Counts, Extraction, Request, extract, request_for
 from headstart.extraction.forward_pass import most_on_their_way
 from headstart.extraction.options import ExtractOptions
@@ -329,7 +330,7 @@ _PROCESS = f"""
 import sys
 from pathlib import Path
 sys.path.insert(0, {str(ROOT)!r})
-from headstart.extraction import engines
+from headstart.extraction import engines, network_size
 from headstart.extraction import store as feature_store
 from tests.unit.extraction.test_extract import (
     bottleneck, requests_for, write, extract, FeatureStore)
@@ -438,3 +439,13 @@ def test_an_interrupted_run_keeps_what_it_has(store: FeatureStore, many: Path) -
     with pytest.raises(KeyboardInterrupt):
         extract(bottleneck(), Interrupting(requests), store=store)
     assert 400 <= extract(bottleneck(), requests, store=store).counts.reused <= 500
+
+
+def test_a_conversion_leaves_the_size_of_the_network(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tap,) = bottleneck().taps
+    expected = network_size.network_size(tap, FeatureStore(tmp_path / "another"))
+    openvino_models.obtain(bottleneck(), FeatureStore(tmp_path / "one"))
+    monkeypatch.setattr(network_size, "size_up_to", None)  # it is not counted again
+    assert network_size.network_size(tap, FeatureStore(tmp_path / "one")) == expected

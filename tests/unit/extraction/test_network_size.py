@@ -53,7 +53,7 @@ def test_the_second_call_needs_no_tensorflow(tmp_path: Path) -> None:
 def test_another_version_counts_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = network_size(make_identity(), FeatureStore(tmp_path))
     wrong = NetworkSize(multiply_adds=1, parameters=1)
-    monkeypatch.setattr(module, "_count", lambda identity: wrong)
+    monkeypatch.setattr(module, "size_up_to", lambda network, layer: wrong)
     assert network_size(make_identity(), FeatureStore(tmp_path)) == first
     for name in ("version", "digest_of_code"):
         with monkeypatch.context() as patch:

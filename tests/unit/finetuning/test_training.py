@@ -16,7 +16,7 @@ from headstart.common.tensorflow_runtime import keras, seed_everything, tf
 from headstart.finetuning.assembly import Assembly
 from headstart.finetuning.batches import CachedActivations, shuffled
 from headstart.finetuning.checkpoint import Checkpoint, TrainingState
-from headstart.finetuning.head_layers import linear_layers
+from headstart.finetuning.head_layers import pooled_layers
 from headstart.finetuning.optimizers import learning_rate_schedule, make_optimizer
 from headstart.finetuning.options import FinetuneOptions
 from headstart.finetuning.training import Examples, Phase, train
@@ -71,7 +71,7 @@ def make_assembly(**arguments: Any) -> Assembly:
         if isinstance(layer, layers.BatchNormalization):
             layer.moving_mean.assign(rng.normal(0, 0.1, layer.moving_mean.shape))
             layer.moving_variance.assign(rng.uniform(0.5, 1.5, layer.moving_variance.shape))
-    return Assembly(backbone, TF, "avg", linear_layers((16,), N_CLASSES), **arguments)
+    return Assembly(backbone, TF, "avg", pooled_layers((16,), N_CLASSES), **arguments)
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from headstart.images import decoding
 from headstart.images.resizing import resize
 from headstart.pretraining.data import SourceImages, open_source
 from headstart.pretraining.listing import Source
-from headstart.pretraining.options import PretrainRun
+from headstart.pretraining.options import PretrainOptions, PretrainRun
 
 SIZE = (12, 16)
 
@@ -23,7 +23,7 @@ SIZE = (12, 16)
 def opened(source: Path | str, scratch: Path, **changes: Any) -> SourceImages:
     """Return what a source holds; the pixels are copied, since their file goes."""
     run = PretrainRun(**{"backbone": "LeNet5", "seed": 0, **changes})
-    listing = Source(str(source)).listing("pretrain.runs.x", run)
+    listing = Source(PretrainOptions(source=str(source), runs={})).listing("pretrain.runs.x", run)
     with open_source(listing, run, Sizing(SIZE), scratch) as found:
         return dataclasses.replace(found, pixels=np.array(found.pixels))
 
@@ -139,7 +139,7 @@ def test_an_image_of_the_manifest_that_changed_is_told(manifest: Path, tmp_path:
 
 def test_a_file_that_changes_meanwhile_is_told(folder: Path, tmp_path: Path) -> None:
     run = PretrainRun(backbone="LeNet5", seed=0)
-    listing = Source(str(folder)).listing("pretrain.runs.x", run)
+    listing = Source(PretrainOptions(source=str(folder), runs={})).listing("pretrain.runs.x", run)
     Image.new("RGB", (20, 10)).save(folder / "1" / "4.png")
     with (
         pytest.raises(InputError, match=r"1/4\.png: the file has changed while the stage was runn"),

@@ -9,14 +9,14 @@ from headstart.common.places import MANIFEST
 from headstart.dataset.manifest import Manifest, ManifestRow, write_manifest
 from headstart.images import decoding
 from headstart.pretraining.listing import Source, SourceListing
-from headstart.pretraining.options import PretrainRun
+from headstart.pretraining.options import PretrainOptions, PretrainRun
 
 KEY = "pretrain.runs.x"
 
 
 def listed(source: Path | str, **changes: Any) -> SourceListing:
     run = PretrainRun(**{"backbone": "LeNet5", "seed": 0, **changes})
-    return Source(str(source)).listing(KEY, run)
+    return Source(PretrainOptions(source=str(source), runs={})).listing(KEY, run)
 
 
 def names(listing: SourceListing) -> list[str]:
@@ -67,7 +67,7 @@ def test_each_file_is_read_once_for_all_runs(folder: Path, monkeypatch: pytest.M
     read: list[Path] = []
     original = decoding.read
     monkeypatch.setattr(decoding, "read", lambda path: read.append(path) or original(path))
-    source = Source(str(folder))
+    source = Source(PretrainOptions(source=str(folder), runs={}))
     for changes in ({"classes": ["0", "1"]}, {}, {"objective": "reconstruct"}):
         source.listing(KEY, PretrainRun(backbone="LeNet5", seed=0, **changes))
     assert sorted(path.name for path in read) == names(listed(folder))

@@ -1,4 +1,3 @@
-import base64
 import io
 import json
 import shutil
@@ -20,10 +19,11 @@ from headstart.report.collecting import collect
 from headstart.report.content import Report
 from headstart.report.options import ReportOptions
 from headstart.report.picking import Album, drawn_evenly, surest_mistakes
+from headstart.report.pictures import SIDE, thumbnails
 from headstart.report.rendering import render
 from headstart.report.results import RunPlaces, read_results
 from headstart.report.spatial import spatial_maps
-from headstart.report.thumbnails import SIDE, data_uri, thumbnails
+from headstart.report.thumbnails import shrink
 from headstart.scoring.predictions import Predictions
 from tests.report_run import finish_run, spatial, write_features, write_photos
 
@@ -295,10 +295,10 @@ def test_mistakes_come_most_confident_first() -> None:
 
 def test_a_thumbnail_is_small_and_keeps_its_shape() -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (300, 600, 3), dtype=np.uint8)
-    uri = data_uri(pixels)
-    image = Image.open(io.BytesIO(base64.b64decode(uri.removeprefix("data:image/webp;base64,"))))
-    assert image.size == (SIDE, SIDE // 2)
-    assert data_uri(pixels[:20, :10]).startswith("data:image/webp")
+    image = Image.open(io.BytesIO(shrink(pixels, SIDE)))
+    assert (image.format, image.size) == ("WEBP", (SIDE, SIDE // 2))
+    small = Image.open(io.BytesIO(shrink(np.ascontiguousarray(pixels[:20, :10]), SIDE)))
+    assert small.size == (10, 20)
 
 
 def test_thumbnails_of_what_is_no_image_are_empty(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from scipy import special
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 
@@ -68,6 +69,12 @@ def test_units_count_not_images() -> None:
 
 def test_equal_scores_keep_their_temperature() -> None:
     assert fit_temperature(np.ones((10, 3)), np.arange(10) % 3) == 1.0
+
+
+def test_softmax_is_scipys_to_the_bit() -> None:
+    logits = np.random.default_rng(0).normal(scale=30, size=(50, 7)).astype(np.float32)
+    expected = special.softmax(logits.astype(np.float64) / 1.7, axis=1)
+    np.testing.assert_array_equal(softmax(logits, 1.7), expected)
 
 
 def test_softmax_of_large_logits_is_finite() -> None:
