@@ -35,7 +35,7 @@ from headstart.finetuning import batches, training
 from headstart.finetuning.assembly import Assembly, cut_off
 from headstart.finetuning.batches import CachedActivations, shuffled
 from headstart.finetuning.checkpoint import Checkpoint, TrainingState
-from headstart.finetuning.head_layers import head_layers, linear_layers
+from headstart.finetuning.head_layers import head_layers, pooled_layers
 from headstart.finetuning.live import LiveImages
 from headstart.finetuning.options import FinetuneOptions
 from headstart.finetuning.plan import plan_steps
@@ -247,7 +247,7 @@ class GpuSetting:
         with dtype_policy(GPU_POLICIES[self.options.precision]):
             backbone = building.build(spec, tap.image_size, self.bottleneck.weights)
         cut = cut_off(backbone, tap.layer)
-        head = linear_layers((cut.output.shape[-1],), 10)
+        head = pooled_layers((cut.output.shape[-1],), 10)
         return Assembly(cut, spec.preprocessing, tap.pooling, head)
 
     def phase(self) -> Phase:
