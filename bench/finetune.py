@@ -1,11 +1,13 @@
 """Time per epoch of fine-tuning from cached activations against plain Keras, trunk frozen.
 
 Usage: python bench/finetune.py [--photos FOLDER] [--dry]
+       python bench/finetune.py --gpu [--dry-run]
 
 Plain Keras gets its images decoded and preprocessed in memory, so that decoding is not counted.
 Both train with the same options in the same order; their weights are compared at the end. The
 limit is what the multiply-adds allow: a training step costs three forward passes of what learns,
-and live the trunk's forward pass besides.
+and live the trunk's forward pass besides. On a GPU the bound is the bare training step: the same
+model, compiled alike, on one batch that lies on the GPU.
 """
 
 import argparse
@@ -21,17 +23,19 @@ from PIL import Image
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from bench.projects import Project
+from bench import gpu
+from bench.projects import Project, changed_params
 from bench.results import machine, table, write_section
 from headstart.catalog import building, cuts
 from headstart.common import places
-from headstart.common.tensorflow_runtime import keras, seed_everything
-from headstart.extraction.bottleneck import identify
+from headstart.common.tensorflow_runtime import dtype_policy, keras, seed_everything, tf
+from headstart.extraction.bottleneck import Bottleneck, identify
 from headstart.extraction.store import FeatureStore
+from headstart.finetuning import batches, training
 from headstart.finetuning.assembly import Assembly, cut_off
-from headstart.finetuning.batches import shuffled
+from headstart.finetuning.batches import CachedActivations, shuffled
 from headstart.finetuning.checkpoint import Checkpoint, TrainingState
-from headstart.finetuning.head_layers import head_layers
+from headstart.finetuning.head_layers import head_layers, pooled_layers
 from headstart.finetuning.live import LiveImages
 from headstart.finetuning.options import FinetuneOptions
 from headstart.finetuning.plan import plan_steps
@@ -63,6 +67,9 @@ CASES = (
     Case("EfficientNetLite0", "pretrained", 480, ">= 4 times"),
     Case("VGG16", "random", 320, ">= 0.9 of the limit"),
 )
+GPU_BACKBONES = ("ResNet50", "MobileNetV2")
+GPU_POLICIES = {"float32": "float32", "mixed": "mixed_float16"}
+GPU_BATCHES = 32
 
 
 class Clock(Checkpoint):
@@ -205,6 +212,117 @@ def measure(case: Case, photos: Path, scratch: Path, repetitions: int) -> list[s
     ]
 
 
+class GpuSetting:
+    """A backbone with random weights and the activations below its last block, on a GPU."""
+
+    def __init__(self, backbone: str, precision: str, scratch: Path, **changes: Any) -> None:
+        changes |= {"backbone": backbone, "weights": "random"}
+        params = changed_params({f"extract.{name}": value for name, value in changes.items()})
+        content = {**params.finetune.model_dump(), "unfreeze": "last_block", "epochs": EPOCHS}
+        content["precision"] = precision
+        self.options = FinetuneOptions.model_validate(content)
+        self.bottleneck: Bottleneck = identify(params.extract, "tensorflow-gpu")
+        (self.step,) = plan_steps(self.assembly().backbone, self.options)
+        n = GPU_BATCHES * self.options.batch_size
+        # On disk and mapped, as what the pass computes is.
+        activations = np.memmap(
+            scratch / f"{backbone}-{precision}.raw", np.float32, "w+", shape=(n, *self.step.shape)
+        )
+        rng = np.random.default_rng(0)
+        for start in range(0, n, self.options.batch_size):
+            part = activations[start : start + self.options.batch_size]
+            part[:] = np.maximum(rng.normal(0, 1, part.shape), 0)
+        self.activations = activations
+        self.examples = Examples(
+            train=np.arange(n),
+            validation=np.empty(0, np.int64),
+            targets=np.eye(10, dtype=np.float32)[rng.integers(0, 10, n)],
+            weights=np.ones(n, np.float32),
+        )
+
+    def assembly(self) -> Assembly:
+        """Build backbone and head anew."""
+        seed_everything(0)
+        tap, spec = self.bottleneck.taps[0], self.bottleneck.spec
+        with dtype_policy(GPU_POLICIES[self.options.precision]):
+            backbone = building.build(spec, tap.image_size, self.bottleneck.weights)
+        cut = cut_off(backbone, tap.layer)
+        head = pooled_layers((cut.output.shape[-1],), 10)
+        return Assembly(cut, spec.preprocessing, tap.pooling, head)
+
+    def phase(self) -> Phase:
+        """Return what learns, from the start."""
+        assembly = self.assembly()
+        return Phase(
+            epochs=EPOCHS,
+            source=CachedActivations(self.activations),
+            model=assembly.logits_from(self.step.cut),
+            enter=lambda: assembly.set_trainable(self.step.cut),
+            factors=assembly.learning_rate_factors(1.0),
+        )
+
+    @property
+    def _scaling(self) -> bool:
+        return self.options.precision == "mixed"
+
+    def cached(self, folder: Path) -> float:
+        """Return training steps per second from the cache, in the fastest epoch but the first."""
+        phase, clock = self.phase(), Clock(folder)
+        variables = phase.model.variables
+        train([phase], variables, self.examples, self.options, clock, loss_scaling=self._scaling)
+        return float(GPU_BATCHES / np.diff(clock.moments).min())
+
+    def bare(self, repetitions: int = 3) -> float:
+        """Return training steps per second on one batch that lies on the GPU."""
+        phase = self.phase()
+        phase.enter()
+        n = len(self.examples.train)
+        training._compile(phase, self.options, n, loss_scaling=self._scaling)
+        size = self.options.batch_size
+        data = tuple(
+            tf.constant(array[:size])
+            for array in (self.activations, self.examples.targets, self.examples.weights)
+        )
+        step = tf.function(lambda: phase.model.train_step(data))
+        fastest = np.inf
+        for _ in range(1 + repetitions):  # the first compiles
+            started = time.perf_counter()
+            for _ in range(GPU_BATCHES):
+                scores = step()
+            for value in scores.values():
+                float(value)  # waits for all of it
+            fastest = min(fastest, time.perf_counter() - started)
+        return float(GPU_BATCHES / fastest)
+
+
+def gpu_speed(devices: gpu.Devices, scratch: Path, repetitions: int) -> list[str]:
+    """Return the table of a GPU."""
+    names: tuple[str, ...] = GPU_BACKBONES
+    changes: dict[str, Any] = {}
+    if devices.stand_in:
+        names, changes = ("LeNet5",), {"image_size": 32}
+        batches.only_gpu = training.only_gpu = lambda: devices.names[1]
+    rows = []
+    for backbone in names:
+        for precision in GPU_POLICIES:
+            setting = GpuSetting(backbone, precision, scratch, **changes)
+            folders = [scratch / f"{backbone}-{precision}-{n}" for n in range(repetitions)]
+            bare = setting.bare()
+            cached = max(setting.cached(folder) for folder in folders)
+            cells = [backbone, precision, f"above {setting.step.cut}"]
+            cells += [f"{bare:.1f}", f"{cached:.1f}", f"{cached / bare:.2f}", ">= 0.9"]
+            rows.append(cells)
+    header = ["backbone", "precision", "learns", "bare steps/s", "cached steps/s", "share", "aim"]
+    return [
+        *devices.lines,
+        "",
+        f"{EPOCHS} epochs of {GPU_BATCHES} batches with the default options, the fastest after the "
+        "first, checkpoint included. Bare is the same compiled step on one batch on the GPU.",
+        "",
+        *table(header, rows),
+    ]
+
+
 def make_photos(folder: Path, count: int) -> None:
     """Write smooth photo-like JPEGs in two class folders."""
     for index in range(count):
@@ -221,9 +339,23 @@ def main() -> None:
     parser.add_argument("--photos", type=Path, help="photos in class folders; else generated")
     parser.add_argument("--repetitions", type=int, default=2)
     parser.add_argument("--backbones", nargs="+", default=[case.backbone for case in CASES])
+    parser.add_argument("--gpu", action="store_true", help="measure training on a GPU")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="with --gpu: a tiny network on two stand-in devices"
+    )
     parser.add_argument("--dry", action="store_true", help="print, do not write RESULTS.md")
     arguments = parser.parse_args()
+    if arguments.dry_run and not arguments.gpu:
+        parser.error("--dry-run is for --gpu; --dry prints without writing RESULTS.md")
     lines = [f"Machine: {machine()}.", ""]
+    if arguments.gpu:
+        devices = gpu.find_devices(dry_run=arguments.dry_run)
+        with tempfile.TemporaryDirectory() as name:
+            lines += gpu_speed(devices, Path(name), arguments.repetitions)
+        print("\n".join(lines))
+        if not arguments.dry and not arguments.dry_run:
+            write_section(f"{HEADING}: GPU", lines)
+        return
     rows: list[Any] = []
     with tempfile.TemporaryDirectory() as name:
         scratch = Path(name)

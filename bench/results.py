@@ -8,6 +8,16 @@ from pathlib import Path
 
 from headstart.common.files import atomic_write
 
+# As the kernel names them; each decides a speed: of float32, or of bfloat16.
+_VECTOR_UNITS = (
+    ("AVX2", "avx2"),
+    ("AVX-512", "avx512f"),
+    ("AVX-512 bfloat16", "avx512_bf16"),
+    ("AMX bfloat16", "amx_bf16"),
+    ("NEON", "asimd"),
+    ("NEON bfloat16", "bf16"),
+)
+
 RESULTS = Path(__file__).with_name("RESULTS.md")
 
 
@@ -31,8 +41,24 @@ def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str]:
 
 
 def machine() -> str:
-    """Describe where the figures come from."""
+    """Describe where the figures come from; they hold for one kind of processor."""
     return (
-        f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()}, Python "
+        f"{platform.machine()}, {processor()}, {os.cpu_count()} cores, {platform.system()}, Python "
         f"{platform.python_version()}; load average at the start {os.getloadavg()[0]:.1f}"
     )
+
+
+def processor() -> str:
+    """Return the processor's name and its vector units, as far as the system tells."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor() or "unknown processor"
+    facts = {}
+    for line in lines:
+        key, _, value = line.partition(":")
+        facts.setdefault(key.strip(), value.strip())
+    flags = set((facts.get("flags") or facts.get("Features") or "").split())
+    units = [name for name, flag in _VECTOR_UNITS if flag in flags]
+    name = " ".join(facts.get("model name", "unknown processor").split())
+    return f"{name} ({', '.join(units) or 'no vector unit known'})"

@@ -23,9 +23,10 @@ sys.path.insert(0, str(ROOT))
 
 from bench.extraction import bottleneck, make_photos, rate, requests_for, write
 from bench.results import machine, write_section
-from headstart.extraction import engines, forward_pass
+from headstart.extraction import engines
 from headstart.extraction import store as feature_store
 from headstart.extraction.extract import Request, extract, make_keys
+from headstart.extraction.forward_pass import most_on_their_way
 from headstart.extraction.store import FeatureStore
 
 PARTS = ("reuse", "memory", "kills")
@@ -191,7 +192,7 @@ def kill_figures(scratch: Path, count: int, kills: int) -> list[str]:
             raise RuntimeError("a rerun after SIGKILL gave other bytes")
         repeated.append(tally.stat().st_size - count)
     # What the engine has computed waits in tasks before it is in a shard; see BackbonePass.run.
-    on_its_way = (engine.workers + 1) * (1 + forward_pass._WAITING) * forward_pass._TASK_SIZE
+    on_its_way = most_on_their_way(engine)
     shard = feature_store.SHARD_ROWS
     if max(repeated) > shard + on_its_way:
         raise RuntimeError(f"{max(repeated)} vectors were computed twice, a shard holds {shard}")

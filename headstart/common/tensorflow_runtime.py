@@ -58,7 +58,11 @@ with standard_error_silenced(), _left_out(_OPTIONAL):
     import tensorflow as tf
 
     # The first device look-up logs the missing GPU driver; do it while nobody listens.
-    tf.config.list_physical_devices()
+    for _gpu in tf.config.list_physical_devices("GPU"):
+        # Or else the first process takes all of a GPU's memory, and a second finds none.
+        tf.config.experimental.set_memory_growth(_gpu, True)
+    # TensorFloat-32, which GPUs use by default, keeps 10 bits of 23: that is not float32.
+    tf.config.experimental.enable_tensor_float_32_execution(False)
 
 logging.getLogger("tensorflow").setLevel(logging.ERROR)
 

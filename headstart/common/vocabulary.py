@@ -10,7 +10,7 @@ Pooling = Literal["avg", "max", "none"]
 Resize = Literal["stretch", "crop", "pad"]
 Interpolation = Literal["bilinear", "bicubic"]
 Precision = Literal["float32", "bfloat16", "float16"]
-EngineName = Literal["tensorflow", "openvino"]
+EngineName = Literal["tensorflow", "tensorflow-gpu", "openvino"]
 
 
 @dataclass(frozen=True, slots=True)

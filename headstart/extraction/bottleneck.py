@@ -10,6 +10,7 @@ from headstart import catalog
 from headstart.catalog.spec import BackboneSpec
 from headstart.catalog.weights import WeightsIdentity, resolve
 from headstart.common.errors import InputError
+from headstart.common.hardware import has_gpu
 from headstart.common.vocabulary import EngineName, Pooling, Sizing
 from headstart.extraction.options import ExtractOptions
 from headstart.features.identity import FeatureIdentity
@@ -89,6 +90,9 @@ def identify(options: ExtractOptions, engine: EngineName) -> Bottleneck:
 def recover(identity: FeatureIdentity) -> Bottleneck:
     """Return the bottleneck of an identity, such as a trained head's; `identify` made it.
 
+    Where that was on a GPU and there is none here, it is the CPU's in float32, which serves the
+    same heads.
+
     Raises:
         InputError: its weights are not to be had any more, or are others by now.
     """
@@ -102,6 +106,8 @@ def recover(identity: FeatureIdentity) -> Bottleneck:
             f"{identity.weights_sha256[:12]}...), received {weights.description} (sha256 "
             f"{weights.sha256[:12]}...); restore them, or train anew with `dvc repro`"
         )
+    if identity.engine == "tensorflow-gpu" and not has_gpu():
+        identity = replace(identity, engine="tensorflow", precision="float32")
     return Bottleneck(spec=spec, weights=weights, taps=(identity,))
 
 

@@ -1,14 +1,18 @@
 """One pass of images through an engine: read, decode, resize, augment, infer, hand on.
 
-All of it overlaps, and what waits between the steps is bounded, so that memory does not grow with
-the number of images.
+Each thread prepares images straight into a batch, and whichever fills the last place of it calls
+the engine: pixels never wait for another thread to pick them up. What waits is bounded, so that
+memory does not grow with the number of images.
 """
 
 import itertools
+import math
+import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -27,13 +31,13 @@ from headstart.images.resizing import resize
 # Images per task: fewer, larger tasks cost less to hand over; a long task leaves cores idle at the
 # end.
 _TASK_SIZE = 4
-# Tasks that wait between two steps, per worker of the later one.
+# Tasks that wait, per thread.
 _WAITING = 3
 
 _In = TypeVar("_In")
 _Out = TypeVar("_Out")
 
-Computed = tuple[list[int], list[NDArray[np.float32]]]
+Computed = tuple[list[int], Sequence[NDArray[np.float32]]]
 """Rows, and per tap their features, (n_rows, *feature_shape)."""
 
 
@@ -50,12 +54,61 @@ class ImageTask(NamedTuple):
     pixels: NDArray[np.uint8] | None = None
 
 
-class _Pixels(NamedTuple):
-    """One view, ready for the network, (height, width, 3) uint8."""
+class _Batch:
+    """What one call of the engine takes, filled by several threads.
 
-    row: int
-    path: str
-    pixels: NDArray[np.uint8]
+    Attributes:
+        views: Row and path of the image at each place; none where a place stays empty.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.views: dict[int, tuple[int, str]] = {}
+        self._awaited = size
+        self._pixels: NDArray[np.uint8] | None = None
+        self._lock = threading.Lock()
+
+    def pixels(self, memory: "_Memory") -> NDArray[np.uint8]:
+        """Return (size, height, width, 3) uint8, which takes memory from the first image on."""
+        with self._lock:
+            if self._pixels is None:
+                self._pixels = memory.take(self.size)
+            return self._pixels
+
+    def settle(self) -> bool:
+        """Count one more place as filled, or as staying empty; return whether it was the last."""
+        with self._lock:
+            self._awaited -= 1
+            return not self._awaited
+
+
+class _Memory:
+    """Pixels of batches that are done, for the next: a cache still holds those just used.
+
+    The system would clear fresh memory each time.
+    """
+
+    def __init__(self, image_size: tuple[int, int]) -> None:
+        self._shape = (*image_size, 3)
+        self._idle: list[NDArray[np.uint8]] = []
+
+    def take(self, size: int) -> NDArray[np.uint8]:
+        try:
+            return self._idle.pop()
+        except IndexError:
+            return np.empty((size, *self._shape), np.uint8)
+
+    def give_back(self, pixels: NDArray[np.uint8]) -> None:
+        self._idle.append(pixels)
+
+
+class _Place(NamedTuple):
+    batch: _Batch
+    number: int
+
+
+# Images, each with the places of its views; without an image, the places stay empty.
+_Task = list[tuple[ImageTask | None, list[_Place]]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,39 +135,54 @@ class BackbonePass:
         Raises:
             InputError: features are not finite.
         """
-        engine = self.engine
-        # A task is as many calls of the engine as make up _TASK_SIZE images.
-        size = engine.batch_size * -(-_TASK_SIZE // engine.batch_size)
-        waiting = max(1, _WAITING * _TASK_SIZE // size)
-        decoders = cpu_count()
-        with (
-            ThreadPoolExecutor(decoders) as rendering,
-            ThreadPoolExecutor(engine.workers) as inferring,
-            ThreadPoolExecutor(1) as writing,
-        ):
-            tasks = _batched(jobs, _TASK_SIZE)
-            decoded = _mapped(rendering, self._render, tasks, decoders * (1 + _WAITING))
-            batches = _batched(itertools.chain.from_iterable(decoded), size)
-            computed = _mapped(inferring, self._infer, batches, engine.workers * (1 + waiting))
-            yield from _mapped(writing, self._keep, computed, 1 + _WAITING)
+        threads, ahead = _threads(self.engine), _tasks_ahead(self.engine)
+        compute = partial(self._compute, _Memory(self.bottleneck.image_size))
+        with ThreadPoolExecutor(threads) as computing, ThreadPoolExecutor(1) as writing:
+            computed = _mapped(computing, compute, self._tasks(jobs), ahead)
+            yield from _mapped(writing, self._keep, filter(None, computed), 1 + _WAITING)
 
-    def _keep(self, computed: Computed) -> int:
-        self.keep(computed)
-        return len(computed[0])
+    def _tasks(self, jobs: Iterable[ImageTask]) -> Iterator[_Task]:
+        """Cut the jobs into tasks, and give each view its place in a batch, in order."""
+        size = self.engine.batch_size
 
-    def _render(self, jobs: Sequence[ImageTask]) -> list[_Pixels]:
-        rendered = []
-        for job in jobs:
-            try:
-                views = self._views(job)
-            except UnusableImage as unusable:
-                self.refuse(job, unusable)
-            else:
-                rendered += [
-                    _Pixels(row, job.path, pixels)
-                    for row, pixels in zip(job.rows, views, strict=True)
-                ]
-        return rendered
+        def places() -> Iterator[_Place]:
+            while True:
+                batch = _Batch(size)
+                yield from (_Place(batch, number) for number in range(size))
+
+        free = places()
+        last: list[_Place] = []
+        for some in _batched(jobs, _TASK_SIZE):
+            task: _Task = []
+            for job in some:
+                last = list(itertools.islice(free, len(job.rows)))
+                task.append((job, last))
+            yield task
+        if last:
+            yield [(None, list(itertools.islice(free, size - 1 - last[-1].number)))]
+
+    def _compute(self, memory: _Memory, task: _Task) -> list[Computed]:
+        """Prepare the images of a task, and compute the batches that they were the last of."""
+        computed = []
+        for job, places in task:
+            if job is not None:
+                self._fill(job, places, memory)
+            for batch, _ in places:
+                # A batch has a fixed shape, whatever is in it: that may decide a feature's last
+                # bits.
+                if batch.settle() and batch.views:
+                    computed.append(self._infer(batch, memory))
+        return computed
+
+    def _fill(self, job: ImageTask, places: Sequence[_Place], memory: _Memory) -> None:
+        try:
+            views = self._views(job)
+        except UnusableImage as unusable:
+            self.refuse(job, unusable)
+            return
+        for (batch, number), row, pixels in zip(places, job.rows, views, strict=True):
+            batch.pixels(memory)[number] = pixels
+            batch.views[number] = row, job.path
 
     def _views(self, job: ImageTask) -> list[NDArray[np.uint8]]:
         sizing = self.bottleneck.sizing
@@ -125,31 +193,50 @@ class BackbonePass:
             return [resize(image, sizing)]
         return augmentation.views(image, job.sha256, job.views, self.recipe, sizing)
 
-    def _infer(self, batch: Sequence[_Pixels]) -> Computed:
-        engine = self.engine
-        parts = []
-        for items in _batched(batch, engine.batch_size):
-            # The last batch is padded: a batch's shape may decide a feature's last bits.
-            padding = [items[-1]] * (engine.batch_size - len(items))
-            pixels = np.stack([item.pixels for item in [*items, *padding]])
-            outputs = [output[: len(items)] for output in engine(pixels)]
-            for output in outputs:
-                self._check_finite(items, output)
-            parts.append(outputs)
-        rows = [item.row for item in batch]
-        return rows, [np.concatenate(outputs) for outputs in zip(*parts, strict=True)]
+    def _infer(self, batch: _Batch, memory: _Memory) -> Computed:
+        pixels = batch.pixels(memory)
+        outputs: Sequence[NDArray[np.float32]] = self.engine(pixels)
+        memory.give_back(pixels)
+        places = sorted(batch.views)
+        if len(places) < batch.size:
+            outputs = [output[places] for output in outputs]
+        rows, paths = zip(*(batch.views[place] for place in places), strict=True)
+        for output in outputs:
+            self._check_finite(paths, output)
+        return list(rows), outputs
 
-    def _check_finite(self, items: Sequence[_Pixels], output: NDArray[np.float32]) -> None:
+    def _keep(self, computed: Sequence[Computed]) -> int:
+        for part in computed:
+            self.keep(part)
+        return sum(len(rows) for rows, _ in computed)
+
+    def _check_finite(self, paths: Sequence[str], output: NDArray[np.float32]) -> None:
         if np.isfinite(output).all():
             return
-        finite = np.isfinite(output.reshape(len(items), -1)).all(axis=1)
-        first = items[int(np.argmin(finite))]
+        finite = np.isfinite(output.reshape(len(paths), -1)).all(axis=1)
+        first = paths[int(np.argmin(finite))]
         tap = self.bottleneck.taps[0]
         raise InputError(
-            f"{first.path}: {tap.backbone} gives features that are not finite, computing in "
+            f"{first}: {tap.backbone} gives features that are not finite, computing in "
             f"{tap.precision}; use extract.precision: float32, or check its weights "
             f"({self.bottleneck.weights.description})"
         )
+
+
+def most_on_their_way(engine: Engine) -> int:
+    """Return how many images at most may be computed and not kept yet."""
+    return _TASK_SIZE * (_tasks_ahead(engine) + 1 + _WAITING)
+
+
+def _threads(engine: Engine) -> int:
+    # Some wait for the engine, the others keep the cores busy.
+    return int(cpu_count()) + engine.workers
+
+
+def _tasks_ahead(engine: Engine) -> int:
+    # Enough that a batch is being filled while the engine has one for each of its workers.
+    batches = engine.workers * math.ceil(engine.batch_size / _TASK_SIZE)
+    return _threads(engine) * (1 + _WAITING) + batches
 
 
 def _batched(items: Iterable[_In], size: int) -> Iterator[list[_In]]:

@@ -34,7 +34,8 @@ class FeatureIdentity:
         interpolation: Antialiased filter used for it.
         preprocessing_digest: Digest of the rule from RGB in [0, 255] to the network's input.
         precision: Arithmetic of the forward pass.
-        engine: What ran it.
+        engine: What ran it; a GPU's numbers differ from the CPU's in their last digits, and in
+            bfloat16 by more.
         numerics: Version of this project's own numerics.
     """
 

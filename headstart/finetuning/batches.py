@@ -48,19 +48,30 @@ class CachedActivations:
             yield self._activations[rows[start : start + batch_size]]
 
 
+def only_gpu() -> str | None:
+    """Return TensorFlow's name of the GPU; None without one, or where several share each batch."""
+    gpus = tf.config.list_logical_devices("GPU")
+    return gpus[0].name if len(gpus) == 1 else None
+
+
 class Batches:
     """Batches of (inputs, targets, sample weights) for Keras.
+
+    Building the dataset takes longer than some epochs: one serves all, and each pass over it reads
+    `rows` and `epoch` anew.
 
     Args:
         source: Gives the inputs.
         rows: Rows of the feature file, in the order of training.
         targets: (n_rows_of_the_file, n_classes), one-hot.
         weights: (n_rows_of_the_file,) sample weights.
-        epoch: Number of epochs before this one.
         batch_size: Of all batches but the last, which is shorter and is not dropped.
 
     Attributes:
+        rows: As given; others of the same number may be set between two passes.
+        epoch: Number of epochs before the next pass.
         dataset: A tf.data.Dataset.
+        steps: Number of batches.
     """
 
     def __init__(
@@ -70,15 +81,17 @@ class Batches:
         targets: NDArray[np.float32],
         weights: NDArray[np.float32],
         *,
-        epoch: int,
         batch_size: int,
     ) -> None:
+        self.rows = rows
+        self.epoch = 0
         self._failure: InputError | None = None
 
         def generate() -> Iterator[tuple[NDArray[Any], ...]]:
             start = 0
+            rows = self.rows
             try:
-                for inputs in source.read(rows, epoch, batch_size):
+                for inputs in source.read(rows, self.epoch, batch_size):
                     batch = rows[start : start + len(inputs)]
                     start += len(inputs)
                     yield inputs, targets[batch], weights[batch]
@@ -92,10 +105,16 @@ class Batches:
             tf.TensorSpec((None,), tf.float32),
         )
         batches = tf.data.Dataset.from_generator(generate, output_signature=signature)
-        steps = math.ceil(len(rows) / batch_size)
-        counted = batches.apply(tf.data.experimental.assert_cardinality(steps))
-        # One batch is fetched while another trains: hides the reading and bounds the memory.
-        self.dataset: tf.data.Dataset = counted.prefetch(1)
+        self.steps = math.ceil(len(rows) / batch_size)
+        counted = batches.apply(tf.data.experimental.assert_cardinality(self.steps))
+        gpu = only_gpu()
+        # One batch is fetched while another trains: hides the reading and bounds the memory. On a
+        # GPU one more is copied there.
+        self.dataset: tf.data.Dataset = (
+            counted.prefetch(1)
+            if gpu is None
+            else counted.apply(tf.data.experimental.prefetch_to_device(gpu, 2))
+        )
 
     @contextmanager
     def unwrapped_errors(self) -> Iterator[None]:

@@ -11,10 +11,14 @@ from numpy.typing import NDArray
 
 from headstart.common.progress import progress
 from headstart.common.tensorflow_runtime import keras
-from headstart.finetuning.batches import Batches, BatchSource, shuffled
+from headstart.finetuning.batches import Batches, BatchSource, only_gpu, shuffled
 from headstart.finetuning.checkpoint import Arrays, Checkpoint, TrainingState
 from headstart.finetuning.optimizers import make_optimizer
 from headstart.finetuning.options import FinetuneOptions
+
+# Steps that a GPU takes without Python, which needs longer to start one than the GPU for it. On
+# the CPU a step takes so long that between two of them is where Ctrl-C is heard.
+_GPU_STEPS = 16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,7 +120,7 @@ def _log_loss_at_start(
 ) -> float | None:
     if not len(examples.validation):
         return None
-    return _validate(phase, examples, options)[0] if counts else math.inf
+    return _validate(phase, _validation(phase, examples, options))[0] if counts else math.inf
 
 
 def predict(
@@ -128,11 +132,10 @@ def predict(
         rows,
         np.zeros((int(rows.max()) + 1, 1), np.float32),
         np.zeros(int(rows.max()) + 1, np.float32),
-        epoch=0,
         batch_size=batch_size,
     )
     with batches.unwrapped_errors():
-        logits = model.predict(batches.dataset, verbose=0)
+        logits = model.predict(batches.dataset, steps=batches.steps, verbose=0)
     return np.asarray(logits, np.float64)
 
 
@@ -149,6 +152,7 @@ def _compile(phase: Phase, options: FinetuneOptions, n_train: int, *, loss_scali
             keras.metrics.CategoricalCrossentropy(from_logits=True, name="log_loss"),
             keras.metrics.CategoricalAccuracy(name="accuracy"),
         ],
+        steps_per_execution=1 if only_gpu() is None else _GPU_STEPS,
     )
     # Now rather than in the first step, so that a stored state has variables to go to.
     optimizer.build(phase.model.trainable_variables)
@@ -162,26 +166,31 @@ def _run_phase(
     options: FinetuneOptions,
     checkpoint: Checkpoint,
 ) -> None:
-    steps = math.ceil(len(examples.train) / options.batch_size)
+    batches = Batches(
+        phase.source,
+        examples.train,
+        examples.targets,
+        examples.weights,
+        batch_size=options.batch_size,
+    )
+    validation = _validation(phase, examples, options)
+    steps = batches.steps
     with progress(total=phase.epochs * steps, desc="fine-tuning", unit="batch") as bar:
         bar.update(state.epoch * steps)
-        advance = keras.callbacks.LambdaCallback(on_train_batch_end=lambda *_, **__: bar.update())
         while state.epoch < phase.epochs and state.waited < options.patience:
             started = time.perf_counter()
             done = len(state.history)
-            batches = Batches(
-                phase.source,
-                shuffled(examples.train, options.seed, done),
-                examples.targets,
-                examples.weights,
-                epoch=done,
-                batch_size=options.batch_size,
-            )
+            batches.rows = shuffled(examples.train, options.seed, done)
+            batches.epoch = done
             with batches.unwrapped_errors():
                 log = phase.model.fit(
-                    batches.dataset, shuffle=False, verbose=0, callbacks=[advance]
+                    batches.dataset,
+                    steps_per_epoch=steps,
+                    shuffle=False,
+                    verbose=0,
+                    callbacks=[_Advance(bar, state.epoch * steps, steps)],
                 ).history
-            log_loss, accuracy = _validate(phase, examples, options)
+            log_loss, accuracy = _validate(phase, validation)
             row = {
                 "epoch": done + 1,
                 "train_loss": float(log["log_loss"][0]),
@@ -198,6 +207,23 @@ def _run_phase(
             checkpoint.save(state)
 
 
+class _Advance(keras.callbacks.Callback):  # type: ignore[misc]  # Keras ships no types.
+    """Draws the bar of an epoch.
+
+    Keras calls it in a thread of its own: else each step would wait for the scores of the last.
+    """
+
+    async_safe = True
+
+    def __init__(self, bar: Any, begun: int, steps: int) -> None:
+        super().__init__()
+        self._bar, self._begun, self._steps = bar, begun, steps
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        """Draw where the epoch is; `batch` is the last of several that ran at once."""
+        self._bar.update(self._begun + min(batch + 1, self._steps) - self._bar.n)
+
+
 def _keep_the_best(state: TrainingState, log_loss: float | None) -> None:
     if log_loss is not None and state.best_log_loss is not None:
         # Written so that a log loss of NaN counts as worse.
@@ -208,23 +234,26 @@ def _keep_the_best(state: TrainingState, log_loss: float | None) -> None:
     state.best, state.best_epoch, state.waited = state.current, len(state.history), 0
 
 
-def _validate(
-    phase: Phase, examples: Examples, options: FinetuneOptions
-) -> tuple[float | None, float | None]:
-    """Return log loss and accuracy on the validation images; None without any."""
-    rows = examples.validation
-    if not len(rows):
-        return None, None
-    batches = Batches(
+def _validation(phase: Phase, examples: Examples, options: FinetuneOptions) -> Batches | None:
+    if not len(examples.validation):
+        return None
+    return Batches(
         phase.source,
-        rows,
+        examples.validation,
         examples.targets,
         np.ones_like(examples.weights),
-        epoch=0,
         batch_size=options.batch_size,
     )
+
+
+def _validate(phase: Phase, batches: Batches | None) -> tuple[float | None, float | None]:
+    """Return log loss and accuracy on the validation images; None without any."""
+    if batches is None:
+        return None, None
     with batches.unwrapped_errors():
-        scores = phase.model.evaluate(batches.dataset, verbose=0, return_dict=True)
+        scores = phase.model.evaluate(
+            batches.dataset, steps=batches.steps, verbose=0, return_dict=True
+        )
     return float(scores["log_loss"]), float(scores["accuracy"])
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from headstart import catalog
 from headstart.catalog.weights import WeightsIdentity
 from headstart.common.files import sha256_of
+from headstart.common.hardware import has_gpu
 from headstart.extraction.bottleneck import Bottleneck
 from headstart.extraction.engines import Engine
 from headstart.extraction.store import FeatureStore
@@ -34,7 +35,7 @@ def as_bottleneck(folder: Path, card: FinetunedCard) -> Bottleneck:
         weights_sha256=sha256,
         layer=LOGITS,
         precision="float32",
-        engine="tensorflow",
+        engine="tensorflow-gpu" if has_gpu() else "tensorflow",
     )
     weights = WeightsIdentity(
         kind="file", path=path, sha256=sha256, seed=None, description=f"fine-tuned weights {path}"

@@ -45,7 +45,8 @@ def pass_time(bottleneck: Bottleneck, store: FeatureStore) -> PassTime:
     """
     (identity,) = bottleneck.taps
     # Another machine or library, another time; an engine is called as its library is.
-    machine = [platform.node(), platform.machine(), os.cpu_count(), version(identity.engine)]
+    library = identity.engine.removesuffix("-gpu")
+    machine = [platform.node(), platform.machine(), os.cpu_count(), version(library)]
     key = [identity.fingerprint, *machine]
     keep = Keep("times", store.root)
     kept = keep.get(key)

@@ -5,22 +5,17 @@ resumed or incremental run gives the same bits as an undisturbed one.
 """
 
 import importlib.util
-import os
-import sys
-from importlib.metadata import PackageNotFoundError, distribution
-from pathlib import Path
 from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from headstart.common.errors import InputError
+from headstart.common.hardware import has_gpu
 from headstart.common.vocabulary import EngineName, Precision
 from headstart.extraction.bottleneck import Bottleneck
 from headstart.extraction.store import FeatureStore
 
-# Present if there is a driver: NVIDIA's, Microsoft's under WSL 2, AMD's.
-_GPU_NODES = ("nvidia0", "dxg", "kfd")
 _OPENVINO_TYPES: dict[Precision, str] = {"float32": "FP32", "bfloat16": "BF16", "float16": "FP16"}
 
 
@@ -70,11 +65,10 @@ def resolve(name: Literal["auto"] | EngineName, precision: Precision) -> EngineN
             "extract.engine: openvino is not installed on this machine (`pip install openvino`); "
             "use tensorflow"
         )
-    on_gpu = name != "openvino" and _has_gpu()
-    engine: EngineName = "tensorflow" if on_gpu or name == "tensorflow" else "openvino"
-    if not has_openvino:
-        engine = "tensorflow"
-    if precision == "float32" or on_gpu:
+    if name != "openvino" and has_gpu():
+        return "tensorflow-gpu"
+    engine: EngineName = "openvino" if has_openvino and name != "tensorflow" else "tensorflow"
+    if precision == "float32":
         return engine
     precisions = _cpu_precisions(engine) if has_openvino else ("float32",)
     if precision not in precisions:
@@ -93,34 +87,28 @@ def load(bottleneck: Bottleneck, store: FeatureStore) -> Engine:
         store: Where converted models are kept.
 
     Raises:
-        InputError: the weights do not fit, or a tap's layer is not a cut of the backbone.
+        InputError: the weights do not fit, a tap's layer is not a cut of the backbone, or it names
+            a GPU and there is none.
     """
     # An engine's libraries are imported only where it runs.
     match bottleneck.taps[0].engine:
         case "tensorflow":
             from headstart.extraction.engines import tensorflow_engine
 
-            return tensorflow_engine.load(bottleneck)
+            return tensorflow_engine.on_cpu(bottleneck)
+        case "tensorflow-gpu":
+            if not has_gpu():
+                raise InputError(
+                    "extract.engine: the features are of a GPU, and TensorFlow sees none here; run "
+                    "`dvc repro` to compute them on this machine"
+                )
+            from headstart.extraction.engines import tensorflow_engine
+
+            return tensorflow_engine.on_gpus(bottleneck, tensorflow_engine.gpus())
         case "openvino":
             from headstart.extraction.engines import openvino_engine
 
             return openvino_engine.load(bottleneck, store)
-
-
-def _has_gpu() -> bool:
-    """Ask TensorFlow, but only where there may be one: importing it takes seconds."""
-    if os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1"):
-        return False
-    if sys.platform == "darwin":
-        try:
-            distribution("tensorflow-metal")
-        except PackageNotFoundError:
-            return False
-    elif not any(Path("/dev", node).exists() for node in _GPU_NODES):
-        return False
-    from headstart.common.tensorflow_runtime import tf
-
-    return bool(tf.config.list_physical_devices("GPU"))
 
 
 def _cpu_precisions(engine: EngineName) -> tuple[Precision, ...]:

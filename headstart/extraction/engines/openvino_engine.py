@@ -62,8 +62,8 @@ class _Stream:
 
     def run(self, images: NDArray[np.uint8]) -> tuple[NDArray[np.float32], ...]:
         np.copyto(self._input, images)
-        self._request.start_async()
-        self._request.wait()
+        # In the calling thread: handing over to a thread of OpenVINO's and back takes 0.05 ms.
+        self._request.infer(share_outputs=True)
         return tuple(output.copy() for output in self.outputs)
 
 

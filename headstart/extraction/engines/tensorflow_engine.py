@@ -17,7 +17,10 @@ from headstart.extraction.engines.folding import fold_batch_normalization
 from headstart.extraction.model import assemble, outputs_of
 
 _CPU_BATCH_SIZE = 32
-_LARGEST_GPU_BATCH_SIZE = 512
+# Fills the largest GPU of today several times over; a larger batch only takes longer to gather.
+_LARGEST_GPU_BATCH_SIZE = 256
+# One batch is computed, one lies there ready, one is copied.
+_CALLS_PER_GPU = 3
 # Share of a GPU's memory for the maps of one batch; weights and the compiler need some, too.
 _SHARE_FOR_MAPS = 0.25
 # Memory of a small GPU in bytes, assumed without NVIDIA's tools.
@@ -59,29 +62,28 @@ class TensorFlowEngine:
             self._idle.put(run)
 
 
-def load(bottleneck: Bottleneck) -> TensorFlowEngine:
-    """Build the model and compile it for all GPUs, or else for the CPU.
-
-    Nothing is kept for the next time: importing TensorFlow takes longer than building the model.
-    """
-    gpus = [device.name for device in tf.config.list_logical_devices("GPU")]
-    return on_gpus(bottleneck, gpus) if gpus else on_cpu(bottleneck)
+def gpus() -> list[str]:
+    """Return TensorFlow's names of the GPUs."""
+    return [device.name for device in tf.config.list_logical_devices("GPU")]
 
 
 def on_cpu(bottleneck: Bottleneck) -> TensorFlowEngine:
     """Compile for the CPU; all cores work on one batch.
 
+    Nothing is kept for the next time: importing TensorFlow takes longer than building the model.
     XLA stays off: here it makes depthwise convolutions an order of magnitude slower.
     """
     bfloat16 = bottleneck.taps[0].precision == "bfloat16"
-    model = assemble(bottleneck, rewrite=fold_batch_normalization)
+    # Also where there are GPUs, which would otherwise be taken.
+    with tf.device("CPU:0"):
+        model = assemble(bottleneck, rewrite=fold_batch_normalization)
     example = _example(bottleneck, _CPU_BATCH_SIZE)
     signature = tf.TensorSpec(example.shape, tf.uint8)
     function = tf.function(lambda x: outputs_of(model, x), input_signature=[signature])
 
     def run(images: NDArray[np.uint8]) -> tuple[NDArray[np.float32], ...]:
         # TensorFlow looks at its optimizer's options at every call.
-        with _optimizer_option(_BFLOAT16_ON_CPU, bfloat16):
+        with _optimizer_option(_BFLOAT16_ON_CPU, bfloat16), tf.device("CPU:0"):
             return tuple(output.numpy() for output in function(tf.constant(images)))
 
     return TensorFlowEngine([run], example)
@@ -90,41 +92,41 @@ def on_cpu(bottleneck: Bottleneck) -> TensorFlowEngine:
 def on_gpus(bottleneck: Bottleneck, devices: Sequence[str]) -> TensorFlowEngine:
     """Compile with XLA, a replica of the model on each GPU, with batches as large as memory allows.
 
-    Replicas take batches as they become idle, so that unequal GPUs all stay busy.
+    Replicas take batches as they become idle, so that unequal GPUs all stay busy. Preprocessing
+    and pooling are in float32, whatever the network computes in; images travel as uint8.
 
     Args:
         bottleneck: What to compute.
         devices: TensorFlow's names of the GPUs.
     """
-    # TensorFloat-32, which GPUs use by default, keeps 10 bits of 23: that is not float32.
-    float32 = bottleneck.taps[0].precision == "float32"
-    tf.config.experimental.enable_tensor_float_32_execution(not float32)
-    models = [_on_device(bottleneck, device) for device in devices]
+    models = []
+    for device in devices:
+        with tf.device(device), dtype_policy(_GPU_POLICIES[bottleneck.taps[0].precision]):
+            models.append((device, assemble(bottleneck, rewrite=fold_batch_normalization)))
     batch_size = _fitting_batch_size(models[0][1])
     while True:
+        example = _example(bottleneck, batch_size)
         try:
-            # Two per GPU: one batch is copied there while another is computed.
-            return TensorFlowEngine(
-                [run for model in models for run in [_compiled(*model)] * 2],
-                _example(bottleneck, batch_size),
-            )
+            # In turn, so that the first batches go to as many GPUs.
+            replicas = [_compiled(*one, example.shape) for one in models] * _CALLS_PER_GPU
+            return TensorFlowEngine(replicas, example)
         except tf.errors.ResourceExhaustedError:
             if batch_size == 1:
                 raise
             batch_size //= 2
 
 
-def _on_device(bottleneck: Bottleneck, device: str) -> tuple[tf.distribute.Strategy, keras.Model]:
-    strategy = tf.distribute.OneDeviceStrategy(device)
-    with strategy.scope(), dtype_policy(_GPU_POLICIES[bottleneck.taps[0].precision]):
-        return strategy, assemble(bottleneck, rewrite=fold_batch_normalization)
-
-
-def _compiled(strategy: tf.distribute.Strategy, model: keras.Model) -> _Run:
-    function = tf.function(lambda x: outputs_of(model, x), jit_compile=True)
+def _compiled(device: str, model: keras.Model, shape: tuple[int, ...]) -> _Run:
+    """Compile for one shape of batch, once."""
+    function = tf.function(
+        lambda x: outputs_of(model, x),
+        input_signature=[tf.TensorSpec(shape, tf.uint8)],
+        jit_compile=True,
+    )
 
     def run(images: NDArray[np.uint8]) -> tuple[NDArray[np.float32], ...]:
-        outputs = strategy.run(lambda: function(tf.constant(images)))
+        with tf.device(device):
+            outputs = function(tf.constant(images))
         return tuple(output.numpy() for output in outputs)
 
     return run

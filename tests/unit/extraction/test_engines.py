@@ -12,7 +12,7 @@ import pytest
 
 from headstart.common.errors import InputError
 from headstart.extraction import engines
-from headstart.extraction.bottleneck import Bottleneck, identify
+from headstart.extraction.bottleneck import Bottleneck, identify, recover
 from headstart.extraction.engines import Engine
 from headstart.extraction.options import ExtractOptions
 from headstart.extraction.store import FeatureStore
@@ -249,16 +249,24 @@ tensorflow_engine._LARGEST_GPU_BATCH_SIZE = 4
 images = np.random.default_rng(0).integers(0, 256, (16, 32, 32, 3), dtype=np.uint8)
 wanted = bottleneck(engine="tensorflow", backbone="LeNet5", weights="random", image_size=32)
 (expected,) = run(tensorflow_engine.on_cpu(wanted), images)
-for precision in ("float32", "float16"):
-    tap = dataclasses.replace(wanted.taps[0], precision=precision)
+placed = []
+fold = tensorflow_engine.fold_batch_normalization
+def folding(network):
+    folded = fold(network)
+    placed.append({{variable.value.device[-5:] for variable in folded.variables}})
+    return folded
+tensorflow_engine.fold_batch_normalization = folding
+for precision in ("float32", "bfloat16", "float16"):
+    tap = dataclasses.replace(wanted.taps[0], precision=precision, engine="tensorflow-gpu")
     engine = tensorflow_engine.on_gpus(
         dataclasses.replace(wanted, taps=(tap,)), ["CPU:0", "CPU:1"]
     )
-    assert (engine.batch_size, engine.workers) == (4, 4)
+    assert (engine.batch_size, engine.workers) == (4, 6)
+    assert placed[-2:] == [{{"CPU:0"}}, {{"CPU:1"}}], placed
     with ThreadPoolExecutor(engine.workers) as pool:
         parts = list(pool.map(engine, np.split(images, 4)))
     features = np.concatenate([part[0] for part in parts])
-    print(precision, relative(features, expected) <= 1e-5, cosine(features, expected) >= 0.99999)
+    print(precision, relative(features, expected) <= 1e-5, cosine(features, expected) >= 0.9999)
 """
 
 
@@ -270,7 +278,28 @@ def test_replicas_under_xla() -> None:
     )
     assert answer.returncode == 0, answer.stderr
     lines = dict(line.split(" ", 1) for line in answer.stdout.splitlines())
-    assert lines == {"float32": "True True", "float16": "False True"}
+    assert lines == {"float32": "True True", "bfloat16": "False True", "float16": "False True"}
+
+
+def test_a_gpu_has_features_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The store never takes a GPU's numbers for the CPU's; heads serve both."""
+    monkeypatch.setattr(engines, "has_gpu", lambda: True)
+    for precision in ("float32", "bfloat16", "float16"):
+        assert engines.resolve("auto", precision) == "tensorflow-gpu"
+        assert engines.resolve("tensorflow", precision) == "tensorflow-gpu"
+    assert engines.resolve("openvino", "float32") == "openvino"
+    (gpu,) = identify(options(precision="bfloat16"), "tensorflow-gpu").taps
+    (cpu,) = identify(options(), "tensorflow").taps
+    assert gpu.fingerprint != cpu.fingerprint
+    assert gpu.feature_digest == cpu.feature_digest
+
+
+def test_features_of_a_gpu_where_there_is_none(store: FeatureStore) -> None:
+    wanted = identify(options(precision="bfloat16"), "tensorflow-gpu")
+    with pytest.raises(InputError, match=r"extract\.engine: the features are of a GPU, and"):
+        engines.load(wanted, store)
+    # A head of theirs is served by the CPU.
+    assert recover(wanted.taps[0]) == identify(options(), "tensorflow")
 
 
 def _foldable_network() -> Any:

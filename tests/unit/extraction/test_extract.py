@@ -22,6 +22,7 @@ from headstart.extraction import store as feature_store
 from headstart.extraction.bottleneck import Bottleneck, identify, recover
 from headstart.extraction.engines import openvino_models
 from headstart.extraction.extract import Counts, Extraction, Request, extract, request_for
+from headstart.extraction.forward_pass import most_on_their_way
 from headstart.extraction.options import ExtractOptions
 from headstart.extraction.store import FeatureStore
 from headstart.features.file import Columns, FeatureFile
@@ -324,8 +325,6 @@ def test_an_identity_leads_back_to_its_bottleneck() -> None:
 
 
 _SHARD_ROWS = 100
-# What two workers' tasks may hold before it is in a shard: see BackbonePass.run.
-_ON_ITS_WAY = 48
 
 _PROCESS = f"""
 import sys
@@ -412,7 +411,8 @@ def test_sigkill_costs_one_shard_at_most_and_no_bit(
     output, _ = process.communicate(timeout=60)
     assert int(output.split()[-1]) == tally.stat().st_size - done == 600 - kept
     # One open shard per kill, and what was on its way to it.
-    assert done - kept <= kills * (_SHARD_ROWS + _ON_ITS_WAY)
+    on_its_way = most_on_their_way(engines.load(bottleneck(), store))
+    assert done - kept <= kills * (_SHARD_ROWS + on_its_way)
     assert target.read_bytes() == expected
 
 

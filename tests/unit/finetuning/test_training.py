@@ -1,5 +1,7 @@
 """The loop against plain Keras, on small networks with generated images."""
 
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -386,3 +388,50 @@ def test_a_damaged_checkpoint_counts_as_none(
     assert checkpoint.load() is None
     told = capsys.readouterr().err
     assert f"warning: {tmp_path}/checkpoint.h5: written by an older release" in told
+
+
+_ON_A_STAND_IN = """
+import sys
+from pathlib import Path
+import numpy as np
+from headstart.common.tensorflow_runtime import tf
+cpu = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+from headstart.finetuning import batches, training
+from tests.unit.finetuning import test_training as here
+n = here.N_TRAIN + here.N_VALIDATION
+rng = np.random.default_rng(0)
+activations = rng.normal(0, 1, (n, 16, 16, 8)).astype(np.float32)
+labels = rng.integers(0, here.N_CLASSES, n)
+examples = here.Examples(
+    train=np.arange(here.N_TRAIN), validation=np.arange(here.N_TRAIN, n),
+    targets=np.eye(here.N_CLASSES, dtype=np.float32)[labels], weights=np.ones(n, np.float32),
+)
+learned = []
+for gpu in (None, "CPU:1"):
+    batches.only_gpu = training.only_gpu = lambda: gpu
+    training._GPU_STEPS = 3
+    folder = Path(sys.argv[1]) / str(gpu)
+    state, values = here.run(
+        here.make_assembly(), activations, examples, here.make_options(), folder
+    )
+    learned.append(values)
+    print(len(state.history), state.history[-1]["train_loss"])
+print(all(np.array_equal(learned[0][path], learned[1][path]) for path in learned[0]))
+"""
+
+
+@pytest.mark.slow
+def test_several_steps_at_once_learn_the_same(tmp_path: Path) -> None:
+    """What a GPU is given, on a stand-in: batches put there ahead, and no Python between steps."""
+    answer = subprocess.run(
+        [sys.executable, "-W", "error::UserWarning", "-c", _ON_A_STAND_IN, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=Path(__file__).parents[3],
+    )
+    assert answer.returncode == 0, answer.stderr
+    one, other, same = answer.stdout.splitlines()
+    assert one == other
+    assert same == "True"
