@@ -164,9 +164,11 @@ class BackbonePass:
     def _compute(self, memory: _Memory, task: _Task) -> list[Computed]:
         """Prepare the images of a task, and compute the batches that they were the last of."""
         computed = []
+        # All images first: alternating with the network, each would find the other's data in cache.
         for job, places in task:
             if job is not None:
                 self._fill(job, places, memory)
+        for _, places in task:
             for batch, _ in places:
                 # A batch has a fixed shape, whatever is in it: that may decide a feature's last
                 # bits.
