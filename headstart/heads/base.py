@@ -97,7 +97,7 @@ class FitReport:
     """
 
     held_out: npt.NDArray[np.int64]
-    logits: npt.NDArray[np.float64]
+    logits: npt.NDArray[np.floating[Any]]
     calibrated: bool = True
     history: list[dict[str, float]] = field(default_factory=list)
 

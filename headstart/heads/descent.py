@@ -26,7 +26,8 @@ from headstart.features.moments import Float64s, Floats, Moments
 from headstart.heads.linear import Linear
 from headstart.heads.losses import Loss
 
-_HISTORY = 10
+# Steps remembered; where products round, older ones mislead, and of many classes they take memory.
+_HISTORY = {np.dtype(np.float32): 5, np.dtype(np.float64): 10}
 _MOST_PASSES = 500
 # Trials of one line search; more mean that rounding hides what is left to gain.
 _MOST_TRIALS = 8
@@ -160,7 +161,7 @@ class _Memory:
 
     def __init__(self, dtype: np.dtype[Any]) -> None:
         self._dtype = dtype
-        self._pairs: deque[tuple[Floats, Floats]] = deque(maxlen=_HISTORY)
+        self._pairs: deque[tuple[Floats, Floats]] = deque(maxlen=_HISTORY[dtype])
 
     def add(self, before: _Point, after: _Point) -> None:
         """Remember a step and how the loss's gradient changed over it."""
@@ -256,6 +257,7 @@ def descend(
 
 def _minimize(objective: _Objective, memory: _Memory, decay: Float64s, start: Float64s) -> Float64s:
     """Return the minimizer of loss + sum(decay * solution**2) / 2."""
+    tolerance = _TOLERANCE[objective.dtype]
     point = objective.at(start)
     for _ in range(_MOST_PASSES):
         value, gradient = _penalized(point, decay)
@@ -264,7 +266,7 @@ def _minimize(objective: _Objective, memory: _Memory, decay: Float64s, start: Fl
         slope = float(np.vdot(direction, gradient))
         # Twice what a Newton step gains, by what is known of the Hessian and by its diagonal alone.
         gain = max(-slope, float(np.vdot(gradient, gradient / diagonal)))
-        if gain <= 2 * _TOLERANCE[objective.dtype] * value:
+        if gain <= 2 * tolerance * value:
             break
         step = 1.0
         for _ in range(_MOST_TRIALS):

@@ -59,6 +59,15 @@ class NeighborVotes:
             cosines: (n_samples, at least neighbors) with the nearest vectors, nearest first.
             positions: Which vectors these are.
         """
+        shares = np.empty((len(cosines), self.n_classes), np.float32)
+        # A part of the images at a time: what is between takes many times the memory of the rest.
+        for at in parts(cosines.shape):
+            shares[at] = self._votes(cosines[at], positions[at])
+        return shares
+
+    def _votes(
+        self, cosines: npt.NDArray[np.float32], positions: npt.NDArray[np.int64]
+    ) -> npt.NDArray[np.float32]:
         count = self.neighbors
         nearest = cosines[:, :1]
         votes = np.exp((cosines[:, :count] - nearest).astype(np.float64) / VOTE_TEMPERATURE)
@@ -119,6 +128,7 @@ class KnnHead(PathHead):
             ),
         ]
         cosines, positions = (np.concatenate(part) for part in zip(*found, strict=True))
+        del found
         label, weight = data.label[train], data.weights(train)
         for count in counts:
             model = NeighborVotes(index, label, weight, data.n_classes, count)

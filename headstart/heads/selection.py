@@ -214,7 +214,7 @@ class PathHead(Head):
         )
         return FitReport(
             held_out=held_out,
-            logits=choice.logits.astype(np.float64),
+            logits=choice.logits,
             calibrated=choice.temperature is not None,
         )
 
