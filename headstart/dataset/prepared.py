@@ -39,7 +39,7 @@ def prepare(
     keep = Keep("prepared")
     outputs = (manifest, checksum_file(manifest), quarantine, leaks, metrics)
     listing = list_files(options.source)
-    digest, settled = _digest_of_states(listing, now)
+    digest, settled = digest_of_states(listing, now)
     key = digest_of(
         {
             "options": options.model_dump(mode="json"),
@@ -66,7 +66,7 @@ def prepare(
                 shutil.copyfile(path, folder / path.name)
 
 
-def _digest_of_states(listing: Listing, now: int) -> tuple[str, bool]:
+def digest_of_states(listing: Listing, now: int) -> tuple[str, bool]:
     """Return the digest of all files' states, and whether later changes would show in it."""
     total, settled = hashlib.sha256(repr(listing.empty_classes).encode()), True
     for file in listing.files:

@@ -12,7 +12,7 @@ from headstart.commands import cli
 from tests.e2e.conftest import Project
 
 pytestmark = pytest.mark.slow
-CANDIDATES = "train.heads.logistic.l2=1e-4,1e-2,1e5"
+CANDIDATES = "train.heads.logistic.l2=1e-4,1e-2,1e3,1e4,1e5,1e6"
 
 
 @pytest.fixture(scope="module")
@@ -49,11 +49,11 @@ def test_compare_with_a_budget(project: Project) -> None:
     assert contents(project.root) == before
     record = json.loads((project.root / "plots" / "comparison.json").read_text())
     assert len(record["candidates"]) == 2
-    (dropped,) = record["dropped"]
     # So strong a penalty leaves chance.
-    assert dropped["label"] == "l2=100000.0"
-    assert dropped["share"] == 0.1
-    assert f"Dropped at 10% of the images: {dropped['label']}" in done.stdout
+    labels = {one["label"] for one in record["dropped"]}
+    assert labels == {"l2=1000.0", "l2=10000.0", "l2=100000.0", "l2=1000000.0"}
+    assert {one["share"] for one in record["dropped"]} == {0.1}
+    assert "Dropped at 10% of the images: l2=100000.0" in done.stdout
     assert record["method"] == "paired bootstrap"
     assert record["failed"] == []
     # 40 photos once, whatever the number of candidates: they share their features.
