@@ -24,11 +24,12 @@ from dvc.exceptions import DvcException
 from dvc.repo import Repo
 from dvc.repo.reproduce import plan_repro
 
-from headstart.common import interruption
+from headstart.common import interruption, places
 from headstart.common.cache import ENVIRONMENT_VARIABLE, cache_folder
 from headstart.common.files import digest_of
 from headstart.common.params import PARAMS_FILE
 from headstart.common.progress import notify
+from headstart.dataset.sources import TABLES
 
 # On standard output it would mix with the table; warnings go to standard error.
 logging.getLogger("dvc").setLevel(logging.WARNING)
@@ -47,8 +48,8 @@ class Stages:
     """The stages of one project folder, all with the params that stand in its params.yaml.
 
     A stage's outputs stay until it runs again: where neither its command, nor its values, nor a
-    stage before it differ from its last run here, it does not run. What depends on no value, such
-    as a sample data set, is taken from DVC's cache where dvc.lock knows it.
+    stage before it differ from its last run here, it does not run. What depends on no value is
+    taken from DVC's cache where dvc.lock knows it.
 
     Args:
         root: The folder.
@@ -100,8 +101,9 @@ class Stages:
             try:
                 with self._opened.lock, self._opened.scm_context(quiet=True):
                     for stage in new:
-                        # The run cache would only tell once more what dvc.lock tells.
-                        stage.save(run_cache=False)
+                        # The run cache would only tell once more what dvc.lock tells; samples
+                        # that nothing reads may be missing.
+                        stage.save(allow_missing=True, run_cache=False)
                         stage.commit()
                     # All at once: DVC reads and writes the whole file.
                     new.sort(key=lambda stage: str(stage.dvcfile.path))
@@ -141,8 +143,8 @@ class Stages:
 
     def _bring(self, stage: Any, params: Mapping[str, Any]) -> bool:
         """Run a stage, unless its outputs are there; return whether they are."""
-        if not stage.cmd:
-            return True  # a file that DVC tracks
+        if not stage.cmd or self._is_unread(stage, params):
+            return True
         repo, name = self._opened, stage.addressing
         values = _values(stage, params)
         signature = digest_of([stage.cmd, values])
@@ -165,6 +167,22 @@ class Stages:
             self._uncommitted.add(name)
         self._signatures[name] = signature
         return True
+
+    def _is_unread(self, stage: Any, params: Mapping[str, Any]) -> bool:
+        """Return whether a stage writes but samples, thousands of files, that params do not name.
+
+        Nothing else reads them, though `prepare` depends on them.
+        """
+        sections = [section for section in params.values() if isinstance(section, Mapping)]
+        sources = [Path(str(section["source"])) for section in sections if "source" in section]
+        if any(source.suffix.lower() in TABLES and source != places.MANIFEST for source in sources):
+            return False  # it may name any file
+        outs = [Path(out.fs_path).relative_to(self._root) for out in stage.outs]
+        return bool(outs) and all(
+            out.is_relative_to(places.SAMPLES)
+            and not any(one.is_relative_to(out) or out.is_relative_to(one) for one in sources)
+            for out in outs
+        )
 
     def _execute(self, stage: Any) -> bool:
         commands = stage.cmd if isinstance(stage.cmd, list) else stage.cmd.splitlines()

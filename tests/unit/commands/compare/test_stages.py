@@ -202,6 +202,31 @@ def test_what_was_committed_is_up_to_date_and_samples_come_from_the_cache(
     assert (root / "sample").read_text().startswith("mine")
 
 
+def test_samples_are_made_where_a_source_may_name_them(root: Path, stages: Stages) -> None:
+    sample = "    cmd: python -m pipeline.note sample\n    outs: [sample]"
+    assert sample in DVC_YAML
+    other = sample.replace("note sample", "note data/samples/faces").replace(
+        "[sample]", "[data/samples/faces]"
+    )
+    (root / "dvc.yaml").write_text(
+        DVC_YAML.replace(sample, other).replace("deps: [sample]", "deps: [data/samples]")
+    )
+    (root / "data" / "samples").mkdir(parents=True)
+
+    def made(source: str) -> bool:
+        assert stages.run("prepare", params(root, prepare={"source": source}))
+        assert stages.commit("prepare", params(root, prepare={"source": source}))
+        return (root / "data" / "samples" / "faces").exists()
+
+    assert not made("../photos")
+    assert not made("data/manifest.csv")
+    assert not made("data/samples/digits")
+    assert made("data/samples/faces/one")
+    (root / "data" / "samples" / "faces").unlink()
+    with contextlib.closing(Stages(root, 1)) as stages:
+        assert made("table.CSV")
+
+
 def test_a_template_may_make_other_stages_of_other_values(
     root: Path, stages: Stages, capsys: pytest.CaptureFixture[str]
 ) -> None:
