@@ -41,9 +41,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
     parser.add_argument(
         "backbones",
-        metavar="BACKBONE",
+        metavar="BACKBONE[:WEIGHTS]",
         nargs="*",
-        help="as `headstart backbones` lists them (default: that of params.yaml)",
+        help="as `headstart backbones` lists them (default: that of params.yaml), where wanted with "
+        "other weights than those of params.yaml: LeNet5:random",
     )
     parser.add_argument(
         "--all-offline",
@@ -133,7 +134,10 @@ def run(args: argparse.Namespace) -> int:
 
 def _backbones(args: argparse.Namespace) -> list[str]:
     # Their names are checked here, so that a spelling mistake shows before anything runs.
-    names = [catalog.get(name).name for name in args.backbones]
+    names = []
+    for given in args.backbones:
+        name, colon, weights = given.partition(":")
+        names.append(catalog.get(name).name + colon + weights)
     if args.all_offline:
         offline = [spec.name for spec in catalog.specs() if available_offline(spec)]
         names += [name for name in offline if name not in names]
