@@ -17,10 +17,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
@@ -49,18 +50,23 @@ NETWORKS = ("models", "costs")
 """What a cache holds of networks that ran before."""
 
 
+class Spent(NamedTuple):
+    """Seconds by the clock, and of all processors; what other programs do moves the latter less."""
+
+    clock: float
+    processor: float
+
+
 @dataclass(frozen=True)
 class Run:
     """One call of `headstart compare`.
 
     Attributes:
-        seconds: From start to end.
-        cpu_seconds: Of all its processes; what other programs do moves it less.
+        spent: From start to end, on all its processes.
         record: plots/comparison.json.
     """
 
-    seconds: float
-    cpu_seconds: float
+    spent: Spent
     record: dict
 
 
@@ -69,14 +75,14 @@ class Work:
     """What a candidate cannot do without.
 
     Attributes:
-        pass_seconds: Of all images through the loaded network, decoding included.
-        fit_seconds: Of all heads.
-        convert_seconds: Of building and converting the network, once a machine.
+        passes: All images through the loaded network, decoding included.
+        fits: All heads.
+        conversion: Building and converting the network, once a machine.
     """
 
-    pass_seconds: float
-    fit_seconds: float
-    convert_seconds: float
+    passes: Spent
+    fits: Spent
+    conversion: Spent
 
 
 def copy_project(root: Path, changes: dict[str, Any]) -> None:
@@ -107,18 +113,27 @@ def compare(root: Path, store: Path, *arguments: str) -> Run:
         "HEADSTART_CACHE": str(store),
         "DVC_NO_ANALYTICS": "1",
     }
-    started, before = time.perf_counter(), _cpu_seconds()
-    subprocess.run(
-        [sys.executable, "-m", "headstart.commands.cli", "compare", *arguments],
-        cwd=root, env=environment, check=True, stdout=subprocess.DEVNULL,
-    )  # fmt: skip
-    record = json.loads((root / "plots" / "comparison.json").read_text())
-    return Run(time.perf_counter() - started, _cpu_seconds() - before, record)
+    with _clock(resource.RUSAGE_CHILDREN) as spent:
+        subprocess.run(
+            [sys.executable, "-m", "headstart.commands.cli", "compare", *arguments],
+            cwd=root, env=environment, check=True, stdout=subprocess.DEVNULL,
+        )  # fmt: skip
+    return Run(spent[0], json.loads((root / "plots" / "comparison.json").read_text()))
 
 
-def _cpu_seconds() -> float:
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
+@contextmanager
+def _clock(who: int = resource.RUSAGE_SELF) -> Iterator[list[Spent]]:
+    """Give a list that holds what was spent after the block."""
+
+    def now() -> Spent:
+        used = resource.getrusage(who)
+        return Spent(time.perf_counter(), used.ru_utime + used.ru_stime)
+
+    spent: list[Spent] = []
+    started = now()
+    yield spent
+    ended = now()
+    spent.append(Spent(ended.clock - started.clock, ended.processor - started.processor))
 
 
 def measure_work(name: str, changes: dict[str, Any], folder: Path) -> Work:
@@ -126,35 +141,32 @@ def measure_work(name: str, changes: dict[str, Any], folder: Path) -> Work:
     backbone, _, weights = name.partition(":")
     changes = {**changes, "extract.backbone": backbone, "extract.weights": weights or "pretrained"}
     params = changed_params(changes)
-    paths = {key: folder / key for key in ("quarantine", "leaks", "metrics", "views", "plots")}
+    paths = {key: folder / key for key in ("quarantine", "leaks", "metrics")}
     manifest_path, features = folder / "manifest.csv", folder / "features.h5"
-    prepare(
-        params.prepare, manifest=manifest_path,
-        **{key: paths[key] for key in ("quarantine", "leaks", "metrics")},
-    )  # fmt: skip
+    prepare(params.prepare, manifest=manifest_path, **paths)
     manifest = read_manifest(manifest_path)
     store = FeatureStore(folder / "store")
     bottleneck = identify(
         params.extract, engines.resolve(params.extract.engine, params.extract.precision)
     )
-    started = time.perf_counter()
-    engine = engines.load(bottleneck, store)
-    converted = time.perf_counter()
+    with _clock() as conversion:
+        engine = engines.load(bottleneck, store)
     wanted = wanted_features(manifest, params.extract)
-    begun = time.perf_counter()
-    extract(bottleneck, wanted.requests, recipe=wanted.recipe, store=store, load=lambda *_: engine)
-    passed = time.perf_counter()
+    with _clock() as passes:
+        extract(
+            bottleneck, wanted.requests, recipe=wanted.recipe, store=store, load=lambda *_: engine
+        )
     write_features(
-        manifest, params.extract, features=features,
-        **{key: paths[key] for key in ("views", "metrics")}, store=store,
+        manifest, params.extract, features=features, views=folder / "views.png",
+        metrics=paths["metrics"], store=store,
     )  # fmt: skip
     file = FeatureFile.open(features)
-    fitting = time.perf_counter()
-    train_heads(
-        file, params.train, models=folder / "models", metrics=paths["metrics"],
-        plots=paths["plots"], keep=Keep("fits", store.root),
-    )  # fmt: skip
-    return Work(passed - begun, time.perf_counter() - fitting, converted - started)
+    with _clock() as fits:
+        train_heads(
+            file, params.train, models=folder / "models", metrics=paths["metrics"],
+            plots=folder / "plots", keep=Keep("fits", store.root),
+        )  # fmt: skip
+    return Work(passes[0], fits[0], conversion[0])
 
 
 def _keep_networks(cache: Path) -> None:
@@ -201,6 +213,10 @@ def once(names: Sequence[str], changes: dict[str, Any], budget: bool) -> dict[st
         return {"runs": runs, "work": work}
 
 
+def _told(spent: Spent) -> str:
+    return f"{spent.clock:.1f} ({spent.processor:.1f})"
+
+
 def main() -> None:
     """Measure, print, and keep the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -216,36 +232,43 @@ def main() -> None:
         changes["train.heads"] = LINEAR
     found = [once(names, changes, args.budget) for _ in range(args.repeat)]
 
-    def median(pick) -> float:
-        return statistics.median(pick(one) for one in found)
+    def median(pick: Callable[[dict[str, Any]], Spent]) -> Spent:
+        return Spent(*map(statistics.median, zip(*map(pick, found), strict=True)))
 
-    passes = median(lambda one: sum(work.pass_seconds for work in one["work"].values()))
-    fits = median(lambda one: sum(work.fit_seconds for work in one["work"].values()))
-    conversions = median(lambda one: sum(work.convert_seconds for work in one["work"].values()))
+    def total(part: str) -> Spent:
+        return median(
+            lambda one: Spent(
+                *map(sum, zip(*(getattr(w, part) for w in one["work"].values()), strict=True))
+            )
+        )
+
+    passes, fits, conversions = total("passes"), total("fits"), total("conversion")
+    needed = Spent(*(one + other for one, other in zip(passes, fits, strict=True)))
     rows = []
     for name, run in found[-1]["runs"].items():
-        seconds = median(lambda one, name=name: one["runs"][name].seconds)
-        cpu_seconds = median(lambda one, name=name: one["runs"][name].cpu_seconds)
+        spent = median(lambda one, name=name: one["runs"][name].spent)
         forward = run.record["forward_passes"]
         dropped = ", ".join(
             f"{one['label']} at {one['share']:.0%}" for one in run.record["dropped"]
         )
         rows.append([
-            name, f"{seconds:.1f}", f"{cpu_seconds:.1f}", f"{seconds / (passes + fits):.2f}",
+            name, f"{spent.clock:.1f}", f"{spent.clock / needed.clock:.2f}",
+            f"{spent.processor:.1f}", f"{spent.processor / needed.processor:.2f}",
             f"{forward['computed']:,} of {forward['without_budget']:,}", run.record["winner"],
             dropped or "-",
         ])  # fmt: skip
     header = [
-        "run", "seconds", "processor s", "of passes and fits", "forward passes", "chosen", "dropped"
+        "run", "seconds", "of passes and fits", "processor s", "of passes and fits",
+        "forward passes", "chosen", "dropped",
     ]  # fmt: skip
     lines = [
         f"Machine: {about}.",
         "",
         f"`headstart compare {' '.join(names)}` on {args.photos.name}"
         + (" with linear heads" if args.linear else "")
-        + f", medians of {args.repeat}. Alone in one process, the passes of all candidates take "
-        f"{passes:.1f} s, their fits {fits:.1f} s, and converting the networks, once a machine, "
-        f"{conversions:.1f} s.",
+        + f", {args.repeat} times, medians. Alone in one process, seconds by the clock (of all "
+        f"processors): the passes of all candidates {_told(passes)}, their fits {_told(fits)}, "
+        f"converting the networks, once a machine, {_told(conversions)}.",
         "",
         *table(header, rows),
     ]

@@ -43,8 +43,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "backbones",
         metavar="BACKBONE[:WEIGHTS]",
         nargs="*",
-        help="as `headstart backbones` lists them (default: that of params.yaml), where wanted with "
-        "other weights than those of params.yaml: LeNet5:random",
+        help="as `headstart backbones` lists them (default: that of params.yaml), where wanted "
+        "with other weights than those of params.yaml: LeNet5:random",
     )
     parser.add_argument(
         "--all-offline",
