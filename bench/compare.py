@@ -86,7 +86,8 @@ class Work:
 
 
 def copy_project(root: Path, changes: dict[str, Any]) -> None:
-    """Copy what git tracks, change params.yaml, and commit."""
+    """Copy what git tracks into a new folder, change params.yaml, and commit."""
+    root.mkdir()
     tracked = subprocess.run(
         ["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True, text=True
     ).stdout.split("\0")
@@ -181,7 +182,6 @@ def once(names: Sequence[str], changes: dict[str, Any], budget: bool) -> dict[st
 
         def project(name: str) -> Path:
             root = Path(folder, name)
-            root.mkdir()
             copy_project(root, changes)
             return root
 

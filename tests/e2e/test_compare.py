@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from ruamel.yaml import YAML
 
 from headstart.commands import cli
 from tests.e2e.conftest import Project
@@ -71,6 +72,8 @@ def test_compare_with_a_budget(project: Project) -> None:
         "headstart", "compare", "--over", CANDIDATES, "--budget", "--format", "json"
     )
     repeated = json.loads(again.stdout[again.stdout.index("{") :])
+    assert again.stdout.count("taken over, nothing that decides it has changed") == 2
+    assert "[1]" not in again.stdout
     assert repeated["forward_passes"]["computed"] == 0
     for name in ("winner", "dropped"):
         assert repeated[name] == record[name]
@@ -85,6 +88,21 @@ def test_compare_with_a_budget(project: Project) -> None:
         assert {key: one[key] for key in one if key not in apart} == {
             key: other[key] for key in other if key not in apart
         }
+
+
+def test_an_experiment_can_be_taken_over(project: Project) -> None:
+    project.run("headstart", "compare", "--over", CANDIDATES)
+    record = json.loads((project.root / "plots" / "comparison.json").read_text())
+    (other, *_) = (one for one in record["candidates"] if one["label"] != record["winner"])
+    project.run("dvc", "exp", "apply", other["experiment"], check=False)
+    params = YAML(typ="safe").load(project.root / "params.yaml")
+    assert (
+        params["train"]["heads"]["logistic"]["l2"] == other["overrides"]["train.heads.logistic.l2"]
+    )
+    # What no candidate has run: `evaluate` reads neither.
+    assert set(project.repro("report")) <= {"sample@faces", "sample@digits", "report"}
+    test = json.loads((project.root / "metrics" / "test.json").read_text())
+    assert test["selected"]["accuracy"] == other["accuracy"]
 
 
 def _reference(project: Project, name: str) -> str:
