@@ -143,7 +143,8 @@ class Stages:
 
     def _bring(self, stage: Any, params: Mapping[str, Any]) -> bool:
         """Run a stage, unless its outputs are there; return whether they are."""
-        if not stage.cmd or self._is_unread(stage, params):
+        # A file that DVC tracks is no work, and samples without a reader would be for nothing.
+        if not stage.cmd or (stage.outs and self._is_unread(stage, params)):
             return True
         repo, name = self._opened, stage.addressing
         values = _values(stage, params)
@@ -171,17 +172,19 @@ class Stages:
     def _is_unread(self, stage: Any, params: Mapping[str, Any]) -> bool:
         """Return whether a stage writes but samples, thousands of files, that params do not name.
 
-        Nothing else reads them, though `prepare` depends on them.
+        Who depends on them looks at its own source, whatever changes.
         """
         sections = [section for section in params.values() if isinstance(section, Mapping)]
         sources = [Path(str(section["source"])) for section in sections if "source" in section]
         if any(source.suffix.lower() in TABLES and source != places.MANIFEST for source in sources):
             return False  # it may name any file
-        outs = [Path(out.fs_path).relative_to(self._root) for out in stage.outs]
-        return bool(outs) and all(
-            out.is_relative_to(places.SAMPLES)
-            and not any(one.is_relative_to(out) or out.is_relative_to(one) for one in sources)
-            for out in outs
+        named = [Path(os.path.normpath(self._root / source)) for source in sources]
+        return all(
+            reader.always_changed for reader in self._opened.index.graph.predecessors(stage)
+        ) and all(
+            out.is_relative_to(self._root / places.SAMPLES)
+            and not any(one.is_relative_to(out) or out.is_relative_to(one) for one in named)
+            for out in (Path(one.fs_path) for one in stage.outs)
         )
 
     def _execute(self, stage: Any) -> bool:
