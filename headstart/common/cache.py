@@ -40,6 +40,7 @@ KINDS = {
     "costs": "sizes of networks",
     "times": "times of networks",
     "advice": "measurements for advice",
+    "comparisons": "results of comparisons",
     "fits": "fitted heads",
     "pretrained": "pretrained backbones",
     RUNS: "unfinished fine-tuning runs",

@@ -15,6 +15,7 @@ from headstart.common.system_errors import remedy_for
 from headstart.common.text import printable_lines
 
 _received: int | None = None
+_at_work = False
 
 
 def run_to_status(work: Callable[[], int]) -> int:
@@ -26,14 +27,19 @@ def run_to_status(work: Callable[[], int]) -> int:
     at once. Anything else keeps its traceback, since it is a defect of this project. A program of
     this project ends here: while the interpreter shuts down, no signal could be answered.
 
+    Work within such work, a stage that a command runs in its own process, has its errors told
+    alike; interruption and end are the whole's.
+
     Args:
         work: Returns the status if nothing happens.
 
     Returns:
         The status: 1 for an error that the user can mend, 130 or 143 when interrupted.
     """
-    global _received
-    _received = None
+    global _received, _at_work
+    if _at_work:
+        return _run_part(work)
+    _received, _at_work = None, True
     for stream in (sys.stdout, sys.stderr):
         # A name that the encoding cannot say must not end the program.
         if isinstance(stream, io.TextIOWrapper):
@@ -50,6 +56,8 @@ def run_to_status(work: Callable[[], int]) -> int:
         elif _received is None:
             _restore(before)
             status = _tell(error)
+    finally:
+        _at_work = False
     if _received is not None:
         # Generators that were left in the middle close what they hold.
         gc.collect()
@@ -61,6 +69,19 @@ def run_to_status(work: Callable[[], int]) -> int:
         sys.stderr.flush()
         os._exit(status)
     _restore(before)
+    return status
+
+
+def _run_part(work: Callable[[], int]) -> int:
+    try:
+        status = work()
+    except BaseException as error:
+        if _received is not None or isinstance(error, KeyboardInterrupt):
+            raise KeyboardInterrupt from error
+        status = _tell(error)
+    if _received is not None:
+        # A package has swallowed it.
+        raise KeyboardInterrupt
     return status
 
 

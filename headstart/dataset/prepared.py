@@ -40,7 +40,7 @@ def prepare(
     keep = Keep("prepared")
     outputs = (manifest, checksum_file(manifest), quarantine, leaks, metrics)
     listing = list_files(options.source)
-    digest, settled = _digest_of_states(listing, now)
+    digest, settled = digest_of_states(listing, now)
     key = digest_of(
         {
             "options": options.model_dump(mode="json"),
@@ -85,13 +85,13 @@ def write_source_state(source: str, key: str, listings: Sequence[bool], state: P
     now = time.time_ns()
     lines = []
     for labels in listings:
-        digest, settled = _digest_of_states(list_files(source, key=key, labels=labels), now)
+        digest, settled = digest_of_states(list_files(source, key=key, labels=labels), now)
         lines.append(digest if settled else f"{digest} {now}")
     with atomic_write(state) as temporary:
         temporary.write_text("\n".join(lines or ["not read"]) + "\n", encoding="utf-8")
 
 
-def _digest_of_states(listing: Listing, now: int) -> tuple[str, bool]:
+def digest_of_states(listing: Listing, now: int) -> tuple[str, bool]:
     """Return the digest of all files' states, and whether later changes would show in it."""
     total, settled = hashlib.sha256(repr(listing.empty_classes).encode()), True
     for file in listing.files:

@@ -132,11 +132,7 @@ class Extraction:
             # Other processes may have computed something since.
             for collection in self._collections:
                 collection.reload()
-        tokens = {view: _token(view, recipe) for view in {request.view for request in requests}}
-        self._keys = make_keys(
-            [request.sha256 for request in requests],
-            [tokens[request.view] for request in requests],
-        )
+        self._keys = _keys(requests, recipe)
         self.engine: engines.Engine | None = previous.engine if previous else None
         computed = self._compute(np.arange(len(requests)))
         self.counts = Counts(computed, len(requests) - computed)
@@ -216,11 +212,7 @@ class Extraction:
 
     def _compute(self, rows: NDArray[np.int64]) -> int:
         """Compute what is missing for these rows; return how many vectors that was."""
-        keys = self._keys[rows]
-        stored = np.ones(len(rows), dtype=bool)
-        for collection in self._collections:
-            stored &= collection.contains(keys)
-        missing = rows[~stored]
+        missing = rows[~_stored(self._collections, self._keys[rows])]
         missing = missing[unique_keys(self._keys[missing])]
         if not len(missing):
             return 0
@@ -336,6 +328,32 @@ def extract(
         previous=previous,
         unreadable=unreadable,
         quiet=quiet,
+    )
+
+
+def lacking(
+    bottleneck: Bottleneck,
+    requests: Sequence[Request],
+    recipe: AugmentOptions | None,
+    store: FeatureStore,
+) -> list[Request]:
+    """Return the requests that `extract` would have to compute something for."""
+    collections = [store.collection(tap) for tap in bottleneck.taps]
+    stored = _stored(collections, _keys(requests, recipe))
+    return [requests[row] for row in np.flatnonzero(~stored).tolist()]
+
+
+def _stored(collections: Sequence[Collection], keys: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    stored = np.ones(len(keys), dtype=bool)
+    for collection in collections:
+        stored &= collection.contains(keys)
+    return stored
+
+
+def _keys(requests: Sequence[Request], recipe: AugmentOptions | None) -> NDArray[np.uint8]:
+    tokens = {view: _token(view, recipe) for view in {request.view for request in requests}}
+    return make_keys(
+        [request.sha256 for request in requests], [tokens[request.view] for request in requests]
     )
 
 

@@ -5,6 +5,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -57,26 +58,15 @@ def write_features(
         f"{identity.engine}, {identity.precision}"
     )
     store = store or FeatureStore()
-    chosen = _share(manifest, options.share)
-    recipe = options.augment
-    # Views never leave the training split.
-    rows = [
-        (position, view)
-        for position in chosen
-        for view in range(1 + (recipe.views if manifest.rows[position].split == "train" else 0))
-    ]
-    requests = [
-        Request(manifest.rows[position].path, manifest.rows[position].sha256, view)
-        for position, view in rows
-    ]
-    extraction = extract(bottleneck, requests, recipe=recipe if recipe.views else None, store=store)
+    images, rows, requests, recipe = wanted_features(manifest, options)
+    extraction = extract(bottleneck, requests, recipe=recipe, store=store)
     extraction.write(features, manifest.class_names, _columns(manifest, rows))
     seconds = time.perf_counter() - started
-    _write_sheet(views, manifest, chosen, recipe, bottleneck)
+    _write_sheet(views, manifest, images, options.augment, bottleneck)
     counts = extraction.counts
     content = {
-        "images": len(chosen),
-        "views": len(rows) - len(chosen),
+        "images": len(images),
+        "views": len(rows) - len(images),
         "computed": counts.computed,
         "reused": counts.reused,
         "feature_dim": int(np.prod(extraction.feature_shape())),
@@ -84,6 +74,38 @@ def write_features(
     }
     write_json(metrics, content)
     print(f"{counts.computed:,} computed, {counts.reused:,} reused, {seconds:.1f} s")
+
+
+class Wanted(NamedTuple):
+    """The rows of a feature file before they are computed.
+
+    Attributes:
+        images: Positions of the chosen images in the manifest.
+        rows: Position and view of each row.
+        requests: One per row.
+        recipe: What makes the views; None where there are none.
+    """
+
+    images: list[int]
+    rows: list[tuple[int, int]]
+    requests: list[Request]
+    recipe: AugmentOptions | None
+
+
+def wanted_features(manifest: Manifest, options: ExtractOptions) -> Wanted:
+    """Return what `write_features` asks for."""
+    images, recipe = _share(manifest, options.share), options.augment
+    # Views never leave the training split.
+    rows = [
+        (position, view)
+        for position in images
+        for view in range(1 + (recipe.views if manifest.rows[position].split == "train" else 0))
+    ]
+    requests = [
+        Request(manifest.rows[position].path, manifest.rows[position].sha256, view)
+        for position, view in rows
+    ]
+    return Wanted(images, rows, requests, recipe if recipe.views else None)
 
 
 def _share(manifest: Manifest, share: float) -> list[int]:

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from ruamel.yaml import YAML
 
 from headstart.commands import cli
 from tests.e2e.conftest import Project
 
 pytestmark = pytest.mark.slow
-CANDIDATES = "train.heads.logistic.l2=1e-4,1e-2,1e5"
+CANDIDATES = "train.heads.logistic.l2=1e-4,1e-2,1e3,1e4,1e5,1e6"
 
 
 @pytest.fixture(scope="module")
@@ -49,11 +50,11 @@ def test_compare_with_a_budget(project: Project) -> None:
     assert contents(project.root) == before
     record = json.loads((project.root / "plots" / "comparison.json").read_text())
     assert len(record["candidates"]) == 2
-    (dropped,) = record["dropped"]
     # So strong a penalty leaves chance.
-    assert dropped["label"] == "l2=100000.0"
-    assert dropped["share"] == 0.1
-    assert f"Dropped at 10% of the images: {dropped['label']}" in done.stdout
+    labels = {one["label"] for one in record["dropped"]}
+    assert labels == {"l2=1000.0", "l2=10000.0", "l2=100000.0", "l2=1000000.0"}
+    assert {one["share"] for one in record["dropped"]} == {0.1}
+    assert "Dropped at 10% of the images: l2=100000.0" in done.stdout
     assert record["method"] == "paired bootstrap"
     assert record["failed"] == []
     # 40 photos once, whatever the number of candidates: they share their features.
@@ -71,6 +72,8 @@ def test_compare_with_a_budget(project: Project) -> None:
         "headstart", "compare", "--over", CANDIDATES, "--budget", "--format", "json"
     )
     repeated = json.loads(again.stdout[again.stdout.index("{") :])
+    assert again.stdout.count("taken over, nothing that decides it has changed") == 2
+    assert "[1]" not in again.stdout
     assert repeated["forward_passes"]["computed"] == 0
     for name in ("winner", "dropped"):
         assert repeated[name] == record[name]
@@ -85,6 +88,21 @@ def test_compare_with_a_budget(project: Project) -> None:
         assert {key: one[key] for key in one if key not in apart} == {
             key: other[key] for key in other if key not in apart
         }
+
+
+def test_an_experiment_can_be_taken_over(project: Project) -> None:
+    project.run("headstart", "compare", "--over", CANDIDATES)
+    record = json.loads((project.root / "plots" / "comparison.json").read_text())
+    (other, *_) = (one for one in record["candidates"] if one["label"] != record["winner"])
+    project.run("dvc", "exp", "apply", other["experiment"], check=False)
+    params = YAML(typ="safe").load(project.root / "params.yaml")
+    assert (
+        params["train"]["heads"]["logistic"]["l2"] == other["overrides"]["train.heads.logistic.l2"]
+    )
+    # What no candidate has run: `evaluate` reads neither.
+    assert set(project.repro("report")) <= {"sample@faces", "sample@digits", "report"}
+    test = json.loads((project.root / "metrics" / "test.json").read_text())
+    assert test["selected"]["accuracy"] == other["accuracy"]
 
 
 def _reference(project: Project, name: str) -> str:

@@ -19,7 +19,7 @@ from headstart.common.params import PARAMS_FILE
 from headstart.extraction import engines
 from headstart.extraction.bottleneck import Bottleneck, identify
 
-BACKBONE = "extract.backbone"
+BACKBONE, WEIGHTS = "extract.backbone", "extract.weights"
 
 Override = tuple[str, Any]
 
@@ -140,7 +140,8 @@ def make_candidates(
     backbone, the others are run with `layer: auto` and `weights: pretrained`.
 
     Args:
-        names: Backbones; none means that of params.yaml.
+        names: Backbones, each with or without weights (`LeNet5:random`); none means that of
+            params.yaml.
         grid: Keys and their values.
         params: Content of params.yaml, as ruamel.yaml loads it with its comments.
 
@@ -149,7 +150,7 @@ def make_candidates(
             fewer than two candidates.
     """
     axes = [key for key, _ in grid]
-    keys = axes + [BACKBONE] * bool(names)
+    keys = axes + [BACKBONE] * bool(names) + [WEIGHTS] * any(":" in name for name in names)
     for what, chosen in (("backbone", names), ("key", keys)):
         twice = sorted({name for name in chosen if chosen.count(name) > 1})
         if twice:
@@ -157,7 +158,7 @@ def make_candidates(
     short = _short_names(axes)
     candidates = []
     for name in names or [""]:
-        own = _of_backbone(name, params, keys) if name else []
+        own = _of_backbone(name, params, axes) if name else []
         for combination in itertools.product(*(values for _, values in grid)):
             chosen_values = list(zip(axes, combination, strict=True))
             words = [name] if name else []
@@ -173,15 +174,19 @@ def make_candidates(
     return candidates
 
 
-def _of_backbone(name: str, params: dict[str, Any], keys: Sequence[str]) -> list[Override]:
+def _of_backbone(name: str, params: dict[str, Any], axes: Sequence[str]) -> list[Override]:
     """Return what must change for another backbone than that of params.yaml."""
     extract = params["extract"]
+    name, _, weights = name.partition(":")
     overrides: list[Override] = [(BACKBONE, name)]
+    if weights:
+        overrides.append((WEIGHTS, weights))
     if name != extract["backbone"]:
-        if "extract.layer" not in keys and extract["layer"] != "auto":
+        if "extract.layer" not in axes and extract["layer"] != "auto":
             overrides.append(("extract.layer", "auto"))
-        if "extract.weights" not in keys and extract["weights"] not in ("pretrained", "random"):
-            overrides.append(("extract.weights", "pretrained"))
+        its_own = extract["weights"] not in ("pretrained", "random")
+        if its_own and not weights and WEIGHTS not in axes:
+            overrides.append((WEIGHTS, "pretrained"))
     return overrides
 
 

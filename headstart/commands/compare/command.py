@@ -3,6 +3,8 @@
 import argparse
 import importlib.util
 import sys
+from contextlib import ExitStack
+from functools import cache
 from pathlib import Path
 
 from rich.console import Console
@@ -11,8 +13,14 @@ from headstart import catalog
 from headstart.catalog.weights import available_offline
 from headstart.commands import yaml_text
 from headstart.commands.compare.candidates import Candidate, make_candidates, parse_over
+from headstart.commands.compare.memory import Memory
 from headstart.commands.compare.running import Runner, run_all
-from headstart.commands.compare.sandbox import open_sandbox
+from headstart.commands.compare.sandbox import (
+    Sandbox,
+    find_baseline,
+    find_experiments,
+    open_sandbox,
+)
 from headstart.commands.compare.showing import FORMATS, as_csv, as_json, as_table, draw, notes
 from headstart.commands.params import load_params
 from headstart.common import places
@@ -33,9 +41,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
     parser.add_argument(
         "backbones",
-        metavar="BACKBONE",
+        metavar="BACKBONE[:WEIGHTS]",
         nargs="*",
-        help="as `headstart backbones` lists them (default: that of params.yaml)",
+        help="as `headstart backbones` lists them (default: that of params.yaml), where wanted "
+        "with other weights than those of params.yaml: LeNet5:random",
     )
     parser.add_argument(
         "--all-offline",
@@ -99,9 +108,18 @@ def run(args: argparse.Namespace) -> int:
     for candidate in candidates:
         # Values, size and weights are checked now, since the first candidates may take hours.
         _ = candidate.bottleneck
-    with open_sandbox(Path.cwd(), _inputs(candidates)) as sandbox:
-        runner = Runner(sandbox, FeatureStore())
-        comparison = run_all(runner, candidates, budget=args.budget)
+    project, store = Path.cwd(), FeatureStore()
+    baseline = find_baseline(project)
+    memory = Memory(baseline.tree, find_experiments(project, baseline), store.root)
+    with ExitStack() as stack:
+
+        @cache
+        def sandbox() -> Sandbox:
+            return stack.enter_context(open_sandbox(project, baseline, _inputs(candidates)))
+
+        comparison = run_all(
+            Runner(sandbox, store, memory, baseline.tree), candidates, budget=args.budget
+        )
     write_json(places.COMPARISON, comparison.as_dict())
     draw(comparison, args.output)
     if args.format == "table":
@@ -116,7 +134,10 @@ def run(args: argparse.Namespace) -> int:
 
 def _backbones(args: argparse.Namespace) -> list[str]:
     # Their names are checked here, so that a spelling mistake shows before anything runs.
-    names = [catalog.get(name).name for name in args.backbones]
+    names = []
+    for given in args.backbones:
+        name, colon, weights = given.partition(":")
+        names.append(catalog.get(name).name + colon + weights)
     if args.all_offline:
         offline = [spec.name for spec in catalog.specs() if available_offline(spec)]
         names += [name for name in offline if name not in names]

@@ -68,6 +68,12 @@ class Dropped(Generic[Item]):
     merit: Merit
 
 
+Judge = Callable[[Sequence[Item], float, int], Sequence[Merit | None] | None]
+"""Takes candidates, a share of the images and how many of them may stay; trains all on that share
+and returns their merits, None for those that failed, which take no further part; or None for all
+where telling them apart would cost more than it saves."""
+
+
 def plan(candidates: int) -> tuple[Rung, ...]:
     """Return the rounds for so many candidates; the last one has all images.
 
@@ -86,15 +92,12 @@ def plan(candidates: int) -> tuple[Rung, ...]:
     return (*rungs, Rung(1.0, left))
 
 
-def halve(
-    candidates: Sequence[Item], judge: Callable[[Item, float], Merit | None]
-) -> tuple[list[Item], list[Dropped[Item]]]:
+def halve(candidates: Sequence[Item], judge: Judge[Item]) -> tuple[list[Item], list[Dropped[Item]]]:
     """Run all rounds but the last.
 
     Args:
         candidates: In the order in which they are tried; of equals the first stays.
-        judge: Trains a candidate on a share of the images and returns its merit, or None when it
-            failed; it then takes no further part.
+        judge: Trains the candidates of a round.
 
     Returns:
         Those that deserve all images, in their first order, and those dropped, the last to fall
@@ -103,8 +106,14 @@ def halve(
     left = list(candidates)
     dropped: list[Dropped[Item]] = []
     for rung, following in itertools.pairwise(plan(len(left))):
-        judged = [(candidate, judge(candidate, rung.share)) for candidate in left]
-        sound = [(candidate, merit) for candidate, merit in judged if merit is not None]
+        judged = judge(left, rung.share, following.candidates)
+        if judged is None:
+            continue
+        sound = [
+            (candidate, merit)
+            for candidate, merit in zip(left, judged, strict=True)
+            if merit is not None
+        ]
         ranked = sorted(sound, key=lambda pair: pair[1].rank)
         stay = [candidate for candidate, _ in ranked[: following.candidates]]
         fallen = ranked[following.candidates :]

@@ -1,7 +1,7 @@
 """What a comparison found, as one record that the table, the picture and the report draw from."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -35,21 +35,60 @@ class TestPredictions:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Result:
-    """One candidate, run on all images.
+class Outcome:
+    """What a candidate came to on all images, whenever it ran.
 
     Attributes:
-        label: What sets it apart.
-        experiment: Name of its DVC experiment.
-        overrides: Its changes to params.yaml.
         head: The head that validation chose.
         merit: What decides between it and the others.
         accuracy: Its test accuracy.
         interval: 95 % interval of it; None when the params ask for none.
         predictions: Its test predictions.
-        time: Of one pass.
         parameters: Learned values up to the cut, and of the head.
         rows: Rows of features, images and views.
+    """
+
+    head: str
+    merit: Merit
+    accuracy: float
+    interval: tuple[float, float] | None
+    predictions: TestPredictions
+    parameters: int
+    rows: int
+
+    def as_json(self) -> dict[str, Any]:
+        """Return JSON types, of which `from_json` makes the same."""
+        content = {field.name: getattr(self, field.name) for field in fields(Outcome)}
+        told = self.predictions
+        predictions = {name: getattr(told, name).tolist() for name in ("images", "right", "groups")}
+        return {**content, "merit": asdict(self.merit), "predictions": predictions}
+
+    @classmethod
+    def from_json(cls, content: dict[str, Any]) -> "Outcome":
+        """Return what `as_json` was told of."""
+        told, interval = content["predictions"], content["interval"]
+        predictions = TestPredictions(
+            images=np.array(told["images"], dtype=np.str_),
+            right=np.array(told["right"], dtype=np.float64),
+            groups=np.array(told["groups"], dtype=np.int64),
+        )
+        made = {
+            "merit": Merit(**content["merit"]),
+            "interval": None if interval is None else (interval[0], interval[1]),
+            "predictions": predictions,
+        }
+        return cls(**{**content, **made})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result(Outcome):
+    """One candidate of this comparison.
+
+    Attributes:
+        label: What sets it apart.
+        experiment: Name of its DVC experiment.
+        overrides: Its changes to params.yaml.
+        time: Of one pass.
         computed: Images that went through the backbone in this run.
         seconds: How long this run took.
         on_front: Whether no other scores as high at less time, or higher at as little.
@@ -59,18 +98,18 @@ class Result:
     label: str
     experiment: str
     overrides: dict[str, Any]
-    head: str
-    merit: Merit
-    accuracy: float
-    interval: tuple[float, float] | None
-    predictions: TestPredictions
     time: PassTime
-    parameters: int
-    rows: int
     computed: int
     seconds: float
     on_front: bool = False
     against_winner: Standing | None = None
+
+    @classmethod
+    def of(cls, outcome: Outcome, **found: Any) -> "Result":
+        """Return an outcome with what this comparison found of it; see the attributes."""
+        return cls(
+            **{field.name: getattr(outcome, field.name) for field in fields(outcome)}, **found
+        )
 
     @property
     def megabytes(self) -> float:

@@ -1,27 +1,26 @@
 """A second working tree of the project, in which candidates run while the first stays untouched.
 
-Stages run there under `dvc repro`, and git makes a DVC experiment of what they leave. `dvc exp run`
-would do both, but it keeps its state in references that all working trees of a repository share:
-an experiment that the user starts meanwhile would fail, or make this one fail.
+Stages run there, and git makes a DVC experiment of what they leave. `dvc exp run` would do both,
+but it keeps its state in references that all working trees of a repository share: an experiment
+that the user starts meanwhile would fail, or make this one fail.
 """
 
 import fcntl
 import os
 import shutil
 import subprocess
-import sys
-from collections.abc import Collection, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, closing, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import psutil
 from dvc.config import Config
 from dvc.exceptions import DvcException
 from dvc.repo import Repo
 
 from headstart.commands import yaml_text
-from headstart.common import interruption
+from headstart.commands.compare.stages import ELSEWHERE, Stages, located
 from headstart.common.errors import InputError
 from headstart.common.files import atomic_write
 from headstart.common.params import PARAMS_FILE
@@ -31,54 +30,61 @@ _FOLDER = Path(".dvc", "tmp", "compare")
 _NEVER_LINKED = frozenset({".git", ".dvc"})
 
 
+@dataclass(frozen=True, slots=True)
+class Baseline:
+    """What candidates change, in git's words.
+
+    Attributes:
+        commit: The project's last commit, under which DVC lists the experiments.
+        state: A commit of it with the user's uncommitted changes of tracked files on top.
+        tree: The git tree of that, the same for the same content.
+    """
+
+    commit: str
+    state: str
+    tree: str
+
+
 class Sandbox:
     """The second working tree; `open_sandbox` makes it and takes it away.
 
     Attributes:
         root: Its project folder, which holds dvc.yaml and params.yaml.
-        baseline: Digest of the git tree that it starts from: the last commit with the user's
-            uncommitted changes.
     """
 
-    def __init__(self, root: Path, commit: str, links: Collection[Path], lock: int) -> None:
+    def __init__(self, root: Path, commit: str, links: Collection[Path], stages: Stages) -> None:
         self._commit = commit
         self._links = links
-        self._lock = lock
+        self._stages = stages
         self.root = root
-        self.baseline = _git(root, "rev-parse", "HEAD^{tree}")
 
-    def reproduce(self, stage: str, params: dict[str, Any]) -> bool:
-        """Run a stage, and those before it, with other params.
+    def located(self) -> AbstractContextManager[None]:
+        """Be in its folder, as the stages are, within the block."""
+        return located(self.root)
+
+    def run(self, stage: str, params: Mapping[str, Any], *, itself: bool = True) -> bool:
+        """Run a stage, and those before it, with other params; see `Stages.run`.
 
         Args:
             stage: The last to run.
             params: The whole content of params.yaml.
-
-        Returns:
-            Whether it succeeded; if not, it has said why on standard error.
+            itself: Whether it runs itself, too.
         """
         with atomic_write(self.root / PARAMS_FILE) as temporary:
             temporary.write_text(yaml_text.dump(params), encoding="utf-8")
-        with subprocess.Popen(
-            [sys.executable, "-m", "dvc", "repro", "--quiet", stage],
-            cwd=self.root,
-            env=_environment(),
-            # It would mix with the table; messages and bars go through.
-            stdout=subprocess.DEVNULL,
-            # A run that outlives this process, killed, keeps the sandbox locked until it ends.
-            pass_fds=[self._lock],
-        ) as run:
-            try:
-                return run.wait() == 0
-            except BaseException:
-                _end(run.pid)
-                raise
+        return self._stages.run(stage, params, itself=itself)
 
-    def save_experiment(self, name: str) -> None:
-        """Make an experiment, on the project's last commit, of what the last run left.
+    def run_experiment(self, stage: str, params: Mapping[str, Any], name: str) -> bool:
+        """Run a stage, as `run`, and make an experiment of what it and those before it left.
 
-        One of that name is replaced.
+        An experiment of that name is replaced.
         """
+        if not (self.run(stage, params) and self._stages.commit(stage, params)):
+            return False
+        self._save(name)
+        return True
+
+    def _save(self, name: str) -> None:
         _git(self.root, "add", "--all", "--", ":(top)")
         if self._links:
             forget = ("rm", "--cached", "--quiet", "--ignore-unmatch", "--")
@@ -87,24 +93,23 @@ class Sandbox:
         message = f"headstart compare: {name}"
         arguments = ("commit-tree", tree, "-p", self._commit, "-m", message)
         commit = _git(self.root, *_identity(self.root), *arguments)
-        # Source: dvc/repo/experiments/refs.py. A reference moves at once or not at all.
-        reference = f"refs/exps/{self._commit[:2]}/{self._commit[2:]}/{name}"
-        _git(self.root, "update-ref", reference, commit)
+        # A reference moves at once or not at all.
+        _git(self.root, "update-ref", _references(self._commit) + name, commit)
 
 
 @contextmanager
-def open_sandbox(project: Path, inputs: Iterable[str]) -> Iterator[Sandbox]:
+def open_sandbox(project: Path, baseline: Baseline, inputs: Iterable[str]) -> Iterator[Sandbox]:
     """Make the sandbox; take it away at the end, or at the next start when this one is killed.
 
     Args:
         project: The project's folder.
+        baseline: What it holds, see `find_baseline`.
         inputs: Paths that params.yaml names. Those that are relative, exist, are not tracked by
             git and are no stage's output are linked into the sandbox.
 
     Raises:
-        InputError: the project cannot hold experiments, or another comparison runs in it.
+        InputError: dvc.yaml cannot be read, or another comparison runs in the project.
     """
-    commit, state = _baseline(project)
     outputs = _outputs(project)
     folder = (project / _FOLDER).resolve()
     with writing(folder):
@@ -119,17 +124,32 @@ def open_sandbox(project: Path, inputs: Iterable[str]) -> Iterator[Sandbox]:
             with writing(folder):
                 # Hooks are the user's, for the user's checkouts.
                 hooks = ("-c", f"core.hooksPath={os.devnull}")
-                _git(project, *hooks, "worktree", "add", "--quiet", "--detach", str(top), state)
+                _git(
+                    project,
+                    *hooks,
+                    "worktree",
+                    "add",
+                    "--quiet",
+                    "--detach",
+                    str(top),
+                    baseline.state,
+                )
                 root = top / _git(project, "rev-parse", "--show-prefix")
                 _share_cache(project, root)
                 links = [link for path in paths for link in _link(project, root, path, outputs)]
-            yield Sandbox(root, commit, [link for link in links if link.is_relative_to(top)], lock)
+            inside = [link for link in links if link.is_relative_to(top)]
+            with closing(Stages(root, lock)) as stages:
+                yield Sandbox(root, baseline.commit, inside, stages)
         finally:
             _remove(project, folder)
 
 
-def _baseline(project: Path) -> tuple[str, str]:
-    """Return the last commit, and one of the user's changes to tracked files on top of it."""
+def find_baseline(project: Path) -> Baseline:
+    """Return what the candidates of a project change, leaving the project as it is.
+
+    Raises:
+        InputError: it cannot hold experiments.
+    """
     if shutil.which("git") is None:
         raise InputError("compare: git is not installed; DVC keeps experiments in git")
     _expect(project, "rev-parse --git-dir", "this is no git repository: run `git init`, then")
@@ -143,7 +163,19 @@ def _baseline(project: Path) -> tuple[str, str]:
     for name in ("dvc.yaml", PARAMS_FILE):
         if not _succeeds(project, "cat-file", "-e", f"{state}:{prefix}{name}"):
             raise InputError(f"compare: git does not track {name}: run `git add .`, then commit")
-    return commit, state
+    return Baseline(commit, state, _git(project, "rev-parse", f"{state}^{{tree}}"))
+
+
+def find_experiments(project: Path, baseline: Baseline) -> set[str]:
+    """Return the names of the experiments that there are on a baseline's commit."""
+    start = _references(baseline.commit)
+    listed = _git(project, "for-each-ref", "--format=%(refname)", start).splitlines()
+    return {reference.removeprefix(start) for reference in listed}
+
+
+def _references(commit: str) -> str:
+    # Source: dvc/repo/experiments/refs.py.
+    return f"refs/exps/{commit[:2]}/{commit[2:]}/"
 
 
 def _expect(project: Path, command: str, problem: str) -> None:
@@ -155,10 +187,11 @@ def _expect(project: Path, command: str, problem: str) -> None:
 
 
 def _outputs(project: Path) -> list[Path]:
-    """Return what stages write, relative to the project's folder."""
+    """Return what stages write, relative to the project's folder; not files that DVC tracks."""
     try:
         with Repo(str(project)) as repo:
-            return [Path(os.path.relpath(out.fs_path, repo.root_dir)) for out in repo.index.outs]
+            outs = [out for stage in repo.index.stages if stage.cmd for out in stage.outs]
+            return [Path(os.path.relpath(out.fs_path, repo.root_dir)) for out in outs]
     except DvcException as error:
         raise InputError(f"compare: dvc.yaml: {error}; `dvc status` says more") from None
 
@@ -214,29 +247,6 @@ def _locked(path: Path) -> Iterator[int]:
         yield file.fileno()
 
 
-def _end(pid: int) -> None:
-    """End a process and all that it started: an interruption may have reached this one alone."""
-    with suppress(psutil.NoSuchProcess):
-        first = psutil.Process(pid)
-        for process in (first, *first.children(recursive=True)):
-            with suppress(psutil.NoSuchProcess):
-                process.kill()
-
-
-def _environment() -> dict[str, str]:
-    # The stages are started as `python`, which must be this one; a relative cache folder would
-    # be another one in the sandbox.
-    environment = {**os.environ, interruption.SPOKEN_FOR: "1"}
-    folder = str(Path(sys.executable).parent)
-    environment["PATH"] = os.pathsep.join([folder, environment.get("PATH", os.defpath)])
-    if environment.get("HEADSTART_CACHE"):
-        environment["HEADSTART_CACHE"] = str(Path(environment["HEADSTART_CACHE"]).absolute())
-    # Set inside a git hook, these would lead every command to the project's own working tree.
-    for name in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"):
-        environment.pop(name, None)
-    return environment
-
-
 def _identity(folder: Path) -> list[str]:
     """Return options that give git an author where it knows none."""
     if _succeeds(folder, "var", "GIT_COMMITTER_IDENT"):
@@ -260,7 +270,7 @@ def _start(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         ["git", *arguments],
         cwd=folder,
-        env=_environment(),
+        env={name: value for name, value in os.environ.items() if name not in ELSEWHERE},
         capture_output=True,
         text=True,
         check=False,

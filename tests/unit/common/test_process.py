@@ -126,6 +126,30 @@ def test_a_defect_keeps_its_traceback() -> None:
         run_to_status(lambda: 1 // 0)
 
 
+def test_work_within_work_tells_its_error_and_the_whole_goes_on(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def part() -> int:
+        raise InputError("of a part")
+
+    assert run_to_status(lambda: 10 + run_to_status(part)) == 11
+    assert capsys.readouterr().err == "error: of a part\n"
+
+
+def test_an_interruption_of_work_within_work_is_that_of_the_whole() -> None:
+    kept = TORN_IMPORT.replace("sys.exit(run_to_status(work))", "sys.exit(run_to_status(whole))")
+    kept = kept.replace(
+        "sys.exit", "def whole():\n    return run_to_status(work) + print('went on')\n\n\nsys.exit"
+    )
+    lost = kept.replace(" as error:", ":").replace(
+        'raise ImportError("the import was torn") from error', "pass"
+    )
+    for code in (kept, lost):
+        done = run(code)
+        assert (done.returncode, done.stderr) == (130, LINES[signal.SIGINT])
+        assert done.stdout == ""
+
+
 @pytest.mark.parametrize("number", LINES)
 @pytest.mark.parametrize(
     ("program", "module"),

@@ -82,12 +82,25 @@ def test_cut_and_weights_file_stay_with_their_backbone() -> None:
     assert other.content["extract"]["weights"] == "pretrained"
 
 
+def test_weights_may_stand_beside_their_backbone() -> None:
+    one, own, other = make_candidates(
+        ["LeNet5:random", "EfficientNetLite0:models/a.weights.h5", "AlexNet"], [], PARAMS
+    )
+    assert one.label == "LeNet5:random"
+    assert one.content["extract"]["backbone"] == "LeNet5"
+    assert one.content["extract"]["weights"] == "random"
+    assert one.content["extract"]["layer"] == "auto"
+    assert own.content["extract"]["weights"] == "models/a.weights.h5"
+    assert other.content["extract"]["weights"] == "pretrained"
+
+
 @pytest.mark.parametrize(
     ("names", "grid", "message"),
     [
         (["LeNet5", "LeNet5"], [], "backbone LeNet5 is named twice"),
         ([], [("train.seed", [1]), ("train.seed", [2])], "key train.seed is named twice"),
         (["LeNet5"], [("extract.backbone", ["AlexNet"])], "extract.backbone is named twice"),
+        (["LeNet5:random"], [("extract.weights", ["a"])], "key extract.weights is named twice"),
         (["LeNet5"], [], "at least two candidates, received LeNet5"),
         ([], [("extract.layr", ["a", "b"])], "no key extract.layr; did you mean extract.layer"),
         ([], [("extract.layer.x", ["a", "b"])], "no key extract.layer.x; there is none"),

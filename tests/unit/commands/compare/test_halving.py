@@ -1,8 +1,14 @@
 import itertools
+from collections.abc import Callable, Sequence
 
 import pytest
 
-from headstart.commands.compare.halving import Merit, halve, plan
+from headstart.commands.compare.halving import Judge, Merit, halve, plan
+
+
+def each(judge: Callable[[str, float], Merit | None]) -> Judge[str]:
+    """Judge one by one, whatever it costs."""
+    return lambda names, share, keep: [judge(name, share) for name in names]
 
 
 def merit(accuracy: float, *, multiply_adds: int = 1, log_loss: float = 1.0) -> Merit:
@@ -41,7 +47,7 @@ def test_the_best_survive_and_the_rest_is_reported() -> None:
         asked.append((name, round(share, 3)))
         return merit(quality[name])
 
-    finalists, dropped = halve(list(quality), judge)
+    finalists, dropped = halve(list(quality), each(judge))
     assert finalists == ["b", "d"]
     assert {(one.candidate, round(one.share, 3)) for one in dropped} == {
         ("c", 0.316), ("a", 0.1), ("e", 0.1), ("f", 0.1), ("g", 0.1)
@@ -55,7 +61,7 @@ def test_of_equals_the_cheaper_stay() -> None:
     costs = {"a": 3, "b": 1, "c": 2, "d": 4}
     finalists, dropped = halve(
         list(costs),
-        lambda name, share: merit(1.0, multiply_adds=costs[name], log_loss=1 / costs[name]),
+        each(lambda name, share: merit(1.0, multiply_adds=costs[name], log_loss=1 / costs[name])),
     )
     assert finalists == ["b", "c"]
     assert [one.candidate for one in dropped] == ["a", "d"]
@@ -63,18 +69,33 @@ def test_of_equals_the_cheaper_stay() -> None:
 
 def test_log_loss_decides_between_equals_of_one_cost_and_order_between_the_rest() -> None:
     losses = {"a": 0.3, "b": 0.1, "c": 0.3, "d": 0.3}
-    finalists, _ = halve(list(losses), lambda name, share: merit(1.0, log_loss=losses[name]))
+    finalists, _ = halve(list(losses), each(lambda name, share: merit(1.0, log_loss=losses[name])))
     assert finalists == ["a", "b"]
 
 
 def test_a_failed_candidate_takes_no_further_part() -> None:
     finalists, dropped = halve(
-        ["a", "b", "c"], lambda name, share: None if name == "a" else merit(0.5)
+        ["a", "b", "c"], each(lambda name, share: None if name == "a" else merit(0.5))
     )
     assert finalists == ["b", "c"]
     assert dropped == []
 
 
 def test_two_candidates_are_run_on_all_images_at_once() -> None:
-    finalists, dropped = halve(["a", "b"], lambda name, share: pytest.fail("nothing to decide"))
+    finalists, dropped = halve(
+        ["a", "b"], lambda names, share, keep: pytest.fail("nothing to decide")
+    )
     assert (finalists, dropped) == (["a", "b"], [])
+
+
+def test_a_round_that_does_not_pay_drops_nobody() -> None:
+    asked = []
+
+    def judge(names: Sequence[str], share: float, keep: int) -> list[Merit] | None:
+        asked.append((len(names), round(share, 3), keep))
+        return None if share < 0.2 else [merit(ord(name)) for name in names]
+
+    finalists, dropped = halve(list("abcdefg"), judge)
+    assert asked == [(7, 0.1, 3), (7, 0.316, 2)]
+    assert finalists == ["f", "g"]
+    assert [one.candidate for one in dropped] == ["e", "d", "c", "b", "a"]

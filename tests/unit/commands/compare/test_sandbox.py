@@ -14,7 +14,8 @@ import pytest
 from dvc.cli import main as dvc_main
 from ruamel.yaml import YAML
 
-from headstart.commands.compare.sandbox import open_sandbox
+from headstart.commands.compare.sandbox import Sandbox, find_baseline, find_experiments
+from headstart.commands.compare.sandbox import open_sandbox as open_on
 from headstart.common.errors import InputError
 
 DVC_YAML = """
@@ -86,6 +87,12 @@ def project(tmp_path: Path) -> Path:
     return root
 
 
+@contextlib.contextmanager
+def open_sandbox(project: Path, inputs: list[str]) -> Iterator[Sandbox]:
+    with open_on(project, find_baseline(project), inputs) as sandbox:
+        yield sandbox
+
+
 def params(layer: str) -> dict[str, Any]:
     content: dict[str, Any] = YAML().load(PARAMS.replace("auto", layer))
     return content
@@ -104,18 +111,18 @@ def test_experiments_reach_the_project_and_nothing_else_changes(project: Path) -
     before, status = state(project), git(project, "status", "--porcelain")
     stashes = git(project, "stash", "list")
     with open_sandbox(project, ["photos"]) as sandbox:
-        assert sandbox.reproduce("evaluate", params("four"))
+        assert sandbox.run("evaluate", params("four"))
         assert '"accuracy": 40' in (sandbox.root / "metrics" / "test.json").read_text()
-        for layer in ("one", "three"):
-            assert sandbox.reproduce("evaluate", params(layer))
-            sandbox.save_experiment(f"try-{layer}")
-        assert not sandbox.reproduce("evaluate", params("broken"))
+        assert sandbox.run_experiment("evaluate", params("one"), "try-one")
+        assert not sandbox.run_experiment("evaluate", params("broken"), "try-broken")
+        assert sandbox.run_experiment("evaluate", params("three"), "try-three")
     assert state(project) == before
     assert git(project, "status", "--porcelain") == status
     assert git(project, "stash", "list") == stashes
     assert not sandbox.root.exists()
     assert len(git(project, "worktree", "list").splitlines()) == 1
 
+    assert find_experiments(project, find_baseline(project)) == {"try-one", "try-three"}
     references = git(project, "for-each-ref", "--format=%(refname)", "refs/exps").split()
     assert [name.rpartition("/")[2] for name in references] == ["try-one", "try-three"]
     head = git(project, "rev-parse", "HEAD")
@@ -142,7 +149,7 @@ def test_inputs_outside_git_and_above_the_project_are_linked(project: Path, tmp_
     (tmp_path / "above" / "2").write_text("two")
     (project / "data" / "beside").write_text("ignored by git, beside outputs")
     (project / "data" / "list").write_text("an output")
-    inputs = ["../../above", "data", str(tmp_path), "missing"]
+    inputs = ["../../above", "data", "photos", str(tmp_path), "missing"]
     with open_sandbox(project, inputs) as sandbox:
         above = Path(os.path.normpath(sandbox.root / "../../above"))
         assert (above / "2").read_text() == "two"
@@ -151,9 +158,10 @@ def test_inputs_outside_git_and_above_the_project_are_linked(project: Path, tmp_
         assert not (sandbox.root / "data").is_symlink()
         assert not (sandbox.root / "data" / "list").exists()
         assert not (sandbox.root / "missing").exists()
-        sandbox.save_experiment("linked")
+        assert sandbox.run_experiment("prepare", params("auto"), "linked")
     (reference,) = git(project, "for-each-ref", "--format=%(refname)", "refs/exps").split()
-    assert git(project, "diff", "--name-only", "HEAD", reference).split() == ["score.py", "staged"]
+    changed = git(project, "diff", "--name-only", "HEAD", reference).split()
+    assert changed == ["dvc.lock", "params.yaml", "score.py", "staged"]
     assert (tmp_path / "above" / "2").exists()
 
 
@@ -171,9 +179,10 @@ def comparison(project: Path) -> Iterator["subprocess.Popen[bytes]"]:
     """A comparison at work, in a process group of its own."""
     code = (
         "import os, signal, sys; from pathlib import Path;"
-        "from headstart.commands.compare.sandbox import open_sandbox\n"
-        "with open_sandbox(Path(sys.argv[1]), []) as sandbox:\n"
-        "    sandbox.reproduce('wait', {})"
+        "from headstart.commands.compare.sandbox import find_baseline, open_sandbox\n"
+        "project = Path(sys.argv[1])\n"
+        "with open_sandbox(project, find_baseline(project), []) as sandbox:\n"
+        "    sandbox.run('wait', {})"
     )
     (project / "dvc.yaml").write_text("stages: {wait: {cmd: touch started && sleep 60}}\n")
     (project / "params.yaml").write_text("{}\n")
@@ -274,5 +283,5 @@ def test_what_cannot_hold_experiments_is_refused(
     tmp_path: Path, make: Callable[[Path], None], message: str
 ) -> None:
     make(tmp_path)
-    with pytest.raises(InputError, match=message), open_sandbox(tmp_path, []):
-        pass
+    with pytest.raises(InputError, match=message):
+        find_baseline(tmp_path)
