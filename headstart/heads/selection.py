@@ -175,6 +175,8 @@ class PathHead(Head):
         needed = matrix_bytes(data.features, data.train)
         self._announce(data, needed)
         settings = self._settings(data)[:: self.stride]
+        # Of settings further apart, fewer show that the curve has turned.
+        patience = self.patience and max(2, self.patience // self.stride)
         folds = data.folds(cheap=True)
         selected_by = data.selected_by(cheap=True)
         held_out = np.concatenate([data.train[:0], *(fold.held_out for fold in folds)])
@@ -186,7 +188,7 @@ class PathHead(Head):
                     steps,
                     data.label[held_out],
                     self.setting_name,
-                    self.patience,
+                    patience,
                     data.unit[held_out],
                 )
             else:
