@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -29,6 +30,9 @@ def project(make_project: Callable[[str], Project], photo_folder: Path) -> Proje
     )
     project.commit()
     project.edit(train__min_validation=3)
+    # Of files written less than two seconds ago nothing is kept: a later write might not show.
+    newest = max(path.stat().st_ctime for path in photo_folder.rglob("*"))
+    time.sleep(max(0.0, newest + 2.5 - time.time()))
     return project
 
 

@@ -146,7 +146,7 @@ def test_weights_named_relative_to_the_project_are_found_from_elsewhere(
 @pytest.mark.slow
 def test_the_fine_tuned_model_is_loaded_like_any_other(edit: Callable[..., Path]) -> None:
     root = edit(finetune={"unfreeze": "last_block", "epochs": 1})
-    for stage in (finetune, evaluate):
+    for stage in (train, finetune, evaluate):
         stage.main()
     table = load_model(root / "models/finetuned").predict("photos")
     assert np.mean(table["class"] == [Path(path).parent.name for path in table["path"]]) > 0.9
