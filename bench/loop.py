@@ -73,8 +73,7 @@ class Bench:
 
     def _new_project(self) -> None:
         shutil.rmtree(self._root, ignore_errors=True)
-        self._root.mkdir()
-        copy_project(self._photos, self._root)
+        copy_project(self._root, {"prepare.source": str(self._photos)})
 
     def _edit(self, key: str, value: str) -> None:
         params = self._root / "params.yaml"
