@@ -32,7 +32,7 @@ $(READY): requirements.lock pyproject.toml hatch_build.py headstart/images/resam
 	@# Compiled now, since where PYTHONDONTWRITEBYTECODE is set each start would compile TensorFlow again.
 	@uv pip install --quiet --compile-bytecode --requirement requirements.lock || python -m pip install --quiet --requirement requirements.lock
 	@python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
-	@python -c 'from headstart.images import compiled; compiled.resample() or print("No C compiler was found: Pillow resizes the images, to the same pixels in five times the time.")'
+	@python -c 'from headstart.images import compiled; compiled.resample() or print("The compiled resize is not available (no C compiler, or a processor without AVX2): Pillow resizes the images, to the same pixels more slowly.")'
 	@touch $@
 
 lock:

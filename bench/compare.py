@@ -200,7 +200,7 @@ def once(names: Sequence[str], changes: dict[str, Any], budget: bool) -> dict[st
             runs["cold, --budget"] = compare(
                 project("halved-cold"), Path(folder, "cache-2"), *names, "--budget"
             )
-        # TensorFlow's start is not a network's.
+        # For its start alone, which is no network's and would count as the first one's.
         import headstart.common.tensorflow_runtime  # noqa: F401
 
         # The user's cache would hold what is measured.

@@ -85,7 +85,7 @@ def cosine_limit(strangers: npt.NDArray[np.float64]) -> float:
 
 
 def read_leaks(path: Path) -> list[Leak]:
-    """Read the table that `headstart.dataset.duplicates.write_leaks` wrote.
+    """Read the table that `headstart.dataset.leak_table.write_leaks` wrote.
 
     Raises:
         InputError: it is missing or has other columns.

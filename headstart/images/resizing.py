@@ -59,7 +59,7 @@ def _stretch(
 def _by_pillow(
     pixels: NDArray[np.uint8], height: int, width: int, interpolation: Interpolation
 ) -> NDArray[np.uint8]:
-    """Do the same with Pillow, to the same pixels, in about five times the time.
+    """Do the same with Pillow, to the same pixels, in more than four times the time.
 
     Pillow would go both ways in one call, but in an order that depends on its version and on the
     image's shape (from 13 on, tall images downwards first), and the order shows in the pixels.

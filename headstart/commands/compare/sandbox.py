@@ -124,16 +124,8 @@ def open_sandbox(project: Path, baseline: Baseline, inputs: Iterable[str]) -> It
             with writing(folder):
                 # Hooks are the user's, for the user's checkouts.
                 hooks = ("-c", f"core.hooksPath={os.devnull}")
-                _git(
-                    project,
-                    *hooks,
-                    "worktree",
-                    "add",
-                    "--quiet",
-                    "--detach",
-                    str(top),
-                    baseline.state,
-                )
+                where = ("--quiet", "--detach", str(top), baseline.state)
+                _git(project, *hooks, "worktree", "add", *where)
                 root = top / _git(project, "rev-parse", "--show-prefix")
                 _share_cache(project, root)
                 links = [link for path in paths for link in _link(project, root, path, outputs)]

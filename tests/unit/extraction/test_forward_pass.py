@@ -137,6 +137,7 @@ def test_features_that_are_not_finite_name_their_image() -> None:
 
     jobs = jobs_of(20, (0,))
     for job in jobs:
+        # Files have none; these images are in memory.
         job.pixels[0, 0, 0] = 7 if job.path == "13.png" else 8  # type: ignore[index]
     with pytest.raises(InputError, match=r"13\.png: Means gives features that are not finite"):
         run(Overflowing(8, 2), jobs)
