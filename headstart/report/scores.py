@@ -128,7 +128,8 @@ def _history_charts(history: list[dict[str, float]]) -> list[Chart]:
 
 def _path_charts(path: list[dict[str, float]], card: dict[str, Any]) -> list[Chart]:
     """Draw the validation scores along the settings, named by the first column."""
-    if not path:
+    # One that params.yaml gives leaves a single point, which draws as an empty chart.
+    if len(path) < 2:
         return []
     setting = next(iter(path[0]))
     return [

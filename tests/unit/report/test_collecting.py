@@ -22,6 +22,7 @@ from headstart.report.picking import Album, drawn_evenly, surest_mistakes
 from headstart.report.pictures import SIDE, thumbnails
 from headstart.report.rendering import render
 from headstart.report.results import RunPlaces, read_results
+from headstart.report.scores import _path_charts
 from headstart.report.spatial import spatial_maps
 from headstart.report.thumbnails import shrink
 from headstart.scoring.predictions import Predictions
@@ -304,3 +305,10 @@ def test_a_thumbnail_is_small_and_keeps_its_shape() -> None:
 def test_thumbnails_of_what_is_no_image_are_empty(tmp_path: Path) -> None:
     (tmp_path / "text.jpg").write_text("no image")
     assert thumbnails([str(tmp_path / "text.jpg"), str(tmp_path / "gone.jpg")]) == ["", ""]
+
+
+def test_a_setting_that_was_given_draws_no_path() -> None:
+    path = [{"c": 0.01, "accuracy": 0.9, "log_loss": 0.3}, {"c": 0.1, "accuracy": 1, "log_loss": 1}]
+    card = {"setting": {"c": 0.01}}
+    assert len(_path_charts(path, card)) == 2
+    assert _path_charts(path[:1], card) == []
