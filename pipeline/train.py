@@ -25,8 +25,9 @@ def main() -> None:
     """Train the heads of params.yaml, and set aside the one that fine-tuning starts from."""
     options, later = load_section("train", TrainOptions), load_section("finetune", FinetuneOptions)
     require_start(later.start, options.heads)
-    run(FeatureFile.open(places.FEATURES), options)
-    write_start(places.HEADS, later.start, places.START)
+    features = FeatureFile.open(places.FEATURES)
+    run(features, options)
+    write_start(features, options, later.start, places.START)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Which of several models is best on held-out images, and whether that could be chance."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import reduce
 from typing import Any
 
@@ -9,8 +9,9 @@ import numpy.typing as npt
 
 from headstart.common.errors import InputError
 from headstart.dataset.manifest import Manifest
-from headstart.scoring.intervals import paired_interval
-from headstart.scoring.metrics import Floats, Labels, log_loss
+from headstart.scoring.choosing import HeldOut, best_of, dealt
+from headstart.scoring.intervals import paired_interval, units
+from headstart.scoring.metrics import Floats, Labels, negative_log_likelihood
 from headstart.scoring.predictions import Predictions
 
 
@@ -18,24 +19,27 @@ def select(
     held_out: Mapping[str, Predictions],
     manifest: Manifest,
     *,
+    class_weight: npt.NDArray[np.float64],
     last: str,
     first: str,
     resamples: int,
     seed: int,
 ) -> dict[str, Any]:
-    """Name the model with most held-out images right, of equals the one with lower log loss.
+    """Name the model that does best on held-out images, as `best_of` says.
 
     Models are compared on the images that every one of them has held out. A lead over the second
-    that the paired bootstrap cannot distinguish from zero is called a tie. Where nothing could be
-    held out, it is `first`.
+    that the images cannot distinguish from zero is called a tie. Where nothing could be held out,
+    it is `first`. The best of several looks better than it is on the images that chose it:
+    `validation_accuracy` is what the choice is worth on images that had no say in it.
 
     Args:
         held_out: What each model said of images that it was not fitted to.
         manifest: Where their labels and groups stand.
+        class_weight: (n_classes,) what an image of a class counts.
         last: A model that goes behind its equals, whatever its log loss.
         first: The model to name where no image decides.
         resamples: Draws of the bootstrap; 0 leaves the question of a tie open.
-        seed: Of the draws.
+        seed: Of the draws, and of the parts that judge each other.
 
     Raises:
         InputError: images were held out, but none by all models.
@@ -49,23 +53,44 @@ def select(
             f"{', '.join(held_out)}: these heads have no validation image in common; "
             "run `dvc repro` to train them on the present split"
         )
-    labels = manifest.labels[common]
+    labels, groups = manifest.labels[common], manifest.groups[common]
+    unit = units(groups)
+    judges = HeldOut(
+        label=labels, unit=unit, part=dealt(labels, unit, seed), weight=class_weight[labels]
+    )
     probabilities = {name: one.of(common) for name, one in held_out.items()}
     right = {name: is_right(labels, values) for name, values in probabilities.items()}
-    ranked = sorted(
-        held_out,
-        key=lambda name: (-right[name].sum(), name == last, log_loss(labels, probabilities[name])),
-    )
-    best = ranked[0]
-    result: dict[str, Any] = {"head": best, "validation_accuracy": float(right[best].mean())}
-    if len(ranked) > 1:
-        result["runner_up"] = ranked[1]
+    tallies = {
+        name: np.stack(
+            [
+                judges.by_unit(right[name]),
+                judges.by_unit(negative_log_likelihood(labels, probabilities[name])),
+            ]
+        )
+        for name in held_out
+    }
+
+    def best(names: Collection[str], images: npt.NDArray[np.bool_]) -> str:
+        chosen = judges.units_of(images)
+        rights, losses = np.stack([tallies[name][:, chosen] for name in names], axis=1)
+        found = list(names)[best_of(rights, losses, judges.unit_weight[chosen])]
+        others = [name for name in names if name != last]
+        if found != last or not others:
+            return found
+        rival = best(others, images)
+        return last if tallies[last][0, chosen].sum() > tallies[rival][0, chosen].sum() else rival
+
+    every = np.ones(len(common), bool)
+    winner = best(held_out, every)
+    fair = np.empty(len(common))
+    for own, others in judges.splits():
+        fair[own] = right[best(held_out, others)][own]
+    result: dict[str, Any] = {"head": winner, "validation_accuracy": float(fair.mean())}
+    if rivals := [name for name in held_out if name != winner]:
+        result["runner_up"] = runner_up = best(rivals, every)
         if resamples:
             low, high = paired_interval(
-                right[best] - right[ranked[1]],
-                manifest.groups[common],
-                resamples=resamples,
-                seed=seed,
+                right[winner] - right[runner_up], groups, resamples=resamples, seed=seed
             )
             result["tie"] = low <= 0 <= high
             result["lead_interval"] = [low, high]

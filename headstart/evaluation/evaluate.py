@@ -17,10 +17,16 @@ from headstart.evaluation.leaks import find_feature_leaks, leaked_images, read_l
 from headstart.evaluation.options import EvaluateOptions
 from headstart.features.file import FeatureFile
 from headstart.heads import finetuned_card, load, trained_heads
-from headstart.heads.base import HELD_OUT_FILE, HeadCard, origin_of_predictions
+from headstart.heads.base import (
+    HELD_OUT_FILE,
+    HeadCard,
+    origin_of_predictions,
+    repeat_folders,
+)
+from headstart.heads.data import class_weights
 from headstart.scoring.curves import write_joint_curves, write_test_plots
 from headstart.scoring.intervals import score_intervals
-from headstart.scoring.metrics import WITHOUT_IMAGES, named, scores
+from headstart.scoring.metrics import WITHOUT_IMAGES, named, scores, spread
 from headstart.scoring.predictions import Predictions
 
 _HEADLINES = ("accuracy", "balanced_accuracy", "macro_f1", "log_loss")
@@ -74,6 +80,7 @@ def evaluate(
     held_out: dict[str, Predictions] = {}
     cards: dict[str, HeadCard] = {}
     origins: dict[str, str] = {}
+    repeats: dict[str, list[dict[str, Any]]] = {}
     for name in trained_heads(heads):
         head = load(heads / name)
         head.check_features(file.header, file.path)
@@ -82,6 +89,10 @@ def evaluate(
         origins[name] = origin_of_predictions(heads / name, "test")
         chosen_by = origin_of_predictions(heads / name, "held-out")
         held_out[name] = Predictions.read(heads / name / HELD_OUT_FILE, "train", chosen_by)
+        repeats[name] = [
+            scores(labels, load(folder).predict_proba(file.features, rows), head.card.class_names)
+            for folder in (repeat_folders(heads / name) if len(rows) else ())
+        ]
     if not found:
         raise InputError(f"{heads}: expected trained heads, received none: run `dvc repro train`")
     names = list(found)
@@ -117,9 +128,13 @@ def evaluate(
         name: _scores(cards[name], labels, one.probabilities, groups, clean, options)
         for name, one in found.items()
     }
+    for name, further in repeats.items():
+        if further:
+            scored[name]["repeats"] = spread([scored[name], *further])
     selected = select(
         held_out,
         manifest,
+        class_weight=_class_weight(file, next(iter(cards.values()))),
         last=finetuned_card.NAME,
         first=next(name for name in (*read_json(trained), *names) if name in found),
         resamples=options.bootstrap,
@@ -137,6 +152,12 @@ def evaluate(
     _write_predictions(predictions, found, origins)
     write_test_plots(plots, labels, found, file.header.class_names)
     write_joint_curves(curves, fit_of)
+
+
+def _class_weight(file: FeatureFile, card: HeadCard) -> npt.NDArray[np.float64]:
+    """Return what an image of each class counted in training, (n_classes,)."""
+    counts = np.bincount(file.label[file.rows("train")], minlength=len(card.class_names))
+    return class_weights(card.training["class_weight"], card.class_names, counts)
 
 
 def _tell(

@@ -91,13 +91,16 @@ class FitReport:
 
     Attributes:
         held_out: (n_held_out,) rows of the images that chose setting and temperature.
-        logits: (n_held_out, n_classes) theirs, from weights that never saw them.
+        logits: (n_held_out, n_classes) theirs, from weights that never saw them, at the setting
+            that others of them choose.
+        probabilities: (n_held_out, n_classes) of these logits, calibrated on others of them.
         calibrated: Whether they gave the temperature, which is 1 otherwise.
         history: One entry per epoch of a head that is trained in epochs.
     """
 
     held_out: npt.NDArray[np.int64]
     logits: npt.NDArray[np.floating[Any]]
+    probabilities: npt.NDArray[np.float64]
     calibrated: bool = True
     history: list[dict[str, float]] = field(default_factory=list)
 
@@ -263,6 +266,21 @@ class Head(ABC):
         head._card = HeadCard.from_dict(content)
         head._load_weights(weights)
         return head
+
+
+def repeat_folder(folder: Path, repeat: int) -> Path:
+    """Return where the further fits of a head lie, each with another seed.
+
+    Args:
+        folder: Of the head.
+        repeat: From 1; the head itself is the one before.
+    """
+    return folder / "repeats" / f"{repeat:03}"
+
+
+def repeat_folders(folder: Path) -> list[Path]:
+    """Return the folders of a head's further fits, in order."""
+    return sorted(path.parent for path in folder.glob(f"repeats/*/{CARD_FILE}"))
 
 
 def origin_of_predictions(folder: Path, images: Literal["held-out", "test"]) -> str:

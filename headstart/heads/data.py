@@ -1,7 +1,7 @@
 """What a head learns from: rows of the feature file, who may see which, and their weights."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
@@ -12,10 +12,12 @@ import numpy.typing as npt
 from headstart.common.errors import InputError
 from headstart.features.file import FeatureFile, Header
 from headstart.scoring.calibration import FEWEST_UNITS
+from headstart.scoring.choosing import HeldOut, dealt
 from headstart.scoring.intervals import units
 
 Rows = npt.NDArray[np.int64]
 SelectedBy = Literal["validation", "cross-validation", "default"]
+ClassWeight = Literal["none", "balanced", "logit_adjusted"] | Mapping[str, float]
 
 FOLDS = 5
 """Folds of a cross-validation, or as many as the rarest class has units, if fewer.
@@ -53,7 +55,12 @@ class TrainingData:
         sha256: (n_rows,) content digests of the images.
         train: Rows of the training split, views included.
         validation: Rows of the validation split, images themselves only.
-        class_weight: (n_classes,) what an image of a class counts in the loss.
+        class_weight: (n_classes,) what an image of a class counts, in the choice of settings and
+            in losses that are not adjusted.
+        log_prior: (n_classes,) what a cross-entropy adds to the logits while it trains, the log
+            shares of the classes; 0 where it adjusts nothing.
+        shots: Training images per class, if only so many are used. Nothing else then teaches or
+            chooses: validation images are only judged by.
         min_validation: Fewer validation units per class than this mean cross-validation.
         folds_below: Fewer validation units in all than this mean cross-validation for heads
             whose fit takes a moment.
@@ -71,6 +78,8 @@ class TrainingData:
     train: Rows
     validation: Rows
     class_weight: npt.NDArray[np.float64]
+    log_prior: npt.NDArray[np.float64]
+    shots: int | None
     min_validation: int
     folds_below: int
     streaming_above: int
@@ -82,7 +91,7 @@ class TrainingData:
         cls,
         file: FeatureFile,
         *,
-        class_weight: Literal["none", "balanced"] | Mapping[str, float] = "none",
+        class_weight: ClassWeight = "none",
         min_validation: int,
         folds_below: int,
         streaming_above: int,
@@ -93,7 +102,8 @@ class TrainingData:
 
         Args:
             file: The features.
-            class_weight: What an image of a class counts.
+            class_weight: What an image of a class counts; "logit_adjusted" counts classes evenly
+                and lets each cross-entropy adjust its logits instead of weighing its images.
             min_validation: See the class, as for the other two limits.
             folds_below: See the class.
             streaming_above: See the class.
@@ -128,7 +138,9 @@ class TrainingData:
             sha256=file.sha256,
             train=train,
             validation=file.rows("validation"),
-            class_weight=_class_weights(class_weight, class_names, counts),
+            class_weight=np.ones(len(class_names)),
+            log_prior=np.zeros(len(class_names)),
+            shots=shots,
             min_validation=min_validation,
             folds_below=folds_below,
             streaming_above=streaming_above,
@@ -142,7 +154,15 @@ class TrainingData:
                 "shots": shots,
             },
         )
-        return data if shots is None else data.few(shots, seed)
+        return (data if shots is None else data.few(shots, seed))._weighed(class_weight)
+
+    def _weighed(self, wanted: ClassWeight) -> "TrainingData":
+        """Set what classes count."""
+        counts = np.bincount(self.label[self.train_images], minlength=self.n_classes)
+        weights = class_weights(wanted, self.class_names, counts)
+        if wanted != "logit_adjusted":
+            return replace(self, class_weight=weights)
+        return replace(self, class_weight=weights, log_prior=np.log(counts / counts.sum()))
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -168,23 +188,34 @@ class TrainingData:
 
     @property
     def everything(self) -> Rows:
-        """Rows of training and validation, views of the training images included."""
+        """Rows that may teach: of training and validation, views of the training images included.
+
+        Of a few shots these alone.
+        """
+        if self.shots is not None:
+            return self.train
         return np.sort(np.concatenate([self.train, self.validation]))
 
     def weights(self, rows: Rows) -> npt.NDArray[np.float64]:
-        """(len(rows),) weight of each row in the loss."""
+        """(len(rows),) what each row counts."""
         return np.asarray(self.class_weight[self.label[rows]])
+
+    @property
+    def loss_weight(self) -> npt.NDArray[np.float64]:
+        """(n_classes,) what an image of a class counts in a cross-entropy."""
+        return np.ones(self.n_classes) if self.log_prior.any() else self.class_weight
 
     @cached_property
     def validation_suffices(self) -> bool:
-        """Whether every class has `min_validation` validation units."""
-        return bool(self._validation_units.min() >= self.min_validation)
+        """Whether validation images may choose, and every class has `min_validation` units."""
+        enough = self._validation_units.min() >= self.min_validation
+        return self.shots is None and bool(enough)
 
     @cached_property
     def validation_stops(self) -> bool:
         """Whether validation images may end a training: of every class, and not too few in all."""
         enough = self._validation_units_in_all >= FEWEST_UNITS
-        return enough and bool(self._validation_units.min() > 0)
+        return self.shots is None and enough and bool(self._validation_units.min() > 0)
 
     @cached_property
     def _validation_units(self) -> npt.NDArray[np.int64]:
@@ -247,6 +278,19 @@ class TrainingData:
             for index in range(fold_of.max() + 1)
         )
 
+    def held_out(self, folds: Sequence[Fold]) -> HeldOut:
+        """Return the images that folds hold out, one fold after the other.
+
+        The parts are the folds; a single one is dealt into parts.
+        """
+        rows = np.concatenate([self.train[:0], *(fold.held_out for fold in folds)])
+        label, unit = self.label[rows], self.unit[rows]
+        if len(folds) == 1:
+            part = dealt(label, unit, self.seed)
+        else:
+            part = np.repeat(np.arange(len(folds)), [len(fold.held_out) for fold in folds])
+        return HeldOut(label=label, unit=unit, part=part, weight=self.weights(rows))
+
     def few(self, shots: int, seed: int) -> "TrainingData":
         """Keep at most `shots` training images per class; fewer shots take a subset of more.
 
@@ -264,16 +308,27 @@ class TrainingData:
         return replace(self, train=self.train[chosen])
 
 
-def _class_weights(
-    wanted: Literal["none", "balanced"] | Mapping[str, float],
+def class_weights(
+    wanted: ClassWeight,
     class_names: tuple[str, ...],
     counts: npt.NDArray[np.int64],
 ) -> npt.NDArray[np.float64]:
+    """Return what an image of each class counts, (n_classes,).
+
+    Args:
+        wanted: See `TrainingData.from_file`.
+        class_names: One per class.
+        counts: (n_classes,) training images of each, at least 1.
+
+    Raises:
+        InputError: a weight is given for a class that does not exist.
+    """
     if wanted == "none":
         return np.ones(len(class_names))
-    if wanted == "balanced":
+    if wanted in ("balanced", "logit_adjusted"):
         # Source: scikit-learn's class_weight="balanced".
         return np.asarray(counts.sum() / (len(class_names) * counts))
+    assert not isinstance(wanted, str)
     unknown = sorted(set(wanted) - set(class_names))
     if unknown:
         raise InputError(

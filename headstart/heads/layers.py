@@ -214,7 +214,12 @@ class Network:
         return x
 
     def learn(
-        self, x: Floats, targets: Floats, weights: Floats, rng: np.random.Generator
+        self,
+        x: Floats,
+        targets: Floats,
+        weights: Floats,
+        rng: np.random.Generator,
+        log_prior: Floats,
     ) -> Floats:
         """Compute the gradients of a batch's loss: mean weighted cross-entropy, and the decay.
 
@@ -223,13 +228,14 @@ class Network:
             targets: (n, n_classes) probabilities.
             weights: (n,) what each row counts.
             rng: Draws what is dropped.
+            log_prior: (n_classes,) added to the logits in the loss; 0 adjusts nothing.
 
         Returns:
             (n, n_classes) logits in training.
         """
         for layer in self._layers.values():
             x = layer.forward(x, rng)
-        gradient = np.exp(log_softmax(x))
+        gradient = np.exp(log_softmax(x + log_prior))
         gradient -= targets
         gradient *= weights[:, None] / np.float32(len(x))
         first = next(iter(self._layers))

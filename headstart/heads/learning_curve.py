@@ -10,7 +10,6 @@ from headstart.heads import create, is_cheap
 from headstart.heads.data import TrainingData
 from headstart.heads.options import HeadOptions
 from headstart.heads.selection import PathHead
-from headstart.scoring.calibration import fit_temperature, softmax
 from headstart.scoring.metrics import log_loss
 
 _STEPS = (1, 2, 5)
@@ -26,9 +25,9 @@ def learning_curve(options: HeadOptions, data: TrainingData, seed: int) -> list[
     """Fit the head to ever more training images per class and score the validation images.
 
     The setting is chosen anew at each size, on the validation images, of every second one of the
-    path. Sizes are 1, 2, 5, 10, ..., and all; a larger set of images holds the smaller ones. Of a
-    unit a second image comes in only once all have given one. Up to 10 images per class the mean of
-    three draws is taken.
+    path; each part of them is scored at what the others choose. Sizes are 1, 2, 5, 10, ..., and
+    all; a larger set of images holds the smaller ones. Of a unit a second image comes in only once
+    all have given one. Up to 10 images per class the mean of three draws is taken.
 
     Args:
         options: The head.
@@ -75,7 +74,5 @@ def _score(options: HeadOptions, data: TrainingData, size: int, seed: int) -> tu
         head.stride = _STRIDE
     report = head.fit(few)
     labels = data.label[report.held_out]
-    temperature = fit_temperature(report.logits, labels, data.unit[report.held_out])
-    probabilities = softmax(report.logits, temperature or 1.0)
-    accuracy = float((probabilities.argmax(axis=1) == labels).mean())
-    return accuracy, log_loss(labels, probabilities)
+    accuracy = float((report.probabilities.argmax(axis=1) == labels).mean())
+    return accuracy, log_loss(labels, report.probabilities)

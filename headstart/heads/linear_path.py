@@ -44,12 +44,14 @@ class DescentHead(LinearHead):
     """A linear head that minimizes a convex loss.
 
     Attributes:
-        loss: What is minimized besides the penalty.
         scaled: Whether features are standardized, or only centered.
     """
 
-    loss: ClassVar[Loss]
     scaled: ClassVar[bool]
+
+    @abstractmethod
+    def _loss(self, data: TrainingData) -> tuple[Loss, npt.NDArray[np.float64]]:
+        """Return what is minimized besides the penalty, and what each class counts in it."""
 
     @abstractmethod
     def _penalty(self, setting: float, n_classes: int) -> float:
@@ -60,7 +62,8 @@ class DescentHead(LinearHead):
     ) -> Iterator[SettingFit]:
         matrix = Matrix(data.features, train, data.streaming_above)
         judged = Matrix(data.features, held_out, data.streaming_above)
-        weights = data.weights(train)
+        loss, class_weight = self._loss(data)
+        weights = class_weight[data.label[train]]
         measured = moments(matrix, weights, scaled=self.scaled)
         values = [setting for setting in settings if setting is not None]
         models = descend(
@@ -68,7 +71,7 @@ class DescentHead(LinearHead):
             data.label[train],
             weights,
             measured,
-            self.loss,
+            loss,
             [self._penalty(value, data.n_classes) for value in values],
             data.n_classes,
         )

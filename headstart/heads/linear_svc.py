@@ -1,7 +1,11 @@
 """Linear support vector classification on standardized features."""
 
+import numpy as np
+import numpy.typing as npt
+
+from headstart.heads.data import TrainingData
 from headstart.heads.linear_path import DescentHead
-from headstart.heads.losses import SquaredHinge
+from headstart.heads.losses import Loss, SquaredHinge
 from headstart.heads.options import DEFAULT_C, LinearSVCOptions
 
 C_GRID = tuple(float(10 ** (-7 + 0.5 * step)) for step in range(19))
@@ -22,8 +26,10 @@ class LinearSVCHead(DescentHead):
     default_setting = DEFAULT_C
     patience = 4
     grid = C_GRID
-    loss = SquaredHinge()
     scaled = True
+
+    def _loss(self, data: TrainingData) -> tuple[Loss, npt.NDArray[np.float64]]:
+        return SquaredHinge(), data.class_weight
 
     def _penalty(self, setting: float, n_classes: int) -> float:
         return 1 / setting

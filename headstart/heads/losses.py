@@ -36,9 +36,19 @@ class Loss(Protocol):
 
 
 class CrossEntropy:
-    """Softmax cross-entropy: multinomial logistic regression."""
+    """Softmax cross-entropy: multinomial logistic regression.
+
+    Args:
+        log_prior: (n_classes,) added to the logits: the logarithm of how often each class occurs
+            leaves logits to learn that hold where classes occur evenly.
+
+    Source: Menon et al., Long-tail Learning via Logit Adjustment, ICLR 2021, equation 10.
+    """
 
     penalised_intercept = False
+
+    def __init__(self, log_prior: Floats) -> None:
+        self._log_prior = log_prior[:, None]
 
     def first_curvature(self, n_classes: int) -> float:
         """Return p (1 - p) at p = 1 / n_classes."""
@@ -49,6 +59,7 @@ class CrossEntropy:
     ) -> tuple[float, Floats, float]:
         """See `Loss`."""
         samples = np.arange(len(labels))
+        logits += self._log_prior.astype(logits.dtype)
         logits -= logits.max(axis=0)
         true = logits[labels, samples]
         probabilities = np.exp(logits, out=logits)

@@ -21,6 +21,7 @@ from headstart.heads.layers import Floats, Layer, Network, log_softmax
 from headstart.heads.optimizers import optimizer_for
 from headstart.heads.options import DenseOptions, GapOptions
 from headstart.scoring.calibration import fit_temperature
+from headstart.scoring.choosing import BestEpochs, calibrated_across
 
 LOGITS = "logits"
 """Name of the last layer."""
@@ -30,16 +31,29 @@ History = list[dict[str, float]]
 
 @dataclass(frozen=True, slots=True)
 class _Training:
-    """What one training leaves: the weights of its best epoch, or of its last."""
+    """What one training leaves: the weights of its best epoch, or of its last.
+
+    Attributes:
+        network: With these weights.
+        history: One entry per epoch.
+        best_epoch: Which epoch they are of, from 1.
+        logits: (n_held_out, n_classes) of theirs.
+        fair_logits: (n_held_out, n_classes); those of each part of the held-out images are of the
+            epoch that the other parts find best.
+    """
 
     network: Network
     history: History
+    best_epoch: int
+    logits: Floats
+    fair_logits: Floats
 
 
 class NetworkHead(Head):
     """A small network on the features, whose outputs are logits.
 
-    Early stopping on the cross-entropy of held-out images keeps the weights of the best epoch.
+    Early stopping on the cross-entropy of held-out images, weighted as classes are, keeps the
+    weights of the best epoch.
     In a cross-validation that gives each fold's best epoch, and their median is trained. Where
     nothing can be held out, all epochs are.
     """
@@ -76,24 +90,30 @@ class NetworkHead(Head):
             progress(total=total, desc=f"training {self.kind}", unit="epoch") as bar,
             ThreadPoolExecutor(min(WORKERS, len(folds)) or 1) as pool,
         ):
-            judged = list(pool.map(lambda fold: self._train_fold(data, fold, bar), folds))
-            best_epochs = [
-                1 + int(np.argmin([entry["validation_loss"] for entry in training.history]))
-                for training, _ in judged
-            ]
+            judged = list(
+                pool.map(
+                    lambda fold: self._train(data, fold, self.options.epochs, bar),
+                    folds,
+                )
+            )
+            best_epochs = [training.best_epoch for training in judged]
             epochs = int(np.median(best_epochs)) if folds else self.options.epochs
             if refit or selected_by != "validation":
                 rows = data.everything if refit else data.train
-                final = self._train(data, rows, None, epochs, bar)
+                final = self._train(data, Fold(rows, rows[:0]), epochs, bar)
             else:
-                ((final, _),) = judged
+                (final,) = judged
         self._network = final.network
-        histories = [training.history for training, _ in judged]
-        history = _mean_history(histories) if folds else final.history
-        held_out = np.concatenate([data.train[:0], *(fold.held_out for fold in folds)])
-        logits = np.concatenate([np.empty((0, data.n_classes)), *(one for _, one in judged)])
+        history = _mean_history([one.history for one in judged]) if folds else final.history
+        rows = np.concatenate([data.train[:0], *(fold.held_out for fold in folds)])
+        held_out = data.held_out(folds)
+        nothing = np.empty((0, data.n_classes))
+        logits, fair = (
+            np.concatenate([nothing, *(getattr(one, name) for one in judged)])
+            for name in ("logits", "fair_logits")
+        )
         self.check_finite("logits", logits)
-        temperature = fit_temperature(logits, data.label[held_out], data.unit[held_out])
+        temperature = fit_temperature(logits, held_out.label, held_out.unit)
         self._card = HeadCard(
             kind=self.kind,
             options=self.options.model_dump(),
@@ -118,45 +138,34 @@ class NetworkHead(Head):
             parameters=sum(values.size for values in self.arrays.values()),
         )
         return FitReport(
-            held_out=held_out,
-            logits=logits,
+            held_out=rows,
+            logits=fair,
+            probabilities=calibrated_across(fair, held_out),
             calibrated=temperature is not None,
             history=history,
         )
 
     # A divergence is told once, when the fit ends.
     @np.errstate(over="ignore", invalid="ignore")
-    def _train_fold(
-        self, data: TrainingData, fold: Fold, bar: Any
-    ) -> tuple[_Training, npt.NDArray[np.float64]]:
-        """Train on one side of a fold; return the logits of the other, too."""
-        training = self._train(data, fold.train, fold.held_out, self.options.epochs, bar)
-        logits = [
-            training.network.logits(self.columns(features))
-            for features in _stacks(data, fold.held_out, 1)
-        ]
-        return training, np.concatenate(logits).astype(np.float64)
-
-    @np.errstate(over="ignore", invalid="ignore")
-    def _train(
-        self, data: TrainingData, train: Rows, held_out: Rows | None, epochs: int, bar: Any
-    ) -> _Training:
+    def _train(self, data: TrainingData, fold: Fold, epochs: int, bar: Any) -> _Training:
         """Train from new weights; with held-out rows, stop early and keep the best epoch's."""
         options = self.options
         order = np.random.default_rng(self.seed)
         # Apart from the order, so that other layers see the batches in the same one.
         draws = np.random.default_rng([self.seed, 1])
         network = self._new_network(data.header.feature_shape, data.n_classes, draws)
-        steps = -(-len(train) // options.batch_size)
+        steps = -(-len(fold.train) // options.batch_size)
         optimizer = optimizer_for(options, steps * options.epochs)
         smoothed = _smoothed_one_hot(data.n_classes, options.label_smoothing)
-        weights = data.class_weight.astype(np.float32)
+        weights = data.loss_weight.astype(np.float32)
+        log_prior = data.log_prior.astype(np.float32)
+        fair = BestEpochs(data.held_out((fold,)), data.n_classes)
         history: History = []
-        best: list[Floats] = []
-        best_loss, worse = np.inf, 0
+        best: tuple[int, list[Floats], Floats] | None = None
+        best_loss = np.inf
         for epoch in range(1, epochs + 1):
             seen = _Tally()
-            rows = order.permutation(train)
+            rows = order.permutation(fold.train)
             start = 0
             for features in _stacks(data, rows, options.batch_size):
                 columns = self.columns(features)
@@ -164,34 +173,34 @@ class NetworkHead(Head):
                     batch = columns[first : first + options.batch_size]
                     labels = data.label[rows[start : start + len(batch)]]
                     start += len(batch)
-                    logits = network.learn(batch, smoothed[labels], weights[labels], draws)
+                    logits = network.learn(
+                        batch, smoothed[labels], weights[labels], draws, log_prior
+                    )
                     optimizer.step(network.trained())
                     seen.add(logits, labels)
             entry = {"epoch": epoch, "train_loss": seen.loss, "train_accuracy": seen.accuracy}
             history.append(entry)
             bar.update()
-            if held_out is None:
+            if not len(fold.held_out):
                 continue
-            judged = self._judge(network, data, held_out)
+            logits = self._logits_of(network, data, fold.held_out)
+            judged = _Tally()
+            judged.add(logits, data.label[fold.held_out])
             entry |= {"validation_loss": judged.loss, "validation_accuracy": judged.accuracy}
-            if judged.loss < best_loss or not best:
-                best, best_loss, worse = _copies(network), judged.loss, 0
-                continue
-            worse += 1
-            if worse >= options.patience:
+            loss = fair.offer(logits)
+            if loss < best_loss or best is None:
+                best, best_loss = (epoch, _copies(network), logits), loss
+            elif epoch - best[0] >= options.patience:
                 break
-        if best:
-            network.set_arrays(best)
-        return _Training(network, history)
+        if best is None:
+            return _Training(network, history, epochs, fair.logits, fair.logits)
+        best_epoch, arrays, logits = best
+        network.set_arrays(arrays)
+        return _Training(network, history, best_epoch, logits, fair.logits)
 
-    def _judge(self, network: Network, data: TrainingData, rows: Rows) -> "_Tally":
-        tally = _Tally()
-        start = 0
-        for features in _stacks(data, rows, 1):
-            labels = data.label[rows[start : start + len(features)]]
-            start += len(features)
-            tally.add(network.logits(self.columns(features)), labels)
-        return tally
+    def _logits_of(self, network: Network, data: TrainingData, rows: Rows) -> Floats:
+        stacks = [network.logits(self.columns(features)) for features in _stacks(data, rows, 1)]
+        return np.concatenate(stacks)
 
     def _new_network(
         self, feature_shape: tuple[int, ...], n_classes: int, rng: np.random.Generator

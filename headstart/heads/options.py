@@ -128,7 +128,7 @@ class TrainOptions(Section):
     """The heads, and how their settings are chosen."""
 
     seed: Seed
-    class_weight: Literal["none", "balanced"] | dict[ClassName, Positive]
+    class_weight: Literal["none", "balanced", "logit_adjusted"] | dict[ClassName, Positive]
     refit: bool
     min_validation: Annotated[int, Field(ge=1)]
     folds_below: Annotated[int, Field(ge=0)]

@@ -16,8 +16,12 @@ from headstart.common.threads import in_order, one_thread_each
 from headstart.features.matrix import Matrix, matrix_bytes
 from headstart.heads.base import FitReport, Head, HeadCard
 from headstart.heads.data import Rows, TrainingData, describe_bytes
-from headstart.scoring.calibration import cautious_log_loss, fit_temperature, log_loss_at
-from headstart.scoring.metrics import Labels
+from headstart.scoring.calibration import cautious_losses, fit_temperature, losses_at, softmax
+from headstart.scoring.choosing import HeldOut, best_of
+
+# Logits of settings that are kept while a path is tried; beyond it, those of the settings alone
+# that its end would choose if it were now.
+_KEPT = 2**25
 
 
 class FittedModel(Protocol):
@@ -58,16 +62,19 @@ class ChosenSetting:
     Attributes:
         setting: Its value; None where there was nothing to choose.
         curve: Scores of every setting tried, in the order of the path.
-        logits: (n_held_out, n_classes) of the chosen setting, folds one after the other.
-        temperature: What makes them most likely; None where they cannot tell.
-        models: The chosen setting's weights, one per fold.
+        temperature: What makes its logits most likely; None where they cannot tell.
+        models: Its weights, one per fold.
+        logits: (n_held_out, n_classes), folds one after the other; those of each part of the
+            images are of the setting that the other parts choose.
+        probabilities: (n_held_out, n_classes), calibrated on the other parts.
     """
 
     setting: float | None
     curve: list[dict[str, float]]
-    logits: npt.NDArray[np.floating[Any]]
     temperature: float | None
     models: tuple[FittedModel, ...]
+    logits: npt.NDArray[np.floating[Any]]
+    probabilities: npt.NDArray[np.float64]
 
 
 def logits_of(model: FittedModel, matrix: Matrix, n_classes: int) -> npt.NDArray[np.float32]:
@@ -82,52 +89,114 @@ def logits_of(model: FittedModel, matrix: Matrix, n_classes: int) -> npt.NDArray
     return logits
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Candidate:
+    """A setting that was tried.
+
+    Attributes:
+        setting: Its value.
+        models: Its weights, one per fold.
+        logits: (n_held_out, n_classes).
+        temperature: What makes them most likely; None where they cannot tell.
+        right: (n_units,) weighted number of images that it got right.
+        loss: (n_units,) weighted sum of their log losses.
+    """
+
+    setting: float | None
+    models: tuple[FittedModel, ...]
+    logits: npt.NDArray[np.floating[Any]]
+    temperature: float | None
+    right: npt.NDArray[np.float64]
+    loss: npt.NDArray[np.float64]
+
+    @classmethod
+    def of(cls, fits: Sequence[SettingFit], held_out: HeldOut) -> "_Candidate":
+        labels = held_out.label
+        logits = np.concatenate([fit.logits for fit in fits])
+        temperature = fit_temperature(logits, labels, held_out.unit)
+        if temperature is None:
+            losses = cautious_losses(logits, labels)
+        else:
+            losses = losses_at(temperature, logits, labels)
+        return cls(
+            setting=fits[0].setting,
+            models=tuple(fit.model for fit in fits),
+            logits=logits,
+            temperature=temperature,
+            right=held_out.by_unit(logits.argmax(axis=1) == labels),
+            loss=held_out.by_unit(losses),
+        )
+
+
 def choose(
     steps: Iterable[Sequence[SettingFit]],
-    labels: Labels,
+    held_out: HeldOut,
     name: str,
     patience: int | None,
-    unit: Labels | None = None,
 ) -> ChosenSetting:
-    """Keep the setting that does best on all held-out images.
+    """Keep the setting that does best on all held-out images, as `best_of` says.
 
-    The best has most images right and among equals the lowest log loss at its own temperature, or
-    the lowest cautious one where that cannot be told; the log loss separates settings that a few
-    hundred images cannot.
+    What it is worth on new images tell its logits and probabilities: those of each part of the
+    images are of the setting that the others choose. Log losses are at each setting's own
+    temperature, or the cautious ones where that cannot be told.
 
     Args:
         steps: For each setting of the path its fits on all folds.
-        labels: (n_held_out,) of the folds' held-out images, one fold after the other.
+        held_out: The folds' held-out images, one fold after the other.
         name: What a setting is called in the curve.
         patience: Stop after this many settings in a row without a better one; None never stops.
-        unit: (n_held_out,) as for `fit_temperature`.
     """
-    best: ChosenSetting | None = None
+    total = held_out.unit_weight.sum()
+    choosing = [np.ones(len(held_out.unit_weight), bool)]
+    choosing += [held_out.units_of(others) for _, others in held_out.splits()]
+    kept: list[_Candidate] = []
     best_score = (-np.inf, -np.inf)
     curve: list[dict[str, float]] = []
     worse = 0
-    for candidates in steps:
-        logits = np.concatenate([candidate.logits for candidate in candidates])
-        temperature = fit_temperature(logits, labels, unit)
-        accuracy = float((logits.argmax(axis=1) == labels).mean())
-        if temperature is None:
-            loss = cautious_log_loss(logits, labels)
-        else:
-            loss = log_loss_at(temperature, logits, labels)
-        setting = candidates[0].setting
-        if setting is not None:
-            curve.append({name: setting, "accuracy": accuracy, "log_loss": loss})
+    for fits in steps:
+        kept.append(candidate := _Candidate.of(fits, held_out))
+        accuracy, loss = (float(one.sum() / total) for one in (candidate.right, candidate.loss))
+        if candidate.setting is not None:
+            curve.append({name: candidate.setting, "accuracy": accuracy, "log_loss": loss})
         if (accuracy, -loss) > best_score:
             best_score, worse = (accuracy, -loss), 0
-            models = tuple(candidate.model for candidate in candidates)
-            best = ChosenSetting(setting, curve, logits, temperature, models)
         else:
             worse += 1
-            if patience is not None and worse >= patience:
-                break
-    if best is None:
+        if candidate.logits.size * len(kept) > _KEPT:
+            chosen = {_chosen(kept, units, held_out.unit_weight) for units in choosing}
+            kept = [kept[index] for index in sorted(chosen)]
+        if patience is not None and worse >= patience:
+            break
+    if not kept:
         raise ValueError("the path of settings is empty")
-    return best
+    whole, *by_part = [kept[_chosen(kept, units, held_out.unit_weight)] for units in choosing]
+    logits = np.empty_like(whole.logits)
+    probabilities = np.empty(logits.shape)
+    for (own, others), candidate in zip(held_out.splits(), by_part, strict=True):
+        labels, unit = held_out.label[others], held_out.unit[others]
+        temperature = fit_temperature(candidate.logits[others], labels, unit)
+        logits[own] = candidate.logits[own]
+        probabilities[own] = softmax(logits[own], temperature or candidate.temperature or 1.0)
+    return ChosenSetting(
+        setting=whole.setting,
+        curve=curve,
+        temperature=whole.temperature,
+        models=whole.models,
+        logits=logits,
+        probabilities=probabilities,
+    )
+
+
+def _chosen(
+    candidates: Sequence[_Candidate],
+    units: npt.NDArray[np.bool_],
+    weight: npt.NDArray[np.float64],
+) -> int:
+    """Return which candidate some of the units choose."""
+    right, loss = (
+        np.stack([getattr(one, name)[units] for one in candidates]) for name in ("right", "loss")
+    )
+    return best_of(right, loss, weight[units])
 
 
 def _in_step(
@@ -179,18 +248,11 @@ class PathHead(Head):
         patience = self.patience and max(2, self.patience // self.stride)
         folds = data.folds(cheap=True)
         selected_by = data.selected_by(cheap=True)
-        held_out = np.concatenate([data.train[:0], *(fold.held_out for fold in folds)])
         with one_thread_each():
             if folds:
                 paths = [self._path(data, fold.train, fold.held_out, settings) for fold in folds]
-                steps = _in_step(paths)
-                choice = choose(
-                    steps,
-                    data.label[held_out],
-                    self.setting_name,
-                    patience,
-                    data.unit[held_out],
-                )
+                held_out = data.held_out(folds)
+                choice = choose(_in_step(paths), held_out, self.setting_name, patience)
             else:
                 choice = self._default_choice(data, settings)
             if refit:
@@ -215,8 +277,9 @@ class PathHead(Head):
             parameters=self._model.parameters,
         )
         return FitReport(
-            held_out=held_out,
+            held_out=np.concatenate([data.train[:0], *(fold.held_out for fold in folds)]),
             logits=choice.logits,
+            probabilities=choice.probabilities,
             calibrated=choice.temperature is not None,
         )
 
@@ -225,7 +288,8 @@ class PathHead(Head):
     ) -> ChosenSetting:
         """Take the setting that is given, or else the default, where nothing can be held out."""
         (setting,) = settings if len(settings) == 1 else (self.default_setting,)
-        return ChosenSetting(setting, [], np.empty((0, data.n_classes)), None, ())
+        nothing = np.empty((0, data.n_classes))
+        return ChosenSetting(setting, [], None, (), nothing, nothing)
 
     def _fit_at(self, data: TrainingData, rows: Rows, setting: float | None) -> FittedModel:
         (candidate,) = self._path(data, rows, rows[:0], (setting,))

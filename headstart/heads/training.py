@@ -1,13 +1,14 @@
 """All heads of params.yaml on the cached features: fitted, or taken over from an earlier run."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from functools import cache
+from collections.abc import Callable, Mapping
+from functools import cache, partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from headstart.common.cache import Keep
 from headstart.common.code import digest_of_code
@@ -15,13 +16,19 @@ from headstart.common.files import atomic_folder, copy_folder, digest_of, read_j
 from headstart.common.progress import notify
 from headstart.features.file import FeatureFile
 from headstart.heads import create, is_cheap
-from headstart.heads.base import HELD_OUT_FILE, FitReport, Head, origin_of_predictions
+from headstart.heads.base import (
+    HELD_OUT_FILE,
+    FitReport,
+    Head,
+    origin_of_predictions,
+    repeat_folder,
+)
 from headstart.heads.data import TrainingData
 from headstart.heads.learning_curve import learning_curve
 from headstart.heads.options import HeadOptions, TrainOptions
 from headstart.scoring.calibration import FEWEST_UNITS, softmax
 from headstart.scoring.curves import write_fit_plots
-from headstart.scoring.metrics import WITHOUT_IMAGES, named, scores
+from headstart.scoring.metrics import WITHOUT_IMAGES, named, scores, spread
 from headstart.scoring.predictions import Predictions
 
 _CODE = ("common", "features", "scoring", "heads")
@@ -58,18 +65,7 @@ def train_heads(
     """
     keep = keep or Keep("fits")
 
-    @cache
-    def data_of(seed: int) -> TrainingData:
-        return TrainingData.from_file(
-            file,
-            class_weight=options.class_weight,
-            min_validation=options.min_validation,
-            folds_below=options.folds_below,
-            streaming_above=options.streaming_above,
-            seed=seed,
-            shots=options.shots,
-        )
-
+    data_of = cache(partial(_data, file, options))
     content = {}
     # In the place of what there is at the end, since a fit that fails must not cost that.
     with atomic_folder(models) as new, atomic_folder(plots, flush=False) as curves:
@@ -91,20 +87,53 @@ def train_heads(
     write_json(metrics, content)
 
 
-def write_start(models: Path, name: str | None, start: Path) -> None:
+def write_start(
+    file: FeatureFile,
+    options: TrainOptions,
+    name: str | None,
+    start: Path,
+    keep: Keep | None = None,
+) -> None:
     """Hand the head over that fine-tuning starts from, apart from the others.
 
+    It has learned from the training images alone, whatever `train.refit` says: validation images
+    say when fine-tuning ends and what its model is worth, so its start must not have seen them.
+
     Args:
-        models: Holds a folder per trained head.
-        name: That head; None where nothing starts from one.
+        file: The features.
+        options: The section `train`.
+        name: Which of its heads; None where nothing starts from one.
         start: Gets its folder.
+        keep: Where fits are kept; the user's cache folder by default.
     """
     with atomic_folder(start) as new:
         if name is None:
             # DVC warns of empty folders.
             write_json(new / "none.json", {"head": None})
-        else:
-            copy_folder(models / name, new / name)
+            return
+        head = options.heads[name]
+        alone = options.model_copy(update={"refit": False, "repeats": 1, "learning_curve": "none"})
+        keep = keep or Keep("fits")
+        digest = _digest(file.digest, head, alone)
+        kept = keep.find(digest)
+        if kept is not None:
+            copy_folder(kept / _MODEL, new / name)
+            return
+        with keep.create_if_possible(digest) as folder:
+            _fit(file, partial(_data, file, alone), head, alone, folder)
+            copy_folder(folder / _MODEL, new / name)
+
+
+def _data(file: FeatureFile, options: TrainOptions, seed: int) -> TrainingData:
+    return TrainingData.from_file(
+        file,
+        class_weight=options.class_weight,
+        min_validation=options.min_validation,
+        folds_below=options.folds_below,
+        streaming_above=options.streaming_above,
+        seed=seed,
+        shots=options.shots,
+    )
 
 
 def _digest(features: str, head: HeadOptions, options: TrainOptions) -> str:
@@ -163,7 +192,8 @@ def _fit(
 ) -> None:
     """Fit a head once or `options.repeats` times, with another seed each time.
 
-    The first repeat gives the model; the others give the spread of its scores.
+    The first repeat is the model; the others, each with its own shots, lie in folders within the
+    first one's, for the spread of the scores.
     """
     results = []
     for repeat in range(options.repeats):
@@ -171,11 +201,13 @@ def _fit(
         data = data_of(seed)
         fitted = create(head, seed)
         report = fitted.fit(data, refit=options.refit)
-        if repeat == 0:
-            model = folder / _MODEL
+        model = folder / _MODEL
+        if repeat > 0:
+            fitted.save(repeat_folder(model, repeat))
+        else:
             fitted.save(model)
-            held_out = softmax(report.logits, fitted.card.temperature)
-            told = Predictions(file.image[report.held_out], held_out)
+            judged = _held_out(fitted, report, data)
+            told = Predictions(file.image[judged.rows], judged.probabilities)
             told.write(model / HELD_OUT_FILE, origin_of_predictions(model, "held-out"))
             wanted = options.learning_curve
             learning = (
@@ -187,16 +219,41 @@ def _fit(
         results.append(_scores(fitted, report, data))
     content = results[0]
     if options.repeats > 1:
-        content["repeats"] = _spread(results)
+        content["repeats"] = spread([result["validation"] for result in results])
     write_json(folder / _METRICS, content)
+
+
+class _HeldOut(NamedTuple):
+    """Images that the weights never saw, and what they make of them.
+
+    Attributes:
+        rows: (n_images,) of the feature file.
+        probabilities: (n_images, n_classes), calibrated.
+        uncalibrated: (n_images, n_classes).
+    """
+
+    rows: npt.NDArray[np.int64]
+    probabilities: npt.NDArray[np.float64]
+    uncalibrated: npt.NDArray[np.float64]
+
+
+def _held_out(head: Head, report: FitReport, data: TrainingData) -> _HeldOut:
+    """Return what the validation score of a head is counted on.
+
+    Of a few shots nothing was held out for good; but the validation images taught nothing at all.
+    """
+    if data.shots is None or not len(data.validation):
+        return _HeldOut(report.held_out, report.probabilities, softmax(report.logits))
+    logits = head.predict_logits(data.features, data.validation)
+    return _HeldOut(data.validation, softmax(logits, head.card.temperature), softmax(logits))
 
 
 def _scores(head: Head, report: FitReport, data: TrainingData) -> dict[str, Any]:
     rows, card = data.train_images, head.card
     logits = head.predict_logits(data.features, rows)
+    held_out = _held_out(head, report, data)
     # Folds hold out training images too; scores of validation images compare across heads.
-    judged = np.isin(report.held_out, data.validation) | (not data.validation_suffices)
-    held_out = report.logits[judged]
+    judged = np.isin(held_out.rows, data.validation) | (not data.validation_suffices)
     return {
         "setting": card.setting,
         "selected_by": card.selected_by,
@@ -205,21 +262,9 @@ def _scores(head: Head, report: FitReport, data: TrainingData) -> dict[str, Any]
         "parameters": card.parameters,
         "train": scores(data.label[rows], softmax(logits, card.temperature), card.class_names),
         "validation": scores(
-            data.label[report.held_out[judged]],
-            softmax(held_out, card.temperature),
+            data.label[held_out.rows[judged]],
+            held_out.probabilities[judged],
             card.class_names,
-            uncalibrated=softmax(held_out),
+            uncalibrated=held_out.uncalibrated[judged],
         ),
-    }
-
-
-def _spread(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Return mean and standard deviation of the validation scores over the repeats."""
-    wanted = ("accuracy", "balanced_accuracy", "macro_f1", "log_loss")
-    names = [name for name in wanted if all(name in result["validation"] for result in results)]
-    values = {name: [result["validation"][name] for result in results] for name in names}
-    return {
-        "count": len(results),
-        **{f"{name}_mean": float(np.mean(values[name])) for name in names},
-        **{f"{name}_std": float(np.std(values[name], ddof=1)) for name in names},
     }

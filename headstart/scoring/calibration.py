@@ -58,10 +58,10 @@ def _mistake_mass(n_samples: int) -> float:
     return 1 / (n_samples + 2)
 
 
-def log_loss_at(temperature: float, logits: Floats, labels: Labels) -> float:
-    """Return the log loss of the logits' probabilities at a temperature, in nats.
+def losses_at(temperature: float, logits: Floats, labels: Labels) -> npt.NDArray[np.float64]:
+    """Return each image's log loss at a temperature, (n_samples,), in nats.
 
-    As `log_loss` of `softmax`, without having the probabilities in memory.
+    As of `softmax`, without having the probabilities in memory.
 
     Args:
         temperature: What the logits are divided by.
@@ -69,21 +69,21 @@ def log_loss_at(temperature: float, logits: Floats, labels: Labels) -> float:
         labels: (n_samples,).
     """
 
-    def part(logits: Floats, labels: Labels) -> float:
+    def part(logits: Floats, labels: Labels) -> npt.NDArray[np.float64]:
         scaled = logits / temperature
         scaled -= scaled.max(axis=0)
         true = scaled[labels, np.arange(len(labels))]
         losses = np.log(np.exp(scaled, out=scaled).sum(axis=0)) - true
-        return float(np.minimum(losses, _HIGHEST_LOSS).sum())
+        return np.asarray(np.minimum(losses, _HIGHEST_LOSS))
 
-    return float(np.sum(list(_by_parts(part, logits, labels)))) / len(labels)
+    return np.concatenate([np.empty(0), *_by_parts(part, logits, labels)])
 
 
-def cautious_log_loss(logits: Floats, labels: Labels) -> float:
-    """Return the log loss of probabilities at temperature 1 if one more image were mistaken.
+def cautious_losses(logits: Floats, labels: Labels) -> npt.NDArray[np.float64]:
+    """Return each image's log loss at temperature 1 if one more image were mistaken, (n_samples,).
 
-    Of settings that are all right on a few images it prefers one whose confidence such few can
-    warrant, where the plain log loss prefers the surest one.
+    Of settings that are all right on a few images their mean prefers one whose confidence such few
+    can warrant, where the plain log loss prefers the surest one.
 
     Args:
         logits: (n_samples, n_classes).
@@ -92,14 +92,14 @@ def cautious_log_loss(logits: Floats, labels: Labels) -> float:
     n_samples, n_classes = logits.shape
     mistaken = _mistake_mass(n_samples)
 
-    def part(logits: Floats, labels: Labels) -> float:
+    def part(logits: Floats, labels: Labels) -> npt.NDArray[np.float64]:
         logits = logits - logits.max(axis=0)
         normalizer = np.log(np.exp(logits).sum(axis=0))
         true = normalizer - logits[labels, np.arange(len(labels))]
         others = (n_classes * normalizer - logits.sum(axis=0) - true) / (n_classes - 1)
-        return float(np.sum((1 - mistaken) * true + mistaken * others))
+        return np.asarray((1 - mistaken) * true + mistaken * others)
 
-    return float(np.sum(list(_by_parts(part, logits, labels)))) / len(labels)
+    return np.concatenate([np.empty(0), *_by_parts(part, logits, labels)])
 
 
 def fit_temperature(logits: Floats, labels: Labels, unit: Labels | None = None) -> float | None:

@@ -4,7 +4,7 @@ Two classes and many are treated alike: probabilities have one column per class 
 to 1. A score that the data cannot define (the ROC of a class that no image has) is None.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -296,6 +296,22 @@ def scores(
         for index, name in enumerate(class_names)
     ]
     return result
+
+
+def spread(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return mean and standard deviation of headline scores over repeated fits.
+
+    Args:
+        results: At least two of `scores`.
+    """
+    wanted = ("accuracy", "balanced_accuracy", "macro_f1", "log_loss")
+    names = [name for name in wanted if all(name in result for result in results)]
+    values = {name: [result[name] for result in results] for name in names}
+    return {
+        "count": len(results),
+        **{f"{name}_mean": float(np.mean(values[name])) for name in names},
+        **{f"{name}_std": float(np.std(values[name], ddof=1)) for name in names},
+    }
 
 
 def _mean_of_defined(values: list[float | None]) -> float | None:

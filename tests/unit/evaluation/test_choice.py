@@ -30,7 +30,13 @@ def _predictions(wrong: range, confidence: float = 0.8, images: range = range(N)
 
 
 def _select(held_out: dict[str, Predictions], manifest: Manifest, **options: object) -> dict:
-    given = {"last": "finetuned", "first": "a", "resamples": 300, "seed": 0}
+    given = {
+        "class_weight": np.ones(2),
+        "last": "finetuned",
+        "first": "a",
+        "resamples": 300,
+        "seed": 0,
+    }
     return select(held_out, manifest, **{**given, **options})
 
 

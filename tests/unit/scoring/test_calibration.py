@@ -6,9 +6,9 @@ from scipy.special import log_softmax
 
 from headstart.scoring import calibration
 from headstart.scoring.calibration import (
-    cautious_log_loss,
+    cautious_losses,
     fit_temperature,
-    log_loss_at,
+    losses_at,
     softmax,
 )
 from headstart.scoring.metrics import log_loss, reliability
@@ -90,18 +90,20 @@ def test_softmax_of_large_logits_is_finite() -> None:
 
 def test_a_few_images_warrant_little_confidence() -> None:
     labels = np.array([0, 1, 0, 1])
-    losses = [cautious_log_loss(scale * np.eye(2)[labels], labels) for scale in (0.5, 1.6, 9.0)]
+    losses = [
+        cautious_losses(scale * np.eye(2)[labels], labels).mean() for scale in (0.5, 1.6, 9.0)
+    ]
     # 1 - 1 / 6 of the probability on what is right, the odds of five to one, cost least.
     assert min(losses) == losses[1]
     assert losses[1] == pytest.approx(-np.log(5) * 5 / 6 + np.log(6), abs=1e-3)
 
 
-def test_log_loss_at_a_temperature_is_that_of_the_probabilities() -> None:
+def test_losses_at_a_temperature_are_those_of_the_probabilities() -> None:
     logits, labels = _logits(50, 4, 1.0)
     # One image that is hopelessly wrong.
     logits[0] = 1e4 * (np.arange(4) != labels[0])
     expected = log_loss(labels, softmax(logits, 0.7))
-    assert log_loss_at(0.7, logits, labels) == pytest.approx(expected, rel=1e-12)
+    assert losses_at(0.7, logits, labels).mean() == pytest.approx(expected, rel=1e-12)
 
 
 def test_logits_in_many_parts_give_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -110,8 +112,8 @@ def test_logits_in_many_parts_give_the_same(monkeypatch: pytest.MonkeyPatch) -> 
     def found() -> list[float | None]:
         return [
             fit_temperature(logits, labels),
-            log_loss_at(2.0, logits, labels),
-            cautious_log_loss(logits, labels),
+            losses_at(2.0, logits, labels).mean(),
+            cautious_losses(logits, labels).mean(),
         ]
 
     whole = found()

@@ -1,0 +1,153 @@
+"""Choosing between candidates on held-out images, and what such a choice is worth on new ones.
+
+The best of many candidates looks better than it is on the images that chose it. So these are dealt
+into parts, and each part is judged by the candidate that the other parts choose: none of its
+images has a say in what it is scored with.
+
+Source: Cawley and Talbot, On Over-fitting in Model Selection and Subsequent Selection Bias in
+    Performance Evaluation, JMLR 11, 2010; Tsamardinos et al., Bootstrapping the Out-of-sample
+    Predictions for Efficient and Accurate Cross-Validation, Machine Learning 107, 2018, which
+    corrects for the choice on predictions that are there already, as is done here.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+from headstart.scoring.calibration import fit_temperature, losses_at, softmax
+from headstart.scoring.metrics import Floats, Labels
+
+PARTS = 5
+"""Parts that held-out images are dealt into."""
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """The images that candidates are chosen on.
+
+    Attributes:
+        label: (n_samples,) class indices.
+        unit: (n_samples,) images of one number belong together and count once for errors.
+        part: (n_samples,) part of each image; a unit is in one part.
+        weight: (n_samples,) what each image counts.
+    """
+
+    label: Labels
+    unit: Labels
+    part: Labels
+    weight: Floats
+
+    @cached_property
+    def units(self) -> npt.NDArray[np.int64]:
+        """(n_samples,) number of each image's unit, from 0 without gaps."""
+        return np.unique(self.unit, return_inverse=True)[1]
+
+    def by_unit(self, values: Floats) -> npt.NDArray[np.float64]:
+        """Return the weighted sum over each unit, (n_units,), of (n_samples,) values."""
+        return np.bincount(self.units, self.weight * values).astype(np.float64)
+
+    @cached_property
+    def unit_weight(self) -> npt.NDArray[np.float64]:
+        """(n_units,) weight of each unit."""
+        return self.by_unit(np.ones(len(self.label)))
+
+    def splits(self) -> Iterator[tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]]:
+        """Yield for each part which images are of it, and which ones choose for it.
+
+        A single part has no others; it chooses for itself.
+        """
+        for number in np.unique(self.part):
+            own = self.part == number
+            yield own, (~own if not own.all() else own)
+
+    def units_of(self, images: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+        """Return which units, (n_units,), have an image among (n_samples,) `images`."""
+        return np.bincount(self.units, images) > 0
+
+
+def dealt(label: Labels, unit: Labels, seed: int) -> npt.NDArray[np.int64]:
+    """Deal units into `PARTS` parts, those of one class in turn; return each image's, (n_samples,).
+
+    Args:
+        label: (n_samples,) class indices; a unit counts as of its first image's class.
+        unit: (n_samples,).
+        seed: Of the order within a class.
+    """
+    _, first, index = np.unique(unit, return_index=True, return_inverse=True)
+    order = np.lexsort((np.random.default_rng(seed).permutation(len(first)), label[first]))
+    part = np.empty(len(first), np.int64)
+    part[order] = np.arange(len(first)) % PARTS
+    return part[index]
+
+
+def best_of(right: Floats, loss: Floats, weight: Floats) -> int:
+    """Return the candidate to take.
+
+    Where a curve is flat, a few hundred images rank its settings by luck. So of all whose accuracy
+    is within one standard error of the best, paired over the images, the one with the lowest log
+    loss is taken, which says more per image; of equals the first.
+
+    Args:
+        right: (n_candidates, n_units) weighted number of images that each got right.
+        loss: (n_candidates, n_units) weighted sum of their log losses.
+        weight: (n_units,) weight of their images.
+
+    Source: the one standard error rule of Breiman et al., Classification and Regression Trees,
+        1984, section 3.4.3; here the log loss, not simplicity, decides among equals.
+    """
+    total = weight.sum()
+    accuracy, mean_loss = right.sum(axis=1) / total, np.nan_to_num(loss.sum(axis=1), nan=np.inf)
+    top = np.lexsort((mean_loss, -accuracy))[0]
+    behind = accuracy[top] - accuracy
+    residuals = right[top] - right - behind[:, None] * weight
+    n_units = len(weight)
+    error = np.sqrt((residuals**2).sum(axis=1) * n_units / max(n_units - 1, 1)) / total
+    # A little more, since what is equal need not be so to the last bit.
+    eligible = behind <= error + 1e-12
+    return int(np.where(eligible, mean_loss, np.inf).argmin())
+
+
+def calibrated_across(logits: Floats, held_out: HeldOut) -> npt.NDArray[np.float64]:
+    """Return probabilities, (n_samples, n_classes), each part's at a temperature of the others.
+
+    Args:
+        logits: (n_samples, n_classes).
+        held_out: The images. Where the others are too few, all of them give the temperature, and
+            where they are too few it is 1.
+    """
+    labels, unit = held_out.label, held_out.unit
+    whole = fit_temperature(logits, labels, unit) or 1.0
+    probabilities = np.empty(logits.shape)
+    for own, others in held_out.splits():
+        temperature = fit_temperature(logits[others], labels[others], unit[others]) or whole
+        probabilities[own] = softmax(logits[own], temperature)
+    return probabilities
+
+
+class BestEpochs:
+    """For each part of the held-out images the epoch that the other parts found best.
+
+    Attributes:
+        logits: (n_samples, n_classes) float32, each part's of its epoch.
+        losses: (n_parts,) mean log loss of that epoch on the other parts.
+    """
+
+    def __init__(self, held_out: HeldOut, n_classes: int) -> None:
+        self._held_out = held_out
+        self._splits = list(held_out.splits())
+        self.logits = np.zeros((len(held_out.label), n_classes), np.float32)
+        self.losses = np.full(len(self._splits), np.inf)
+
+    def offer(self, logits: Floats) -> float:
+        """Take another epoch's logits, (n_samples, n_classes); return its weighted log loss."""
+        held_out = self._held_out
+        losses = held_out.weight * losses_at(1.0, logits, held_out.label)
+        for part, (own, others) in enumerate(self._splits):
+            loss = losses[others].sum() / held_out.weight[others].sum()
+            if loss < self.losses[part]:
+                self.losses[part] = loss
+                self.logits[own] = logits[own]
+        return float(losses.sum() / held_out.weight.sum())
