@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from headstart.common.progress import notify
 from headstart.common.seal import BrokenSeal, check_seal, create_sealed_h5, open_h5
 
-KIND = "checkpoint 2"
+KIND = "checkpoint 3"
 _FILE = "checkpoint.h5"
+_FAIR = ("fair_logits", "fair_losses")
 
 Arrays = list[NDArray[Any]]
 
@@ -32,6 +33,8 @@ class TrainingState:
         best_log_loss: Its validation log loss; None without validation images.
         best_epoch: How many epochs had been finished then, counted over all phases.
         waited: Epochs without a better one in this phase.
+        fair_logits: (n_validation, n_classes) as of `BestEpochs`, and
+        fair_losses: (n_parts,) too.
         history: One row of scores per finished epoch.
         seconds: Time that the epochs took, validation included.
     """
@@ -44,6 +47,8 @@ class TrainingState:
     best_log_loss: float | None
     best_epoch: int
     waited: int
+    fair_logits: NDArray[np.float32]
+    fair_losses: NDArray[np.float64]
     history: list[dict[str, float]] = field(default_factory=list)
     seconds: float = 0.0
 
@@ -63,6 +68,8 @@ class Checkpoint:
         """Replace the stored state; a kill leaves the old one or the new one."""
         content = dict(vars(state))
         with create_sealed_h5(self.folder / _FILE, KIND) as file:
+            for name in _FAIR:
+                file.create_dataset(name, data=content.pop(name), track_times=False)
             best = content.pop("best")
             for name, arrays in (
                 ("current", content.pop("current")),
@@ -97,7 +104,8 @@ class Checkpoint:
                 name: [np.asarray(file[name][str(i)][()]) for i in range(len(file[name]))]
                 for name in ("current", "optimizer", "best")
             }
-            return TrainingState(**arrays, **json.loads(file.attrs["state"]))
+            fair = {name: file[name][()] for name in _FAIR}
+            return TrainingState(**arrays, **fair, **json.loads(file.attrs["state"]))
 
     def remove(self) -> None:
         """Delete the folder."""

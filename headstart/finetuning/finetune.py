@@ -35,9 +35,10 @@ from headstart.finetuning.saving import save_weights
 from headstart.finetuning.training import Examples, Phase, predict, train
 from headstart.finetuning.trunk import cache_trunk, trunk_bytes
 from headstart.heads.base import CARD_FILE, HELD_OUT_FILE, Head, HeadCard
-from headstart.heads.data import TrainingData, describe_bytes
+from headstart.heads.data import Fold, TrainingData, describe_bytes
 from headstart.heads.finetuned_card import KIND, TEST_FILE, FinetunedCard, Start, remove
 from headstart.scoring.calibration import FEWEST_UNITS, fit_temperature, softmax
+from headstart.scoring.choosing import calibrated_across
 from headstart.scoring.predictions import Predictions
 
 
@@ -72,6 +73,8 @@ class FinetuneResult:
         card: Of the model.
         logits: (n_images, n_classes) of all images themselves, in the order of `rows`.
         rows: (n_images,) rows of the feature file.
+        validation: (n_validation, n_classes) probabilities of the validation images by what
+            others of them choose: the epoch, and the temperature.
         history: Scores by epoch.
         best_epoch: The epoch whose weights were kept; 0 means those of the start.
         steps: Which part learned when.
@@ -84,6 +87,7 @@ class FinetuneResult:
     card: FinetunedCard
     logits: NDArray[np.float64]
     rows: NDArray[np.int64]
+    validation: NDArray[np.float64]
     history: list[dict[str, float]]
     best_epoch: int
     steps: tuple[Step, ...]
@@ -132,12 +136,13 @@ def finetune(run: FinetuneRun, folder: Path) -> FinetuneResult:
         remove(folder)
         with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
-        card = _write(run, assembly, steps, state, rows, logits, folder)
+        card, validation = _write(run, assembly, steps, state, rows, logits, folder)
         checkpoint.remove()
     return FinetuneResult(
         card=card,
         logits=logits,
         rows=rows,
+        validation=validation,
         history=state.history,
         best_epoch=state.best_epoch,
         steps=steps,
@@ -214,16 +219,23 @@ def _train(
     validation = data.validation
     if not data.validation_stops:
         notify(
-            f"warning: every epoch is trained and the last one's weights are kept, since "
-            f"validation cannot stop the training: expected validation images of every class and "
-            f"{FEWEST_UNITS} units of them in all (images that belong together count once)"
+            "warning: every epoch is trained and the last one's weights are kept, since "
+            + (
+                "of few shots (train.shots) none may be spared to stop the training"
+                if data.shots is not None
+                else "validation cannot stop the training: expected validation images of every "
+                f"class and {FEWEST_UNITS} units of them in all (images that belong together "
+                "count once)"
+            )
         )
         validation = validation[:0]
     examples = Examples(
         train=data.train,
         validation=validation,
         targets=np.eye(data.n_classes, dtype=np.float32)[labels],
-        weights=data.class_weight[labels].astype(np.float32),
+        weights=data.loss_weight[labels].astype(np.float32),
+        held_out=data.held_out((Fold(data.train, validation),)),
+        log_prior=data.log_prior.astype(np.float32),
     )
     # The lowest cut comes last, so its model holds whatever any phase may change.
     variables = assembly.logits_from(steps[-1].cut).variables
@@ -254,16 +266,20 @@ def _write(
     rows: NDArray[np.int64],
     logits: NDArray[np.float64],
     folder: Path,
-) -> FinetunedCard:
+) -> tuple[FinetunedCard, NDArray[np.float64]]:
+    """Write the model; return its card and the probabilities of the validation images."""
     data, head, start = run.data, run.head, run.head.card
     chosen = np.isin(rows, data.validation)
-    labels = run.file.label[rows]
+    temperature = 1.0
+    fair = state.fair_logits if data.validation_stops else logits[chosen]
+    validation = softmax(fair)
     # The start's logits are calibrated already: on more images, and by folds where they are few.
     calibrated = state.best_epoch == 0 and run.options.unfreeze != "scratch"
-    temperature = 1.0
-    if not calibrated:
-        unit = data.unit[rows[chosen]]
-        temperature = fit_temperature(logits[chosen], labels[chosen], unit) or 1.0
+    # Validation images teach nothing beside a few shots.
+    if not calibrated and data.shots is None and chosen.any():
+        held_out = data.held_out((Fold(data.train, data.validation),))
+        temperature = fit_temperature(logits[chosen], held_out.label, held_out.unit) or 1.0
+        validation = calibrated_across(fair, held_out)
     card = FinetunedCard(
         head=HeadCard(
             kind=KIND,
@@ -290,14 +306,16 @@ def _write(
         cut=steps[-1].cut,
     )
     save_weights(assembly, folder)
-    probabilities = softmax(logits, temperature)
     image = run.file.image[rows]
     test = run.file.split[rows] == "test"
-    for name, wanted in ((HELD_OUT_FILE, chosen), (TEST_FILE, test)):
+    for name, wanted, probabilities in (
+        (HELD_OUT_FILE, chosen, validation),
+        (TEST_FILE, test, softmax(logits[test], temperature)),
+    ):
         if wanted.any():
-            Predictions(image[wanted], probabilities[wanted]).write(folder / name)
+            Predictions(image[wanted], probabilities).write(folder / name)
     card.write(folder)
-    return card
+    return card, validation
 
 
 def _digest(run: FinetuneRun, trunk: str) -> str:
@@ -312,9 +330,12 @@ def _digest(run: FinetuneRun, trunk: str) -> str:
             "columns": columns,
             "train": data.train.tolist(),
             "class_weight": data.class_weight.tolist(),
+            "log_prior": data.log_prior.tolist(),
+            "shots": data.shots,
+            "seed": data.seed,
             "head": sha256_of(run.head_folder / CARD_FILE),
             "trunk": trunk,
-            "code": digest_of_code(["catalog", "finetuning", "heads"]),
+            "code": digest_of_code(["catalog", "finetuning", "heads", "scoring"]),
             "versions": {name: version(name) for name in ("keras", "tensorflow", "numpy")},
         }
     )

@@ -96,16 +96,17 @@ def _content(
         content["parity"] = {
             name: float(f"{getattr(parity, name):.2e}") for name in ("features", "head", "logits")
         }
-    for split, wanted in (("train", data.train_images), ("validation", data.validation)):
-        chosen = np.isin(result.rows, wanted)
-        if not chosen.any():
-            continue
-        logits, labels = result.logits[chosen], data.label[result.rows[chosen]]
-        content[split] = scores(
-            labels,
-            softmax(logits, known.temperature),
+    rows, labels = result.rows, data.label[result.rows]
+    learned, judged = np.isin(rows, data.train_images), np.isin(rows, data.validation)
+    content["train"] = scores(
+        labels[learned], softmax(result.logits[learned], known.temperature), known.class_names
+    )
+    if judged.any():
+        content["validation"] = scores(
+            labels[judged],
+            result.validation,
             known.class_names,
-            uncalibrated=softmax(logits) if split == "validation" else None,
+            uncalibrated=softmax(result.logits[judged]),
         )
     return content
 

@@ -15,6 +15,8 @@ from headstart.finetuning.batches import Batches, BatchSource, only_gpu, shuffle
 from headstart.finetuning.checkpoint import Arrays, Checkpoint, TrainingState
 from headstart.finetuning.optimizers import make_optimizer
 from headstart.finetuning.options import FinetuneOptions
+from headstart.scoring.calibration import losses_at
+from headstart.scoring.choosing import BestEpochs, HeldOut
 
 # Steps that a GPU takes without Python, which needs longer to start one than the GPU for it. On
 # the CPU a step takes so long that between two of them is where Ctrl-C is heard.
@@ -49,12 +51,16 @@ class Examples:
         validation: Rows of the validation images; may be empty.
         targets: (n_rows, n_classes) one-hot.
         weights: (n_rows,) sample weights.
+        held_out: The validation images, as they choose the best epoch.
+        log_prior: (n_classes,) what the loss adds to the logits; 0 adjusts nothing.
     """
 
     train: NDArray[np.int64]
     validation: NDArray[np.int64]
     targets: NDArray[np.float32]
     weights: NDArray[np.float32]
+    held_out: HeldOut
+    log_prior: NDArray[np.float32]
 
 
 def train(
@@ -69,8 +75,8 @@ def train(
 ) -> TrainingState:
     """Run the phases one after the other and leave the best weights in `variables`.
 
-    Training that never improves the validation log loss of the start changes nothing. Without
-    validation images the last weights are kept.
+    Training that never improves the validation log loss of the start, weighted as classes are,
+    changes nothing. Without validation images the last weights are kept.
 
     Args:
         phases: In the order of running.
@@ -86,11 +92,14 @@ def train(
         The state after the last epoch.
     """
     state = checkpoint.load()
+    fair = BestEpochs(examples.held_out, examples.targets.shape[1])
+    if state is not None:
+        fair.logits, fair.losses = state.fair_logits, state.fair_losses
     for index, phase in enumerate(phases):
         if state is not None and index < state.phase:
             continue
         phase.enter()
-        _compile(phase, options, len(examples.train), loss_scaling=loss_scaling)
+        _compile(phase, options, examples, loss_scaling=loss_scaling)
         if state is None:
             start = _values(variables)
             state = TrainingState(
@@ -99,14 +108,16 @@ def train(
                 current=start,
                 optimizer=[],
                 best=start,
-                best_log_loss=_log_loss_at_start(phase, examples, options, counts=start_counts),
+                best_log_loss=_loss_at_start(phase, examples, options, fair, counts=start_counts),
                 best_epoch=0,
                 waited=0,
+                fair_logits=fair.logits,
+                fair_losses=fair.losses,
             )
         _assign(variables, state.current)
         if state.optimizer:
             _assign(phase.model.optimizer.variables, state.optimizer)
-        _run_phase(phase, state, variables, examples, options, checkpoint)
+        _run_phase(phase, state, variables, examples, options, checkpoint, fair)
         if index + 1 < len(phases):
             state.current, state.optimizer = state.best, []
             state.phase, state.epoch, state.waited = index + 1, 0, 0
@@ -115,12 +126,12 @@ def train(
     return state
 
 
-def _log_loss_at_start(
-    phase: Phase, examples: Examples, options: FinetuneOptions, *, counts: bool
+def _loss_at_start(
+    phase: Phase, examples: Examples, options: FinetuneOptions, fair: BestEpochs, *, counts: bool
 ) -> float | None:
     if not len(examples.validation):
         return None
-    return _validate(phase, _validation(phase, examples, options))[0] if counts else math.inf
+    return fair.offer(_validation_logits(phase, examples, options)) if counts else math.inf
 
 
 def predict(
@@ -139,14 +150,29 @@ def predict(
     return np.asarray(logits, np.float64)
 
 
-def _compile(phase: Phase, options: FinetuneOptions, n_train: int, *, loss_scaling: bool) -> None:
-    steps = phase.epochs * math.ceil(n_train / options.batch_size)
+class _AdjustedCrossEntropy(keras.losses.CategoricalCrossentropy):  # type: ignore[misc]  # Keras ships no types.
+    """Cross-entropy of logits and the classes' log shares together.
+
+    Source: see `headstart.heads.losses.CrossEntropy`.
+    """
+
+    def __init__(self, log_prior: NDArray[np.float32], label_smoothing: float) -> None:
+        super().__init__(from_logits=True, label_smoothing=label_smoothing)
+        self._log_prior = log_prior
+
+    def call(self, y_true: Any, y_pred: Any) -> Any:
+        """Return the losses, (batch,)."""
+        return super().call(y_true, y_pred + self._log_prior)
+
+
+def _compile(
+    phase: Phase, options: FinetuneOptions, examples: Examples, *, loss_scaling: bool
+) -> None:
+    steps = phase.epochs * math.ceil(len(examples.train) / options.batch_size)
     optimizer = make_optimizer(options, steps, phase.factors, loss_scaling=loss_scaling)
     phase.model.compile(
         optimizer=optimizer,
-        loss=keras.losses.CategoricalCrossentropy(
-            from_logits=True, label_smoothing=options.label_smoothing
-        ),
+        loss=_AdjustedCrossEntropy(examples.log_prior, options.label_smoothing),
         # Beside the loss, which regularization and smoothing blur; unweighted.
         metrics=[
             keras.metrics.CategoricalCrossentropy(from_logits=True, name="log_loss"),
@@ -165,6 +191,7 @@ def _run_phase(
     examples: Examples,
     options: FinetuneOptions,
     checkpoint: Checkpoint,
+    fair: BestEpochs,
 ) -> None:
     batches = Batches(
         phase.source,
@@ -173,7 +200,6 @@ def _run_phase(
         examples.weights,
         batch_size=options.batch_size,
     )
-    validation = _validation(phase, examples, options)
     steps = batches.steps
     with progress(total=phase.epochs * steps, desc="fine-tuning", unit="batch") as bar:
         bar.update(state.epoch * steps)
@@ -190,19 +216,25 @@ def _run_phase(
                     verbose=0,
                     callbacks=[_Advance(bar, state.epoch * steps, steps)],
                 ).history
-            log_loss, accuracy = _validate(phase, validation)
             row = {
                 "epoch": done + 1,
                 "train_loss": float(log["log_loss"][0]),
                 "train_accuracy": float(log["accuracy"][0]),
             }
-            if log_loss is not None and accuracy is not None:
-                row |= {"validation_loss": log_loss, "validation_accuracy": accuracy}
+            loss = None
+            if len(examples.validation):
+                logits = _validation_logits(phase, examples, options)
+                loss = fair.offer(logits)
+                labels = examples.held_out.label
+                row |= {
+                    "validation_loss": float(losses_at(1.0, logits, labels).mean()),
+                    "validation_accuracy": float((logits.argmax(axis=1) == labels).mean()),
+                }
             state.history.append(row)
             state.epoch += 1
             state.current = _values(variables)
             state.optimizer = _values(phase.model.optimizer.variables)
-            _keep_the_best(state, log_loss)
+            _keep_the_best(state, loss)
             state.seconds += time.perf_counter() - started
             checkpoint.save(state)
 
@@ -224,37 +256,20 @@ class _Advance(keras.callbacks.Callback):  # type: ignore[misc]  # Keras ships n
         self._bar.update(self._begun + min(batch + 1, self._steps) - self._bar.n)
 
 
-def _keep_the_best(state: TrainingState, log_loss: float | None) -> None:
-    if log_loss is not None and state.best_log_loss is not None:
+def _keep_the_best(state: TrainingState, loss: float | None) -> None:
+    if loss is not None and state.best_log_loss is not None:
         # Written so that a log loss of NaN counts as worse.
-        if not log_loss < state.best_log_loss:
+        if not loss < state.best_log_loss:
             state.waited += 1
             return
-        state.best_log_loss = log_loss
+        state.best_log_loss = loss
     state.best, state.best_epoch, state.waited = state.current, len(state.history), 0
 
 
-def _validation(phase: Phase, examples: Examples, options: FinetuneOptions) -> Batches | None:
-    if not len(examples.validation):
-        return None
-    return Batches(
-        phase.source,
-        examples.validation,
-        examples.targets,
-        np.ones_like(examples.weights),
-        batch_size=options.batch_size,
-    )
-
-
-def _validate(phase: Phase, batches: Batches | None) -> tuple[float | None, float | None]:
-    """Return log loss and accuracy on the validation images; None without any."""
-    if batches is None:
-        return None, None
-    with batches.unwrapped_errors():
-        scores = phase.model.evaluate(
-            batches.dataset, steps=batches.steps, verbose=0, return_dict=True
-        )
-    return float(scores["log_loss"]), float(scores["accuracy"])
+def _validation_logits(
+    phase: Phase, examples: Examples, options: FinetuneOptions
+) -> NDArray[np.float64]:
+    return predict(phase.model, phase.source, examples.validation, options.batch_size)
 
 
 def _values(variables: Sequence[Any]) -> Arrays:

@@ -20,6 +20,7 @@ from headstart.finetuning.head_layers import pooled_layers
 from headstart.finetuning.optimizers import learning_rate_schedule, make_optimizer
 from headstart.finetuning.options import FinetuneOptions
 from headstart.finetuning.training import Examples, Phase, train
+from headstart.scoring.choosing import HeldOut
 
 OPTIONS = FinetuneOptions(
     unfreeze="last_block",
@@ -74,6 +75,11 @@ def make_assembly(**arguments: Any) -> Assembly:
     return Assembly(backbone, TF, "avg", pooled_layers((16,), N_CLASSES), **arguments)
 
 
+def held_out_of(labels: np.ndarray) -> HeldOut:
+    n = len(labels)
+    return HeldOut(label=labels, unit=np.arange(n), part=np.arange(n) % 5, weight=np.ones(n))
+
+
 @pytest.fixture(scope="module")
 def images() -> np.ndarray:
     rng = np.random.default_rng(0)
@@ -90,6 +96,8 @@ def examples(images: np.ndarray) -> Examples:
         validation=np.arange(N_TRAIN, n),
         targets=np.eye(N_CLASSES, dtype=np.float32)[labels],
         weights=np.ones(n, np.float32),
+        held_out=held_out_of(labels[N_TRAIN:]),
+        log_prior=np.zeros(N_CLASSES, np.float32),
     )
 
 
@@ -406,6 +414,8 @@ labels = rng.integers(0, here.N_CLASSES, n)
 examples = here.Examples(
     train=np.arange(here.N_TRAIN), validation=np.arange(here.N_TRAIN, n),
     targets=np.eye(here.N_CLASSES, dtype=np.float32)[labels], weights=np.ones(n, np.float32),
+    held_out=here.held_out_of(labels[here.N_TRAIN:]),
+    log_prior=np.zeros(here.N_CLASSES, np.float32),
 )
 learned = []
 for gpu in (None, "CPU:1"):

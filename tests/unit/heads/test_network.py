@@ -80,10 +80,11 @@ def test_training_gives_the_weights_that_keras_gives(name: str) -> None:
     network = Network(DenseHead(options, 0).layers(N_COLUMNS, N_CLASSES, rng))
     start = [values.copy() for values in network.arrays.values()]
     optimizer = optimizer_for(options, N_STEPS)
+    no_prior = np.zeros(N_CLASSES, np.float32)
     exact = np.eye(N_CLASSES, dtype=np.float32)
     targets = exact * (1 - options.label_smoothing) + options.label_smoothing / N_CLASSES
     for x, labels, weights in batches:
-        network.learn(x, targets[labels].astype(np.float32), weights, rng)
+        network.learn(x, targets[labels].astype(np.float32), weights, rng, no_prior)
         optimizer.step(network.trained())
     weights, logits = _in_keras(options, start, batches)
     for (where, own), theirs in zip(network.arrays.items(), weights, strict=True):
@@ -98,7 +99,8 @@ def test_dropout_keeps_the_mean_and_only_acts_in_training() -> None:
     network = Network(DenseHead(options, 0).layers(N_COLUMNS, N_CLASSES, rng))
     x = rng.standard_normal((4, N_COLUMNS), np.float32)
     weights, targets = np.ones(4, np.float32), np.eye(N_CLASSES, dtype=np.float32)[[0, 1, 2, 0]]
-    drawn = np.array([network.learn(x, targets, weights, rng) for _ in range(400)])
+    no_prior = np.zeros(N_CLASSES, np.float32)
+    drawn = np.array([network.learn(x, targets, weights, rng, no_prior) for _ in range(400)])
     assert (drawn.std(axis=0) > 0).all()
     np.testing.assert_allclose(drawn.mean(axis=0), network.logits(x), atol=0.15)
     np.testing.assert_array_equal(network.logits(x), network.logits(x))
