@@ -15,7 +15,7 @@ from headstart.extraction.feature_rows import write_features
 from headstart.features.file import FeatureFile
 from headstart.finetuning.options import FinetuneOptions
 from headstart.finetuning.results import fine_tune
-from headstart.heads.training import train_heads
+from headstart.heads.training import train_heads, write_start
 from headstart.samples import SAMPLE_NAMES, write_sample
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -78,11 +78,12 @@ class Project:
     def finetune(self, changes: dict[str, Any]) -> dict[str, Any]:
         """Run the stage with other values of its section; return its metrics."""
         options = FinetuneOptions.model_validate({**self.params.finetune.model_dump(), **changes})
+        write_start(self.file, self.params.train, options.start, self.root / places.START)
         fine_tune(
             self.file,
             self.manifest,
             options,
-            heads=self.root / places.HEADS,
+            heads=self.root / places.START,
             model=self.root / places.FINETUNED,
             metrics=self.root / places.FINETUNE_METRICS,
             plots=self.root / places.FINETUNED_PLOTS,

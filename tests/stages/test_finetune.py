@@ -76,7 +76,7 @@ def make_project(
     content = {
         "prepare": {"source": str(root / "photos"), **(preparing or {})},
         "extract": {"precision": "float32", "engine": "auto", "layer": "auto", **extracting},
-        "train": {"heads": heads, "folds_below": 0, **training},
+        "train": {"heads": heads, "folds_below": 0, "refit": False, **training},
     }
     params = check_params(_changed(ROOT / "params.yaml", content), root / "params.yaml")
     prepare(
