@@ -20,12 +20,13 @@ def select(
     manifest: Manifest,
     *,
     class_weight: npt.NDArray[np.float64],
+    sizes: Mapping[str, int],
     last: str,
     first: str,
     resamples: int,
     seed: int,
 ) -> dict[str, Any]:
-    """Name the model that does best on held-out images, as `best_of` says.
+    """Name the model that does best on held-out images: the smallest of those not told apart.
 
     Models are compared on the images that every one of them has held out. A lead over the second
     that the images cannot distinguish from zero is called a tie. Where nothing could be held out,
@@ -36,7 +37,9 @@ def select(
         held_out: What each model said of images that it was not fitted to.
         manifest: Where their labels and groups stand.
         class_weight: (n_classes,) what an image of a class counts.
-        last: A model that goes behind its equals, whatever its log loss.
+        sizes: Number of each model's learned values; see `best_of`.
+        last: A model that is taken only where it has more images right than the one that is best
+            of the others, however large these are: a fine-tuned one.
         first: The model to name where no image decides.
         resamples: Draws of the bootstrap; 0 leaves the question of a tie open.
         seed: Of the draws, and of the parts that judge each other.
@@ -72,13 +75,14 @@ def select(
 
     def best(names: Collection[str], images: npt.NDArray[np.bool_]) -> str:
         chosen = judges.units_of(images)
-        rights, losses = np.stack([tallies[name][:, chosen] for name in names], axis=1)
-        found = list(names)[best_of(rights, losses, judges.unit_weight[chosen])]
-        others = [name for name in names if name != last]
-        if found != last or not others:
+        others = [name for name in names if name != last] or list(names)
+        rights, losses = np.stack([tallies[name][:, chosen] for name in others], axis=1)
+        size = np.array([sizes[name] for name in others])
+        found = others[best_of(rights, losses, judges.unit_weight[chosen], size)]
+        if last not in names:
             return found
-        rival = best(others, images)
-        return last if tallies[last][0, chosen].sum() > tallies[rival][0, chosen].sum() else rival
+        rights = [tallies[name][0, chosen].sum() for name in (last, found)]
+        return last if rights[0] > rights[1] else found
 
     every = np.ones(len(common), bool)
     winner = best(held_out, every)

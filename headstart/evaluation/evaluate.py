@@ -135,6 +135,7 @@ def evaluate(
         held_out,
         manifest,
         class_weight=_class_weight(file, next(iter(cards.values()))),
+        sizes={name: card.parameters for name, card in cards.items()},
         last=finetuned_card.NAME,
         first=next(name for name in (*read_json(trained), *names) if name in found),
         resamples=options.bootstrap,

@@ -83,20 +83,22 @@ def dealt(label: Labels, unit: Labels, seed: int) -> npt.NDArray[np.int64]:
     return part[index]
 
 
-def best_of(right: Floats, loss: Floats, weight: Floats) -> int:
+def best_of(right: Floats, loss: Floats, weight: Floats, size: Floats | None = None) -> int:
     """Return the candidate to take.
 
     Where a curve is flat, a few hundred images rank its settings by luck. So of all whose accuracy
-    is within one standard error of the best, paired over the images, the one with the lowest log
-    loss is taken, which says more per image; of equals the first.
+    is within one standard error of the best, paired over the images, the smallest is taken, of
+    equally large ones the one with the lowest log loss, which says more per image; of equals the
+    first.
 
     Args:
         right: (n_candidates, n_units) weighted number of images that each got right.
         loss: (n_candidates, n_units) weighted sum of their log losses.
         weight: (n_units,) weight of their images.
+        size: (n_candidates,) number of learned values; None where all have the same.
 
     Source: the one standard error rule of Breiman et al., Classification and Regression Trees,
-        1984, section 3.4.3; here the log loss, not simplicity, decides among equals.
+        1984, section 3.4.3.
     """
     total = weight.sum()
     accuracy, mean_loss = right.sum(axis=1) / total, np.nan_to_num(loss.sum(axis=1), nan=np.inf)
@@ -106,8 +108,9 @@ def best_of(right: Floats, loss: Floats, weight: Floats) -> int:
     n_units = len(weight)
     error = np.sqrt((residuals**2).sum(axis=1) * n_units / max(n_units - 1, 1)) / total
     # A little more, since what is equal need not be so to the last bit.
-    eligible = behind <= error + 1e-12
-    return int(np.where(eligible, mean_loss, np.inf).argmin())
+    worse = behind > error + 1e-12
+    size = np.zeros(len(right)) if size is None else size
+    return int(np.lexsort((mean_loss, size, worse))[0])
 
 
 def calibrated_across(logits: Floats, held_out: HeldOut) -> npt.NDArray[np.float64]:

@@ -32,6 +32,7 @@ def _predictions(wrong: range, confidence: float = 0.8, images: range = range(N)
 def _select(held_out: dict[str, Predictions], manifest: Manifest, **options: object) -> dict:
     given = {
         "class_weight": np.ones(2),
+        "sizes": dict.fromkeys(held_out, 1),
         "last": "finetuned",
         "first": "a",
         "resamples": 300,
@@ -61,6 +62,46 @@ def test_of_equals_the_lower_log_loss_wins_and_the_fine_tuned_model_comes_last(
     sure, unsure = _predictions(range(2), 0.9), _predictions(range(2), 0.6)
     assert _select({"unsure": unsure, "sure": sure}, manifest)["head"] == "sure"
     assert _select({"finetuned": sure, "unsure": unsure}, manifest)["head"] == "unsure"
+
+
+def test_of_heads_within_one_standard_error_the_smallest_wins(manifest: Manifest) -> None:
+    held_out = {"large": _predictions(range(5), 0.9), "small": _predictions(range(4, 10))}
+    assert _select(held_out, manifest, sizes={"large": 9, "small": 2})["head"] == "small"
+    assert _select(held_out, manifest, sizes={"large": 9, "small": 9})["head"] == "large"
+    held_out["small"] = _predictions(range(4, 30))
+    assert _select(held_out, manifest, sizes={"large": 9, "small": 2})["head"] == "large"
+
+
+def test_a_fine_tuned_model_needs_more_images_right_and_no_more(manifest: Manifest) -> None:
+    sizes = {"small": 2, "finetuned": 10**6}
+    for wrong, expected in ((4, "finetuned"), (5, "small"), (6, "small")):
+        held_out = {"finetuned": _predictions(range(wrong)), "small": _predictions(range(5))}
+        assert _select(held_out, manifest, sizes=sizes)["head"] == expected
+
+
+def test_the_best_of_many_models_of_noise_is_worth_no_more_than_chance(manifest: Manifest) -> None:
+    rng = np.random.default_rng(0)
+    fair, best = [], []
+    for _ in range(20):
+        held_out = {
+            str(number): Predictions(np.arange(N), np.eye(2)[rng.integers(0, 2, N)] * 0.8 + 0.1)
+            for number in range(10)
+        }
+        found = _select(held_out, manifest, resamples=0)
+        fair.append(found["validation_accuracy"])
+        right = held_out[found["head"]].probabilities.argmax(axis=1) == LABELS
+        best.append(right.mean())
+    # 4,000 images in all: a standard error of 0.8 points.
+    assert np.mean(fair) == pytest.approx(0.5, abs=0.025)
+    assert np.mean(best) > 0.53
+
+
+def test_what_classes_count_decides(manifest: Manifest) -> None:
+    # Sixty of a hundred wrong of one class, or forty of each.
+    one, both = _predictions(range(0, 120, 2)), _predictions(range(80))
+    held_out = {"one": one, "both": both}
+    assert _select(held_out, manifest)["head"] == "one"
+    assert _select(held_out, manifest, class_weight=np.array([4.0, 1.0]))["head"] == "both"
 
 
 def test_heads_are_compared_on_what_all_of_them_held_out(manifest: Manifest) -> None:

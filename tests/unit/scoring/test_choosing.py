@@ -36,6 +36,15 @@ def test_within_one_standard_error_the_log_loss_decides() -> None:
     assert _best(right, loss) == 0
 
 
+def test_within_one_standard_error_the_smallest_is_taken() -> None:
+    right = np.ones((3, 100))
+    right[1, 0] = right[2, :30] = 0
+    ones = np.ones(100)
+    loss = np.array([[0.1], [0.2], [0.3]]) * ones
+    assert best_of(right, loss, ones, np.array([9, 5, 1])) == 1
+    assert best_of(right, loss, ones, np.array([5, 5, 1])) == 0
+
+
 def test_errors_are_counted_by_unit() -> None:
     # The same four images, which belong together: one unit says little.
     right = np.ones((2, 25))
