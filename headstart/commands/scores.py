@@ -72,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
         f"multiply-adds and {cost['parameters'] / 1e6:,.1f} M parameters",
         highlight=False,
     )
-    for line in _gaps(models):
+    for line in (*_gaps(models), *_repeats(models)):
         console.print(line, highlight=False)
     chosen = f"Selected on validation: {selected['head']}"
     if selected.get("selected_by") == "default":
@@ -107,6 +107,16 @@ def _gaps(models: _Models) -> list[str]:
                 "balanced accuracy and F1 are means over the other classes."
             )
     return found
+
+
+def _repeats(models: _Models) -> list[str]:
+    """Tell how test scores spread over the draws of few-shot runs."""
+    return [
+        f"{name}: test accuracy {told['accuracy_mean']:.3f} +- {told['accuracy_std']:.3f}, mean "
+        f"and standard deviation over {told['count']} draws"
+        for name, (_, scores) in models.items()
+        if "accuracy_mean" in (told := scores.get("repeats", {}))
+    ]
 
 
 def _shown(scores: dict[str, Any] | None, name: str) -> str:

@@ -157,9 +157,9 @@ class TrainingData:
                 "shots": shots,
             },
         )
-        return (data if shots is None else data.few(shots, seed))._weighed(class_weight)
+        return (data if shots is None else data.few(shots, seed)).weighed(class_weight)
 
-    def _weighed(self, wanted: ClassWeight) -> "TrainingData":
+    def weighed(self, wanted: ClassWeight) -> "TrainingData":
         """Set what classes count."""
         counts = np.bincount(self.label[self.train_images], minlength=self.n_classes)
         weights = class_weights(wanted, self.class_names, counts)

@@ -206,7 +206,7 @@ def _fit(
             fitted.save(repeat_folder(model, repeat))
         else:
             fitted.save(model)
-            judged = _held_out(fitted, report, data)
+            judged = held_out_images(fitted, report, data)
             told = Predictions(file.image[judged.rows], judged.probabilities)
             told.write(model / HELD_OUT_FILE, origin_of_predictions(model, "held-out"))
             wanted = options.learning_curve
@@ -237,7 +237,7 @@ class _HeldOut(NamedTuple):
     uncalibrated: npt.NDArray[np.float64]
 
 
-def _held_out(head: Head, report: FitReport, data: TrainingData) -> _HeldOut:
+def held_out_images(head: Head, report: FitReport, data: TrainingData) -> _HeldOut:
     """Return what the validation score of a head is counted on.
 
     Of a few shots nothing was held out for good; but the validation images taught nothing at all.
@@ -251,7 +251,7 @@ def _held_out(head: Head, report: FitReport, data: TrainingData) -> _HeldOut:
 def _scores(head: Head, report: FitReport, data: TrainingData) -> dict[str, Any]:
     rows, card = data.train_images, head.card
     logits = head.predict_logits(data.features, rows)
-    held_out = _held_out(head, report, data)
+    held_out = held_out_images(head, report, data)
     # Folds hold out training images too; scores of validation images compare across heads.
     judged = np.isin(held_out.rows, data.validation) | (not data.validation_suffices)
     return {

@@ -57,6 +57,20 @@ def test_every_head_has_a_line_and_the_choice_is_named(
     assert "models/heads/logistic/" in output
 
 
+def test_the_spread_over_draws_of_shots_is_told(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content = json.loads(Path("metrics/test.json").read_text())
+    told = {"count": 5, "accuracy_mean": 0.81234, "accuracy_std": 0.0321}
+    content["heads"]["logistic"]["repeats"] = told
+    write_json(Path("metrics/test.json"), content)
+    assert main(["scores"]) == 0
+    assert (
+        "logistic: test accuracy 0.812 +- 0.032, mean and standard deviation over 5 draws"
+        in capsys.readouterr().out
+    )
+
+
 def test_the_fine_tuned_model_stands_beside_the_heads(
     run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
