@@ -62,10 +62,10 @@ def measure(sets: Sets) -> list[str]:
     rows.append(["LogisticRegression", "", f"{np.mean(theirs):.3f}", "", ""])
     header = ["head", *(f"class_weight: {one}" for one in WEIGHTS), "adjusted - balanced (points)"]
     return [
-        f"Balanced accuracy on all other images, of training sets of {COMMON} : {RARE} images, each "
-        f"second class rare; mean over {', '.join(names)} and {DRAWS} draws. Settings are chosen by "
-        "what classes count. Heads without a cross-entropy take `logit_adjusted` for `balanced`; "
-        "scikit-learn's has C=1 and class_weight='balanced'.",
+        f"Balanced accuracy on all other images, of training sets of {COMMON} : {RARE} images, "
+        f"each second class rare; mean over {', '.join(names)} and {DRAWS} draws. Settings are "
+        "chosen by what classes count. Heads without a cross-entropy take `logit_adjusted` for "
+        "`balanced`; scikit-learn's has C=1 and class_weight='balanced'.",
         "",
         *table(header, rows),
     ]

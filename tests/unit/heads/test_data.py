@@ -36,6 +36,8 @@ def test_enough_validation_images_make_one_fold(tmp_path: Path) -> None:
         ({"folds_below": 13}, False, "validation"),
         ({"folds_below": 13}, True, "cross-validation"),
         ({"folds_below": 12}, True, "validation"),
+        ({"folds_below": 60}, False, "validation"),
+        ({"folds_below": 61}, False, "cross-validation"),
     ],
 )
 def test_too_few_validation_images_make_folds(
@@ -47,6 +49,49 @@ def test_too_few_validation_images_make_folds(
     data = TrainingData.from_file(file, **{**DEFAULTS, **options})
     assert np.bincount(data.label[data.validation]).tolist() == [4, 4, 4]
     assert data.selected_by(cheap=cheap) == expected
+
+
+def test_of_few_shots_nothing_else_teaches_or_chooses(tmp_path: Path) -> None:
+    data = _data(tmp_path, views=1, shots=4)
+    np.testing.assert_array_equal(data.everything, data.train)
+    assert (len(data.train), len(data.train_images)) == (24, 12)
+    assert not data.validation_suffices
+    assert not data.validation_stops
+    for cheap in (True, False):
+        assert data.selected_by(cheap=cheap) == "cross-validation"
+        for fold in data.folds(cheap=cheap):
+            assert set(fold.train) | set(fold.held_out) <= set(data.train)
+    one = _data(tmp_path / "one", shots=1)
+    assert one.selected_by(cheap=True) == "default"
+    assert one.folds(cheap=True) == ()
+
+
+def test_a_cross_entropy_is_adjusted_by_how_often_classes_train(tmp_path: Path) -> None:
+    features, labels = blobs(20, 2)
+    split = np.where((labels == 1) & (np.arange(40) % 4 > 0), "validation", "train")
+    file = write_project(tmp_path, features, labels, split=split)
+    counts = np.bincount(labels[split == "train"])
+    data = TrainingData.from_file(file, **DEFAULTS, class_weight="logit_adjusted")
+    np.testing.assert_allclose(np.exp(data.log_prior), counts / counts.sum())
+    np.testing.assert_allclose(data.class_weight * counts, counts.sum() / 2)
+    np.testing.assert_array_equal(data.loss_weight, [1, 1])
+    weighted = TrainingData.from_file(file, **DEFAULTS, class_weight="balanced")
+    np.testing.assert_array_equal(weighted.log_prior, [0, 0])
+    np.testing.assert_array_equal(weighted.loss_weight, data.class_weight)
+    # Few shots are even already.
+    few = TrainingData.from_file(file, **DEFAULTS, class_weight="balanced", shots=2)
+    np.testing.assert_array_equal(few.class_weight, [1, 1])
+
+
+def test_the_parts_of_held_out_images_are_the_folds_or_dealt(tmp_path: Path) -> None:
+    data = _data(tmp_path, min_validation=10**6, class_weight={"class 1": 3.0})
+    folds = data.folds(cheap=True)
+    held_out = data.held_out(folds)
+    assert np.bincount(held_out.part).tolist() == [len(fold.held_out) for fold in folds]
+    assert set(held_out.weight[held_out.label == 1]) == {3.0}
+    single = _data(tmp_path / "one")
+    assert np.bincount(single.held_out(single.folds(cheap=True)).part).tolist() == [3, 3, 2, 2, 2]
+    assert len(data.held_out(()).label) == 0
 
 
 def test_folds_hold_each_image_out_once_and_tear_nothing_apart(tmp_path: Path) -> None:
