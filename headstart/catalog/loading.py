@@ -8,13 +8,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headstart.catalog import efficientnet_lite
+from headstart.catalog.matching import LayerKey, Match, match, shapes_of
 from headstart.catalog.naming import snake_case
 from headstart.catalog.spec import BackboneSpec, PackageWeights
 from headstart.catalog.torch_pickle import read_state_dict
 from headstart.catalog.weights import WeightsIdentity
-from headstart.catalog.weights_file import Arrays, LayerKey, open_weights
+from headstart.catalog.weights_file import open_weights
 from headstart.common.errors import InputError
 from headstart.common.files import atomic_write
+from headstart.common.progress import notify
 from headstart.common.tensorflow_runtime import keras
 
 # Source: keras/src/applications/efficientnet.py, IMAGENET_STDDEV_RGB.
@@ -29,7 +31,7 @@ class _Owner(NamedTuple):
 
 
 def load(model: keras.Model, spec: BackboneSpec, weights: WeightsIdentity) -> None:
-    """Load the file of `weights` into `model`.
+    """Load the file of `weights` into `model`, and tell how a user's file was matched.
 
     Raises:
         InputError: the file cannot be read, or layers are missing from it or differ in shape; the
@@ -41,10 +43,19 @@ def load(model: keras.Model, spec: BackboneSpec, weights: WeightsIdentity) -> No
         _load_package(model, spec, weights)
         return
     owners = list(_owners(model))
-    with open_weights(weights.path, [owner.key for owner in owners]) as found:
-        _refuse_misfits(spec, weights, owners, found)
-        for owner, arrays in zip(owners, found, strict=True):
-            _assign(owner.layer, [np.asarray(array) for array in arrays or []])
+    keys = [owner.key for owner in owners]
+    with open_weights(weights.path) as file:
+        matched = match(keys, file)
+        if not matched.complete:
+            raise _misfit(spec, weights, keys, matched)
+        # All before the first is assigned: a damaged part shows only when it is read.
+        read = [[np.asarray(array) for array in one.arrays] for one in matched.layers if one]
+    for owner, arrays in zip(owners, read, strict=True):
+        _assign(owner.layer, arrays)
+    if weights.kind == "file":
+        by_order = len(owners) - matched.by_name
+        rest = f", {by_order} by order and shape" if by_order else ""
+        notify(f"weights from {weights.path}: {matched.by_name} layers by name{rest}")
     if spec.family == "EfficientNet":
         _complete_normalization(model, published=weights.kind == "pretrained")
 
@@ -70,36 +81,38 @@ def _owners(model: keras.Model, path: tuple[str, ...] = ()) -> Iterator[_Owner]:
         if isinstance(layer, keras.Model):
             yield from _owners(layer, place)
         elif layer.weights:
-            yield _Owner(LayerKey(layer.name, place, kind), layer)
+            shapes = tuple(tuple(variable.shape) for variable in layer.weights)
+            yield _Owner(LayerKey(layer.name, place, kind, shapes), layer)
 
 
-def _refuse_misfits(
-    spec: BackboneSpec,
-    weights: WeightsIdentity,
-    owners: Sequence[_Owner],
-    found: Sequence[Arrays | None],
-) -> None:
+def _misfit(
+    spec: BackboneSpec, weights: WeightsIdentity, keys: Sequence[LayerKey], matched: Match
+) -> InputError:
+    expected = f"{weights.path}: expected weights of {spec.name}"
+    remedy = "name a file saved from this backbone, or the backbone it was saved from"
+    if matched.ambiguous:
+        return InputError(
+            f"{expected}, received a file that has no single layer {matched.ambiguous.name} "
+            f"({_shapes(matched.ambiguous.shapes)}), and whose order and shapes leave several "
+            f"places for it; name a file saved from this backbone"
+        )
     missing, differing = [], []
-    for (key, layer), arrays in zip(owners, found, strict=True):
-        expected = [tuple(variable.shape) for variable in layer.weights]
-        if arrays is None:
+    for key, found in zip(keys, matched.layers, strict=True):
+        if found is None:
             missing.append(key.name)
-        elif expected != (received := [tuple(array.shape) for array in arrays]):
+        elif not key.fits(found):
             differing.append(
-                f"{key.name} (expected {_shapes(expected)}, received {_shapes(received)})"
+                f"{key.name} (expected {_shapes(key.shapes)}, received {_shapes(shapes_of(found))})"
             )
-    if not missing and not differing:
-        return
     parts = []
     if missing:
         parts.append(
-            f"{len(missing)} of {len(owners)} layers are missing from the file: {_few(missing)}"
+            f"{len(missing)} of {len(keys)} layers are missing from the file: {_few(missing)}"
         )
     if differing:
-        parts.append(f"{len(differing)} of {len(owners)} differ in shape: {_few(differing)}")
-    raise InputError(
-        f"{weights.path}: expected weights of {spec.name}; {'; '.join(parts)}; name a file saved "
-        f"from this backbone, or the backbone it was saved from"
+        parts.append(f"{len(differing)} of {len(keys)} differ in shape: {_few(differing)}")
+    return InputError(
+        f"{expected}; {'; '.join(parts)}; nor do they fit by order and shape; {remedy}"
     )
 
 

@@ -189,7 +189,7 @@ def test_missing_layers_are_named(tmp_path: Path, name: str) -> None:
     part = keras.Model(whole.input, whole.get_layer("c3").output)
     SAVED[name](part, tmp_path / name)
     message = (
-        rf"{name}: expected weights of LeNet5; 1 of 3 layers are missing from the file: c5; name a"
+        rf"{name}: expected weights of LeNet5; 1 of 3 layers are missing from the file: c5; nor"
     )
     with pytest.raises(InputError, match=message):
         load(tmp_path / name, lenet(2))
