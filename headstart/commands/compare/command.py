@@ -62,8 +62,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--budget",
         action="store_true",
-        help="try all on a tenth of the images, the better third on a third, and the best two on "
-        "all; validation accuracy decides, and of equals the cheaper stays",
+        help="try all on a tenth of the images, or as many as it takes to judge by, then fewer on "
+        "a third and on all: drop who is behind by more than chance, and of equals the dearer",
     )
     parser.add_argument(
         "--format", choices=FORMATS, default="table", help="of the output (default: %(default)s)"

@@ -8,8 +8,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from headstart.commands.compare.answers import Answers
 from headstart.commands.compare.candidates import Candidate
-from headstart.commands.compare.halving import Merit
+from headstart.commands.compare.halving import Merit, Trial
+from headstart.commands.compare.reading import Images
 from headstart.commands.compare.results import Outcome
 from headstart.common import places
 from headstart.common.cache import Keep
@@ -30,7 +32,7 @@ _LIBRARIES = (
 
 
 class Memory:
-    """Outcomes and merits of one baseline's candidates, as long as photos and code stay the same.
+    """Outcomes and trials of one baseline's candidates, as long as photos and code stay the same.
 
     Args:
         tree: The baseline's git tree.
@@ -53,29 +55,43 @@ class Memory:
         content = self._find(candidate, None)
         return None if content is None else Outcome.from_json(content)
 
-    def merit(self, candidate: Candidate, share: float) -> Merit | None:
-        """Return what a candidate reached on a share of the images."""
-        content = self._find(candidate, share)
-        return None if content is None else Merit(**content)
+    def trial(self, candidate: Candidate, share: float, left_out: Set[str]) -> Trial | None:
+        """Return what a candidate came to on a share of the images, without some heads."""
+        content = self._find(candidate, [share, *sorted(left_out)])
+        if content is None:
+            return None
+        return Trial(Merit(**content["merit"]), Answers.from_json(content["answers"]))
+
+    def images(self, candidate: Candidate) -> Images | None:
+        """Return how many images a candidate has."""
+        content = self._find(candidate, "images")
+        return None if content is None else Images(*content)
 
     def put_outcome(self, candidate: Candidate, outcome: Outcome) -> None:
         """Keep what a candidate came to; its experiment has been made."""
         self._put(candidate, None, outcome.as_json())
 
-    def put_merit(self, candidate: Candidate, share: float, merit: Merit) -> None:
-        """Keep what a candidate reached on a share of the images."""
-        self._put(candidate, share, asdict(merit))
+    def put_trial(
+        self, candidate: Candidate, share: float, left_out: Set[str], trial: Trial
+    ) -> None:
+        """Keep what a candidate came to on a share of the images, without some heads."""
+        content = {"merit": asdict(trial.merit), "answers": trial.answers.as_json()}
+        self._put(candidate, [share, *sorted(left_out)], content)
 
-    def _find(self, candidate: Candidate, share: float | None) -> Any:
-        key = self._key(candidate, share)
+    def put_images(self, candidate: Candidate, images: Images) -> None:
+        """Keep how many images a candidate has."""
+        self._put(candidate, "images", list(images))
+
+    def _find(self, candidate: Candidate, part: Any) -> Any:
+        key = self._key(candidate, part)
         return None if key is None else self._keep.get(key)
 
-    def _put(self, candidate: Candidate, share: float | None, content: Any) -> None:
-        key = self._key(candidate, share)
+    def _put(self, candidate: Candidate, part: Any, content: Any) -> None:
+        key = self._key(candidate, part)
         if key is not None:
             self._keep.put(key, content)
 
-    def _key(self, candidate: Candidate, share: float | None) -> Any:
+    def _key(self, candidate: Candidate, part: Any) -> Any:
         """Return what decides a candidate's outcome; None where a change might not show in it."""
         params = candidate.params
         photos = self._photos(params.prepare.source)
@@ -85,7 +101,7 @@ class Memory:
         return {
             "tree": self._tree,
             "overrides": candidate.overrides,
-            "share": share,
+            "part": part,
             "photos": [photos[0], others[0]],
             # That of the weights is part of it.
             "extractor": candidate.bottleneck.taps[0].fingerprint,

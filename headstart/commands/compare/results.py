@@ -7,6 +7,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from headstart.commands.compare.answers import Answers
 from headstart.commands.compare.halving import Dropped, Merit
 from headstart.commands.compare.timing import PassTime
 from headstart.scoring.intervals import paired_interval
@@ -18,23 +19,6 @@ Method = Literal["paired bootstrap", "overlapping intervals"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TestPredictions:
-    """Which test images a model got right.
-
-    Attributes:
-        images: (n_samples,) content digests.
-        right: (n_samples,) 1 where it was right, else 0.
-        groups: (n_samples,) images of one group (>= 0) are drawn together.
-    """
-
-    __test__ = False  # not a test of pytest's
-
-    images: NDArray[np.str_]
-    right: NDArray[np.float64]
-    groups: NDArray[np.int64]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
     """What a candidate came to on all images, whenever it ran.
 
@@ -43,7 +27,7 @@ class Outcome:
         merit: What decides between it and the others.
         accuracy: Its test accuracy.
         interval: 95 % interval of it; None when the params ask for none.
-        predictions: Its test predictions.
+        predictions: Which test images it got right.
         parameters: Learned values up to the cut, and of the head.
         rows: Rows of features, images and views.
     """
@@ -52,30 +36,24 @@ class Outcome:
     merit: Merit
     accuracy: float
     interval: tuple[float, float] | None
-    predictions: TestPredictions
+    predictions: Answers
     parameters: int
     rows: int
 
     def as_json(self) -> dict[str, Any]:
         """Return JSON types, of which `from_json` makes the same."""
         content = {field.name: getattr(self, field.name) for field in fields(Outcome)}
-        told = self.predictions
-        predictions = {name: getattr(told, name).tolist() for name in ("images", "right", "groups")}
-        return {**content, "merit": asdict(self.merit), "predictions": predictions}
+        told = {"merit": asdict(self.merit), "predictions": self.predictions.as_json()}
+        return {**content, **told}
 
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> "Outcome":
         """Return what `as_json` was told of."""
-        told, interval = content["predictions"], content["interval"]
-        predictions = TestPredictions(
-            images=np.array(told["images"], dtype=np.str_),
-            right=np.array(told["right"], dtype=np.float64),
-            groups=np.array(told["groups"], dtype=np.int64),
-        )
+        interval = content["interval"]
         made = {
             "merit": Merit(**content["merit"]),
             "interval": None if interval is None else (interval[0], interval[1]),
-            "predictions": predictions,
+            "predictions": Answers.from_json(content["predictions"]),
         }
         return cls(**{**content, **made})
 
@@ -151,6 +129,7 @@ class Comparison:
                 {
                     "label": one.candidate,
                     "share": one.share,
+                    "reason": one.reason,
                     **asdict(one.merit),
                 }
                 for one in self.dropped

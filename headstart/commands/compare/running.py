@@ -1,42 +1,45 @@
-"""Running candidates in the sandbox, and reading what came of them."""
+"""Running candidates in the sandbox, in rounds or on all images."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from contextlib import suppress
-from copy import deepcopy
-from pathlib import Path
+from functools import partial
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from headstart.commands.compare.candidates import Candidate
-from headstart.commands.compare.halving import Dropped, Merit, halve
+from headstart.commands.compare.halving import Dropped, Trial, halve, shares
 from headstart.commands.compare.memory import Memory
-from headstart.commands.compare.results import (
-    Comparison,
-    Outcome,
-    Result,
-    TestPredictions,
-    compare,
+from headstart.commands.compare.reading import (
+    Images,
+    read_computed,
+    read_images,
+    read_outcome,
+    read_trial,
+    written,
+)
+from headstart.commands.compare.results import Comparison, Outcome, Result, compare
+from headstart.commands.compare.rounds import (
+    PARAMETERS,
+    data_key,
+    in_round,
+    left_out_of_rounds,
+    on_share,
+    parts,
+    share_of,
+    smallest_share,
 )
 from headstart.commands.compare.sandbox import Sandbox
 from headstart.commands.compare.timing import pass_time
 from headstart.common import places
 from headstart.common.errors import InputError
-from headstart.common.files import digest_of, read_json
+from headstart.common.files import digest_of
 from headstart.common.progress import notify
 from headstart.dataset.manifest import read_manifest
-from headstart.evaluation.choice import is_right
 from headstart.extraction import engines
 from headstart.extraction.bottleneck import Bottleneck, identify
 from headstart.extraction.feature_rows import wanted_features
 from headstart.extraction.store import FeatureStore
 from headstart.extraction.together import Pass, extract_together
-from headstart.heads.finetuned_card import NAME as FINETUNED
-from headstart.scoring.predictions import Predictions
-
-_PARAMETERS = 250_000_000
-"""Networks are loaded at the same time up to so many parameters, a gigabyte of float32."""
 
 _RUN, _ROUND = 2.0, 1.0
 """Seconds that a candidate takes on few images, passes apart: up to its scores, and in a round."""
@@ -74,28 +77,44 @@ class Runner:
         self._tree = tree
         self._begun = 0
         self._engines: dict[str, _Loaded] = {}
+        self._images: dict[str, Images] = {}
         self._seconds: dict[str, float] = {}
         self._pass_seconds: dict[str, float] = {}
         self.computed: dict[str, int] = {}
         self.failed: list[str] = []
 
+    def start(self, candidates: Sequence[Candidate]) -> float:
+        """Return the smallest share of the images that leaves enough to judge by.
+
+        Above 1 it is too few even with all of them.
+        """
+        firsts = [part[0] for part in parts(candidates)]
+        return smallest_share([(one, self._images_of(one)) for one in firsts])
+
     def judge(
-        self, candidates: Sequence[Candidate], share: float, keep: int
-    ) -> list[Merit | None] | None:
-        """Train candidates on a share of the images; see `headstart.commands.compare.halving`."""
-        merits = {one.label: self._memory.merit(one, share) for one in candidates}
-        new = [one for one in candidates if merits[one.label] is None]
-        for part in _parts(new):
+        self, candidates: Sequence[Candidate], share: float, keep: int, left_out: Set[str]
+    ) -> list[Trial | None] | None:
+        """Train candidates on a share of the images; see `headstart.commands.compare.halving`.
+
+        Args:
+            candidates: Which.
+            share: Of the images.
+            keep: How many of them may stay.
+            left_out: Heads that need not be trained, see `left_out_of_rounds`.
+        """
+        trials = {one.label: self._memory.trial(one, share, left_out) for one in candidates}
+        new = [one for one in candidates if trials[one.label] is None]
+        for part in parts(new):
             self._extract(part, share)
         if new and not self._pays(candidates, share, keep):
             notify(f"a round on {share:.0%} of the images would take longer than it saves: none")
             return None
         for candidate in new:
-            merit = self._judge(candidate, share)
-            if merit is not None:
-                self._memory.put_merit(candidate, share, merit)
-            merits[candidate.label] = merit
-        return [merits[one.label] for one in candidates]
+            trial = self._judge(candidate, share, left_out)
+            if trial is not None:
+                self._memory.put_trial(candidate, share, left_out, trial)
+            trials[candidate.label] = trial
+        return [trials[one.label] for one in candidates]
 
     def run(self, candidates: Sequence[Candidate]) -> list[Result]:
         """Run candidates on all images and keep them as experiments; leave out those that fail."""
@@ -103,7 +122,7 @@ class Runner:
         for label, outcome in outcomes.items():
             if outcome is not None:
                 notify(f"{label}: taken over, nothing that decides it has changed")
-        for part in _parts([one for one in candidates if outcomes[one.label] is None]):
+        for part in parts([one for one in candidates if outcomes[one.label] is None]):
             self._extract(part, 1.0)
             for candidate in part:
                 outcome = self._run_whole(candidate)
@@ -124,23 +143,31 @@ class Runner:
             if (outcome := outcomes[one.label]) is not None
         ]
 
-    def _judge(self, candidate: Candidate, share: float) -> Merit | None:
-        content = _on_share(candidate, share)
-        # Nobody looks at it.
-        content["train"]["learning_curve"] = "none"
+    def _images_of(self, candidate: Candidate) -> Images | None:
+        """Count a candidate's images; None where they cannot be prepared, which it tells later."""
+        key = data_key(candidate)
+        images = self._images.get(key) or self._memory.images(candidate)
+        if images is None:
+            sandbox = self._open_sandbox()
+            if not sandbox.run("extract", candidate.content, itself=False):
+                return None
+            images = read_images(sandbox.root)
+            self._memory.put_images(candidate, images)
+        self._images[key] = images
+        return images
+
+    def _judge(self, candidate: Candidate, share: float, left_out: Set[str]) -> Trial | None:
+        content = in_round(candidate, share, left_out, self._images_of(candidate))
         if not self._run(candidate, content, "train", f", {share:.0%} of the images"):
             return None
-        root = self._open_sandbox().root
-        cost = read_json(root / places.EXTRACT_METRICS)["cost"]
-        heads = read_json(root / places.HEADS_METRICS)
-        return min((_merit(head, cost) for head in heads.values()), key=lambda merit: merit.rank)
+        return read_trial(self._open_sandbox().root)
 
     def _run_whole(self, candidate: Candidate) -> Outcome | None:
         # Up to the scores: a page for each candidate would take longer than training it.
         name = candidate.experiment(self._tree)
         if not self._run(candidate, candidate.content, "evaluate", name=name):
             return None
-        return _read_outcome(self._open_sandbox().root)
+        return read_outcome(self._open_sandbox().root)
 
     def _run(
         self,
@@ -154,14 +181,12 @@ class Runner:
         self._begun += 1
         notify(f"[{self._begun}] {candidate.label}{part}")
         sandbox = self._open_sandbox()
-        tap = candidate.bottleneck.taps[0]
-        before = len(self._store.collection(tap))
+        before = written(sandbox.root)
         started = time.monotonic()
         succeeded = (
             sandbox.run_experiment(stage, content, name) if name else sandbox.run(stage, content)
         )
-        computed = len(self._store.collection(tap)) - before
-        self._count(candidate, computed, time.monotonic() - started)
+        self._count(candidate, read_computed(sandbox.root, before), time.monotonic() - started)
         if not succeeded:
             self.failed.append(candidate.label)
         return succeeded
@@ -177,7 +202,7 @@ class Runner:
         What fails here fails once more when the candidate itself runs, which tells it.
         """
         sandbox = self._open_sandbox()
-        if not sandbox.run("extract", _on_share(candidates[0], share), itself=False):
+        if not sandbox.run("extract", on_share(candidates[0], share), itself=False):
             return
         with sandbox.located():
             manifest = read_manifest(places.MANIFEST)
@@ -185,7 +210,7 @@ class Runner:
             for candidate in candidates:
                 with suppress(InputError):
                     options = candidate.params.extract.model_copy(
-                        update={"share": _share(candidate, share)}
+                        update={"share": share_of(candidate, share)}
                     )
                     # Anew, since its weights may have been trained here.
                     bottleneck = identify(options, candidate.bottleneck.taps[0].engine)
@@ -218,7 +243,7 @@ class Runner:
     def _make_room(self, parameters: int) -> None:
         held = sum(one.parameters for one in self._engines.values())
         for key in list(self._engines):
-            if held + parameters > _PARAMETERS:
+            if held + parameters > PARAMETERS:
                 held -= self._engines.pop(key).parameters
 
     def _pays(self, candidates: Sequence[Candidate], share: float, keep: int) -> bool:
@@ -241,7 +266,11 @@ def run_all(runner: Runner, candidates: Sequence[Candidate], *, budget: bool) ->
     dropped: list[Dropped[Candidate]] = []
     left = list(candidates)
     if budget:
-        left, dropped = halve(candidates, runner.judge)
+        start = runner.start(candidates)
+        if shares(start) == (1.0,):
+            notify("too few images to judge on a part of them: every candidate gets all")
+        judge = partial(runner.judge, left_out=left_out_of_rounds(candidates))
+        left, dropped = halve(candidates, judge, start=start)
     results = runner.run(left)
     if not results:
         raise InputError(
@@ -255,93 +284,10 @@ def run_all(runner: Runner, candidates: Sequence[Candidate], *, budget: bool) ->
         results=marked,
         winner=winner,
         method=method,
-        dropped=tuple(Dropped(one.candidate.label, one.share, one.merit) for one in dropped),
+        dropped=tuple(
+            Dropped(one.candidate.label, one.share, one.merit, one.reason) for one in dropped
+        ),
         failed=tuple(runner.failed),
         computed=sum(runner.computed.values()),
         without_budget=len(extractors) * max(result.rows for result in results),
-    )
-
-
-def _parts(candidates: Sequence[Candidate]) -> list[list[Candidate]]:
-    """Return candidates together that see the same images and whose networks fit into memory."""
-    by_data: dict[str, list[Candidate]] = {}
-    for candidate in candidates:
-        sections = (candidate.params.prepare, candidate.params.pretrain)
-        key = digest_of([section.model_dump(mode="json") for section in sections])
-        by_data.setdefault(key, []).append(candidate)
-    parts = []
-    for group in by_data.values():
-        part: list[Candidate] = []
-        for candidate in group:
-            networks = {one.bottleneck.spec for one in (*part, candidate)}
-            if part and sum(spec.parameters for spec in networks) > _PARAMETERS:
-                parts.append(part)
-                part = []
-            part.append(candidate)
-        parts.append(part)
-    return parts
-
-
-def _share(candidate: Candidate, share: float) -> float:
-    """Return which share of the images that share of its own is."""
-    return round(share * candidate.params.extract.share, 6)
-
-
-def _on_share(candidate: Candidate, share: float) -> dict[str, Any]:
-    """Return a candidate's params.yaml with a share of its images."""
-    content = deepcopy(candidate.content)
-    content["extract"]["share"] = _share(candidate, share)
-    return content
-
-
-def _read_outcome(root: Path) -> Outcome:
-    extraction = read_json(root / places.EXTRACT_METRICS)
-    heads = read_json(root / places.HEADS_METRICS)
-    test = read_json(root / places.TEST_METRICS)
-    selected = test["selected"]
-    head, trained, predictions = selected["head"], selected["head"], f"heads/{selected['head']}"
-    validated = heads.get(head)
-    if head == FINETUNED:
-        # Its own parameters are mostly the backbone's; its head is the one it started from.
-        trained, predictions = test["finetuned"]["gain"]["over"], "finetuned"
-        validated = read_json(root / places.FINETUNE_METRICS)
-    if "accuracy" not in selected:
-        raise InputError(
-            "compare: expected test images to compare on, received none: raise prepare.test in "
-            "params.yaml, or where every class is one unit add images or groups"
-        )
-    interval = selected.get("intervals", {}).get("accuracy")
-    return Outcome(
-        head=head,
-        merit=_merit(validated, extraction["cost"]),
-        accuracy=selected["accuracy"],
-        interval=None if interval is None else (interval[0], interval[1]),
-        predictions=_read_predictions(root, root / places.PREDICTIONS / f"{predictions}.h5"),
-        parameters=extraction["cost"]["parameters"] + heads[trained]["parameters"],
-        rows=extraction["images"] + extraction["views"],
-    )
-
-
-def _merit(metrics: dict[str, Any], cost: dict[str, Any]) -> Merit:
-    scores = metrics.get("validation", {})
-    if "accuracy" not in scores:
-        raise InputError(
-            "compare: expected held-out images to choose by, received none, since no class has two "
-            "units (images that belong together count once): add images or groups to prepare.source"
-        )
-    return Merit(
-        validation_accuracy=scores["accuracy"],
-        multiply_adds=cost["multiply_adds"],
-        validation_log_loss=scores["log_loss"],
-    )
-
-
-def _read_predictions(root: Path, path: Path) -> TestPredictions:
-    manifest = read_manifest(root / places.MANIFEST)
-    predictions = Predictions.read(path, "evaluate")
-    image = predictions.image
-    return TestPredictions(
-        images=np.array([manifest.rows[row].sha256 for row in image]),
-        right=is_right(manifest.labels[image], predictions.probabilities),
-        groups=manifest.groups[image],
     )

@@ -8,6 +8,7 @@ from typing import Literal
 
 from rich.table import Table
 
+from headstart.commands.compare.halving import Reason
 from headstart.commands.compare.results import Comparison, Result, Standing
 from headstart.common.files import atomic_write
 
@@ -20,6 +21,10 @@ _STANDINGS: dict[Standing | None, str] = {
     "better": "better",
     "worse": "worse",
     None: "",
+}
+_REASONS: dict[Reason, str] = {
+    "worse": "the best of that round is better by more than chance",
+    "tie": "a cheaper one was as accurate",
 }
 _CSV_COLUMNS = (
     "label", "experiment", "head", "validation_accuracy", "accuracy", "low", "high",
@@ -82,7 +87,7 @@ def notes(comparison: Comparison) -> list[str]:
         lines.append(
             f"Dropped at {one.share:.0%} of the images: {one.candidate}, validation accuracy "
             f"{one.merit.validation_accuracy:.4f}, {one.merit.multiply_adds / 1e6:,.0f} M "
-            f"multiply-adds, log loss {one.merit.validation_log_loss:.3f}"
+            f"multiply-adds, log loss {one.merit.validation_log_loss:.3f}; {_REASONS[one.reason]}"
         )
     lines += [f"Failed, see its message above: {label}" for label in comparison.failed]
     lines.append(

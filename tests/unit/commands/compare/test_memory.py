@@ -7,10 +7,12 @@ import pytest
 from ruamel.yaml import YAML
 
 from headstart.commands.compare import memory as module
+from headstart.commands.compare.answers import Answers
 from headstart.commands.compare.candidates import Candidate, make_candidates
-from headstart.commands.compare.halving import Merit
+from headstart.commands.compare.halving import Merit, Trial
 from headstart.commands.compare.memory import Memory
-from headstart.commands.compare.results import Outcome, TestPredictions
+from headstart.commands.compare.reading import Images
+from headstart.commands.compare.results import Outcome
 
 MERIT = Merit(validation_accuracy=0.9, multiply_adds=10, validation_log_loss=0.2)
 OUTCOME = Outcome(
@@ -18,7 +20,7 @@ OUTCOME = Outcome(
     merit=MERIT,
     accuracy=0.75,
     interval=(0.5, 1.0),
-    predictions=TestPredictions(
+    predictions=Answers(
         images=np.array(["a" * 64, "b" * 64]), right=np.array([1.0, 0.0]), groups=np.array([-1, 3])
     ),
     parameters=7,
@@ -56,7 +58,8 @@ def test_what_was_found_comes_back_to_its_candidate(candidates: list[Candidate])
     memory = remember(candidates)
     assert memory.outcome(one) is None
     memory.put_outcome(one, OUTCOME)
-    memory.put_merit(one, 0.1, MERIT)
+    memory.put_trial(one, 0.1, {"dense"}, Trial(MERIT, OUTCOME.predictions))
+    memory.put_images(one, Images(7, 3, 2))
     later = remember(candidates)
     found = later.outcome(one)
     assert found is not None
@@ -64,9 +67,15 @@ def test_what_was_found_comes_back_to_its_candidate(candidates: list[Candidate])
     assert found.interval == (0.5, 1.0)
     assert found.predictions.images.tolist() == OUTCOME.predictions.images.tolist()
     assert later.outcome(other) is None
-    assert later.merit(one, 0.1) == MERIT
-    assert later.merit(one, 0.3) is None
-    assert later.merit(other, 0.1) is None
+    trial = later.trial(one, 0.1, {"dense"})
+    assert trial is not None
+    assert trial.merit == MERIT
+    assert trial.answers.as_json() == OUTCOME.predictions.as_json()
+    assert later.trial(one, 0.1, set()) is None
+    assert later.trial(one, 0.3, {"dense"}) is None
+    assert later.trial(other, 0.1, {"dense"}) is None
+    assert later.images(one) == Images(7, 3, 2)
+    assert later.images(other) is None
 
 
 def test_an_outcome_without_its_experiment_is_none(candidates: list[Candidate]) -> None:

@@ -8,11 +8,11 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
+from headstart.commands.compare.answers import Answers
 from headstart.commands.compare.halving import Dropped, Merit
 from headstart.commands.compare.results import (
     Comparison,
     Result,
-    TestPredictions,
     compare,
     pareto_front,
 )
@@ -44,7 +44,7 @@ def make(
         ),
         accuracy=accuracy,
         interval=(accuracy - 0.03, min(1.0, accuracy + 0.03)),
-        predictions=TestPredictions(images=images, right=right, groups=np.full(N, -1)),
+        predictions=Answers(images=images, right=right, groups=np.full(N, -1)),
         time=PassTime(milliseconds, busy=False),
         parameters=10**6,
         rows=N,
@@ -125,6 +125,7 @@ def comparison() -> Comparison:
                 "poor",
                 0.1,
                 Merit(validation_accuracy=0.625, multiply_adds=3 * 10**8, validation_log_loss=0.5),
+                "worse",
             ),
         ),
         failed=("broken",),
@@ -143,6 +144,7 @@ def test_json_holds_everything(comparison: Comparison) -> None:
         {
             "label": "poor",
             "share": 0.1,
+            "reason": "worse",
             "validation_accuracy": 0.625,
             "multiply_adds": 300_000_000,
             "validation_log_loss": 0.5,
@@ -168,6 +170,7 @@ def test_people_read_the_rest_below_the_table(comparison: Comparison) -> None:
     rest = "\n".join(notes(comparison))
     assert "Chosen on validation, of equals the cheaper: good. On test it cannot be told" in rest
     assert "Dropped at 10% of the images: poor, validation accuracy 0.6250, 300 M multi" in rest
+    assert "log loss 0.500; the best of that round is better by more than chance" in rest
     assert "Failed, see its message above: broken" in rest
     assert "1,234 images in this run" in rest
 

@@ -1,0 +1,52 @@
+"""Which images a model got right, by which it can be told apart from another."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headstart.scoring.intervals import paired_interval
+
+_RESAMPLES = 1000
+
+_FEWEST_DISAGREEMENTS = 6
+"""On fewer images of which one model alone is right, no sign test distinguishes two models at 95 %,
+though all of them speak for the same: 2 * 0.5 ** 6 = 0.03. A bootstrap of so few would."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answers:
+    """Which images a model got right, of those that it was not fitted to.
+
+    Attributes:
+        images: (n_samples,) content digests.
+        right: (n_samples,) 1 where it was right, else 0.
+        groups: (n_samples,) images of one group (>= 0) are drawn together.
+    """
+
+    images: NDArray[np.str_]
+    right: NDArray[np.float64]
+    groups: NDArray[np.int64]
+
+    def is_behind(self, other: "Answers") -> bool:
+        """Return whether the other model is better by more than chance, on images of both."""
+        _, own, its = np.intersect1d(self.images, other.images, return_indices=True)
+        differences = self.right[own] - other.right[its]
+        if np.count_nonzero(differences) < _FEWEST_DISAGREEMENTS:
+            return False
+        _, high = paired_interval(differences, self.groups[own], resamples=_RESAMPLES, seed=0)
+        return high < 0
+
+    def as_json(self) -> dict[str, Any]:
+        """Return JSON types, of which `from_json` makes the same."""
+        return {name: getattr(self, name).tolist() for name in ("images", "right", "groups")}
+
+    @classmethod
+    def from_json(cls, content: dict[str, Any]) -> "Answers":
+        """Return what `as_json` was told of."""
+        return cls(
+            images=np.array(content["images"], dtype=np.str_),
+            right=np.array(content["right"], dtype=np.float64),
+            groups=np.array(content["groups"], dtype=np.int64),
+        )
