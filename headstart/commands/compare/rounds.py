@@ -15,22 +15,20 @@ PARAMETERS = 250_000_000
 """Networks are loaded at the same time up to so many parameters, a gigabyte of float32."""
 
 
-def smallest_share(candidates: Sequence[tuple[Candidate, Images | None]]) -> float:
+def smallest_share(images: Images, of: float = 1.0) -> float:
     """Return the smallest share of the images that leaves enough to judge by.
 
     Training images are held out too, by cross-validation; see `in_round`. Above 1 there are too
     few even of all.
 
     Args:
-        candidates: With how many images they have, None where that is not known.
+        images: How many there are.
+        of: The share of them that a candidate has in all.
     """
-    found = [START]
-    for candidate, images in candidates:
-        if images is not None:
-            held_out = max(1, images.training + images.validation)
-            found.append(needed(images.classes) / held_out / candidate.params.extract.share)
+    held_out = max(1, images.training + images.validation)
+    needs = needed(images.classes) / held_out / of
     # Never less than is needed, which rounding could make it.
-    return math.ceil(max(found) * 1e3) / 1e3
+    return math.ceil(max(START, needs) * 1e3) / 1e3
 
 
 def in_round(

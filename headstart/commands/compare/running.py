@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from headstart.commands.compare.candidates import Candidate
-from headstart.commands.compare.halving import Dropped, Trial, halve, shares
+from headstart.commands.compare.halving import START, Dropped, Trial, halve, shares
 from headstart.commands.compare.memory import Memory
 from headstart.commands.compare.reading import (
     Images,
@@ -88,8 +88,13 @@ class Runner:
 
         Above 1 it is too few even with all of them.
         """
-        firsts = [part[0] for part in parts(candidates)]
-        return smallest_share([(one, self._images_of(one)) for one in firsts])
+        firsts = [
+            (part[0].params.extract.share, self._images_of(part[0])) for part in parts(candidates)
+        ]
+        return max(
+            (smallest_share(images, of=own) for own, images in firsts if images is not None),
+            default=START,
+        )
 
     def judge(
         self, candidates: Sequence[Candidate], share: float, keep: int, left_out: Set[str]

@@ -35,17 +35,14 @@ def test_heads_that_take_long_are_left_out_unless_they_are_what_is_compared() ->
         # Ten for each class on average.
         (Images(2_000, 500, 50), 0.2),
         (Images(60, 20, 2), 1.5),
-        (None, 0.1),
     ],
 )
-def test_a_round_sees_enough_to_judge_by(images: Images | None, share: float) -> None:
-    one, _ = made()
-    assert smallest_share([(one, images)]) == share
+def test_a_round_sees_enough_to_judge_by(images: Images, share: float) -> None:
+    assert smallest_share(images) == share
 
 
 def test_of_its_own_share_a_candidate_needs_more() -> None:
-    one, _ = made(share=0.5)
-    assert smallest_share([(one, Images(360, 120, 2))]) == 0.5
+    assert smallest_share(Images(360, 120, 2), of=0.5) == 0.5
 
 
 def test_training_images_judge_too_where_validation_images_are_few() -> None:
