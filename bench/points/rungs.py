@@ -28,7 +28,6 @@ from headstart.extraction.store import FeatureStore
 from headstart.heads import create
 from headstart.heads.data import TrainingData
 from headstart.heads.options import LogisticOptions
-from headstart.scoring.calibration import softmax
 from headstart.scoring.metrics import log_loss
 
 HEADING = "Quality: rounds of compare"
@@ -75,7 +74,7 @@ class Race:
         head = create(LogisticOptions(kind="logistic"), options.seed)
         report = head.fit(data)
         rows = report.held_out
-        probabilities = softmax(report.logits, head.card.temperature)
+        probabilities = report.probabilities
         # As in metrics/heads.json.
         scored = np.isin(rows, data.validation) | (not data.validation_suffices)
         right = is_right(data.label[rows], probabilities)

@@ -15,7 +15,7 @@ PARAMETERS = 250_000_000
 """Networks are loaded at the same time up to so many parameters, a gigabyte of float32."""
 
 
-def smallest_share(images: Images, of: float = 1.0) -> float:
+def smallest_share(images: Images, of: float = 1.0, *, shots: bool = False) -> float:
     """Return the smallest share of the images that leaves enough to judge by.
 
     Training images are held out too, by cross-validation; see `in_round`. Above 1 there are too
@@ -24,9 +24,10 @@ def smallest_share(images: Images, of: float = 1.0) -> float:
     Args:
         images: How many there are.
         of: The share of them that a candidate has in all.
+        shots: Whether few of the training images are used, so that validation images judge alone.
     """
-    held_out = max(1, images.training + images.validation)
-    needs = needed(images.classes) / held_out / of
+    held_out = images.validation if shots else images.training + images.validation
+    needs = needed(images.classes) / max(1, held_out) / of
     # Never less than is needed, which rounding could make it.
     return math.ceil(max(START, needs) * 1e3) / 1e3
 
@@ -44,8 +45,8 @@ def in_round(
     """
     content = on_share(candidate, share)
     train = content["train"]
-    # Nobody looks at it.
-    train["learning_curve"] = "none"
+    # Nobody looks at the curve, nor uses what is fitted once more.
+    train["learning_curve"], train["refit"] = "none", False
     for name in left_out:
         del train["heads"][name]
     if images is not None and (

@@ -88,13 +88,13 @@ class Runner:
 
         Above 1 it is too few even with all of them.
         """
-        firsts = [
-            (part[0].params.extract.share, self._images_of(part[0])) for part in parts(candidates)
-        ]
-        return max(
-            (smallest_share(images, of=own) for own, images in firsts if images is not None),
-            default=START,
-        )
+        found = [START]
+        for part in parts(candidates):
+            images, params = self._images_of(part[0]), part[0].params
+            if images is not None:
+                shots = params.train.shots is not None
+                found.append(smallest_share(images, params.extract.share, shots=shots))
+        return max(found)
 
     def judge(
         self, candidates: Sequence[Candidate], share: float, keep: int, left_out: Set[str]

@@ -45,11 +45,16 @@ def test_of_its_own_share_a_candidate_needs_more() -> None:
     assert smallest_share(Images(360, 120, 2), of=0.5) == 0.5
 
 
+def test_of_a_few_shots_validation_images_judge_alone() -> None:
+    assert smallest_share(Images(5_000, 240, 2), shots=True) == 0.5
+
+
 def test_training_images_judge_too_where_validation_images_are_few() -> None:
     one, _ = made()
     few = in_round(one, 0.25, {"dense"}, Images(360, 120, 2))
     assert few["extract"]["share"] == 0.25
     assert few["train"]["min_validation"] == 480
+    assert not few["train"]["refit"]
     assert "dense" not in few["train"]["heads"]
     many = in_round(one, 0.25, set(), Images(3_000, 480, 2))
     assert many["train"]["min_validation"] == one.content["train"]["min_validation"]
