@@ -64,8 +64,9 @@ def measure(sets: Sets) -> list[str]:
     return [
         f"Balanced accuracy on all other images, of training sets of {COMMON} : {RARE} images, "
         f"each second class rare; mean over {', '.join(names)} and {DRAWS} draws. Settings are "
-        "chosen by what classes count. Heads without a cross-entropy take `logit_adjusted` for "
-        "`balanced`; scikit-learn's has C=1 and class_weight='balanced'.",
+        "chosen by what classes count. Of `logit_adjusted`, which concerns cross-entropies, "
+        "linear_svc takes that choice alone, and ridge weights as of `balanced`. scikit-learn's "
+        "has C=1 and class_weight='balanced'.",
         "",
         *table(header, rows),
     ]

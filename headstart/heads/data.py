@@ -106,7 +106,8 @@ class TrainingData:
         Args:
             file: The features.
             class_weight: What an image of a class counts; "logit_adjusted" counts classes evenly
-                and lets each cross-entropy adjust its logits instead of weighing its images.
+                where settings are chosen, and lets each cross-entropy adjust its logits instead of
+                weighing its images.
             min_validation: See the class, as for the other two limits.
             folds_below: See the class.
             streaming_above: See the class.
@@ -205,7 +206,7 @@ class TrainingData:
 
     @property
     def loss_weight(self) -> npt.NDArray[np.float64]:
-        """(n_classes,) what an image of a class counts in a cross-entropy."""
+        """(n_classes,) what an image of a class counts in a loss that is adjusted, if any is."""
         return np.ones(self.n_classes) if self.log_prior.any() else self.class_weight
 
     @cached_property

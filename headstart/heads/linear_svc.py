@@ -29,7 +29,9 @@ class LinearSVCHead(DescentHead):
     scaled = True
 
     def _loss(self, data: TrainingData) -> tuple[Loss, npt.NDArray[np.float64]]:
-        return SquaredHinge(), data.class_weight
+        # Where classes shall count evenly without weights, it is left as it is: a hinge, one class
+        # against the rest, is moved less by how often they occur than weights would move it.
+        return SquaredHinge(), data.loss_weight
 
     def _penalty(self, setting: float, n_classes: int) -> float:
         return 1 / setting

@@ -214,7 +214,7 @@ def test_a_head_adjusted_to_rare_classes_finds_them(tmp_path: Path) -> None:
     features = (0.7 * labels[:, None] + rng.standard_normal((400, 6))).astype(np.float32)
     order = rng.permutation(400)
     file = write_project(tmp_path, features[order], labels[order])
-    kinds = {"logistic": {}, "gap": {"epochs": 30, "learning_rate": 0.02}, "linear_svc": {}}
+    kinds = {"logistic": {}, "gap": {"epochs": 30, "learning_rate": 0.02}, "ridge": {}}
     plain = _run(tmp_path / "plain", file, kinds)
     adjusted = _run(tmp_path / "adjusted", file, kinds, class_weight="logit_adjusted")
     for name in kinds:
