@@ -264,7 +264,8 @@ def _read_novelty() -> Any:
     from headstart.evaluation.novelty import Novelty
 
     one = Novelty.load(places.NOVELTY)
-    return [one.bank, one.neighbors, one.threshold, one.kept, one.feature_digest]
+    arrays = [one.gaussians.center, one.gaussians.means, one.gaussians.usual]
+    return [*arrays, one.threshold, one.keep, one.kept, one.units, one.feature_digest]
 
 
 def _read_predictions(path: Path) -> Any:

@@ -1,9 +1,10 @@
-"""How unlike anything in training an image is: the distance to its neighbors among the features.
+"""How unlike anything in training an image is: its distance to the nearest class, and the limit.
 
 A classifier on frozen features must name one of its classes, whatever it is shown. This says when
-not to believe it.
+not to believe it, and how often it says so of an ordinary image.
 """
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,46 +12,42 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headstart.common.files import write_json
+from headstart.common.progress import notify
 from headstart.common.seal import create_sealed_h5, open_sealed_h5, require_finite
+from headstart.evaluation.gaussians import ClassGaussians, Fit
 from headstart.evaluation.options import NoveltyOptions
 from headstart.features.file import FeatureFile
-from headstart.features.matrix import block_rows
-from headstart.features.neighbors import NeighborIndex, directions
 
-KIND = "novelty 2"
+KIND = "novelty 3"
 _REMEDY = "run `dvc repro novelty` to write it anew"
-
-# A sample of this size stands for any number of training images: a hundredth of them sufficed on
-# ImageNet. Source: Sun et al. 2022, "Out-of-Distribution Detection with Deep Nearest Neighbors",
-# section 5.2. It keeps a prediction's cost and the file's size (25 MB for 1280 features) bounded.
-MAX_BANK = 10_000
+_ARRAYS = ("center", "means", "usual")
 
 MAX_CALIBRATION = 5_000
-"""Images that set the threshold, at most; its error is then below a tenth of a percent."""
+"""Units that set the threshold, at most; its error is then below a tenth of a percent."""
 
-MIN_CALIBRATION = 100
-"""With fewer validation images, or none, the training images help, each compared with the others.
-
-With one of each unit, since the copies and the group of an image are nearer than any new one.
-"""
+MAX_PER_UNIT = 32
+"""Images of one unit that count, at most; what more of them would add is little."""
 
 
 @dataclass(frozen=True, slots=True)
 class Novelty:
-    """Training images in feature space, and how far from them is unusual.
+    """The classes in feature space, and how far from them is unusual.
 
     Attributes:
-        bank: (n, feature_dim) float32 unit vectors of training images.
-        neighbors: The distance to this many nearest counts: 1 is the very nearest.
-        threshold: Cosine distance above which an image is unlike training.
-        kept: Share of the calibration images at or below the threshold.
+        gaussians: The classes.
+        threshold: Squared distance above which an image is unlike training.
+        keep: Share of ordinary images that was to be at or below the threshold.
+        kept: The share that is, at least, on the average over such training sets; less than
+            `keep` where there are too few units to tell.
+        units: How many set the threshold: images, of which a group or copies count once.
         feature_digest: Which features these are.
     """
 
-    bank: NDArray[np.float32]
-    neighbors: int
+    gaussians: ClassGaussians
     threshold: float
+    keep: float
     kept: float
+    units: int
     feature_digest: str
 
     def score(self, features: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -60,25 +57,35 @@ class Novelty:
             features: (n_samples, *feature_shape) raw bottleneck features.
 
         Returns:
-            (n_samples,), cosine distance to the k-th nearest neighbor over the threshold.
+            (n_samples,), squared distance to the nearest class over the threshold.
         """
-        if not len(features):
-            return np.empty(0)
-        return _distances(self.bank, features, self.neighbors) / self.threshold
+        return self.gaussians.distances(features) / self.threshold
+
+    def shortfall(self) -> str:
+        """Return what to tell where more ordinary images are turned away than was asked for."""
+        if self.kept >= self.keep - 1e-9:
+            return ""
+        return (
+            f"with {self.units:,} training images (copies or a group count as one), "
+            f"{1 - self.kept:.2%} of ordinary images are above novelty 1; the "
+            f"{1 - self.keep:.2%} of novelty.keep takes "
+            f"{math.ceil(1 / (1 - self.keep) - 1e-9) - 1:,}"
+        )
 
     def save(self, path: Path) -> None:
         """Write as HDF5, the same bytes for the same content.
 
         Raises:
-            InputError: a distance is not finite, so that nothing would ever be novel.
+            InputError: a number is not finite, so that nothing would ever be novel.
         """
-        for name in ("bank", "threshold"):
-            remedy = "the features are too large to compute with; check extract.weights"
-            require_finite(f"{path}: {name}", getattr(self, name), remedy)
+        remedy = "the features are too large to compute with; check extract.weights"
+        arrays = {name: getattr(self.gaussians, name) for name in _ARRAYS}
+        for name, values in {**arrays, "threshold": self.threshold}.items():
+            require_finite(f"{path}: {name}", values, remedy)
         with create_sealed_h5(path, KIND) as file:
-            # Half precision moves a cosine by 1e-5 at most.
-            file.create_dataset("bank", data=self.bank.astype(np.float16), track_times=False)
-            for name in ("neighbors", "threshold", "kept", "feature_digest"):
+            for name, values in arrays.items():
+                file.create_dataset(name, data=values, track_times=False)
+            for name in ("threshold", "keep", "kept", "units", "feature_digest"):
                 file.attrs[name] = getattr(self, name)
 
     @classmethod
@@ -91,78 +98,86 @@ class Novelty:
         """
         with open_sealed_h5(path, KIND, _REMEDY) as file:
             return cls(
-                bank=file["bank"][:].astype(np.float32),
-                neighbors=int(file.attrs["neighbors"]),
+                gaussians=ClassGaussians(*(file[name][:] for name in _ARRAYS)),
                 threshold=float(file.attrs["threshold"]),
+                keep=float(file.attrs["keep"]),
                 kept=float(file.attrs["kept"]),
+                units=int(file.attrs["units"]),
                 feature_digest=str(file.attrs["feature_digest"]),
             )
 
 
-def fit(file: FeatureFile, *, neighbors: int, keep: float) -> Novelty:
-    """Take a bank of training images and set the threshold on validation images.
+def fit(file: FeatureFile, *, keep: float) -> Novelty:
+    """Fit the classes to training and validation images, and set the threshold on the same.
+
+    Each of them is judged by the classes without it and without what belongs to it, as a new image
+    will be by the classes with all of them. So every image tells what is usual, and one in a
+    hundred can be turned away from 99 on.
 
     Args:
         file: The features.
-        neighbors: Which neighbor's distance counts; fewer where there are fewer images.
         keep: Share of ordinary images that shall not be called novel, in (0, 1).
 
-    Source: Sun et al. 2022, "Out-of-Distribution Detection with Deep Nearest Neighbors" (distance
-        to the k-th nearest neighbor, on unit vectors, threshold from a share kept).
+    Source: Barber et al. 2021, "Predictive inference with the jackknife+" (leaving out);
+        Bates et al. 2023, "Testing for outliers with conformal p-values" (the threshold).
     """
-    rows = spread(file.label, file.rows("train"), MAX_BANK)
-    bank = _read(file, rows)
-    neighbors = min(neighbors, max(1, len(bank) - 1))
-    validation = evenly(file.rows("validation"), MAX_CALIBRATION)
-    distances = _distances(bank, _read(file, validation), neighbors)
-    strangers = bank[_one_of_each(file.group[rows])]
-    if len(validation) < MIN_CALIBRATION and len(strangers) > 1:
-        own = evenly(np.arange(len(strangers)), MAX_CALIBRATION)
-        # The nearest neighbor of each is itself.
-        neighbor = min(neighbors + 1, len(strangers))
-        distances = np.concatenate([distances, _distances(strangers, strangers[own], neighbor)])
-    # "higher" takes an image's own distance, so that the share kept is at least what was asked.
-    threshold = float(np.quantile(distances, keep, method="higher")) if len(distances) else 0.0
+    rows = file.rows("train", "validation")
+    rows, unit = _units(rows, file.group[rows])
+    fitted = Fit(file.features, rows, file.label[rows], unit)
+    scores = fitted.left_out(evenly(np.arange(unit.max() + 1), MAX_CALIBRATION))
+    scores = scores[np.isfinite(scores)]
+    threshold, kept = conformal_threshold(scores, keep)
     return Novelty(
-        bank=bank,
-        neighbors=neighbors,
+        gaussians=fitted.gaussians,
         # Copies of one image lie at distance 0, and nothing can be divided by it.
         threshold=max(threshold, float(np.finfo(np.float32).eps)),
-        kept=keep,
+        keep=keep,
+        kept=kept,
+        units=len(scores),
         feature_digest=file.header.identity.feature_digest,
     )
 
 
-def _one_of_each(groups: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return the first position of each group (>= 0), and all that have none (-1)."""
-    alone = -1 - np.arange(len(groups))
-    _, first = np.unique(np.where(groups < 0, alone, groups), return_index=True)
-    return np.sort(first)
-
-
-def spread(labels: NDArray[np.int64], rows: NDArray[np.int64], limit: int) -> NDArray[np.int64]:
-    """Choose at most `limit` of the rows, so that rare classes are kept whole.
+def conformal_threshold(scores: NDArray[np.float64], keep: float) -> tuple[float, float]:
+    """Return the score that at least a share of new ordinary images does not exceed.
 
     Args:
-        labels: (n_rows,) class indices of all rows.
-        rows: Those to choose from.
-        limit: How many.
+        scores: (n,) of ordinary images that the score was not fitted to. The most that n can tell
+            is n / (n + 1).
+        keep: The share asked for, in (0, 1).
 
     Returns:
-        Rows in file order, evenly spaced within each class.
+        One of the scores, and the share: of n scores and a new one, each is as likely as the
+        others to be among the highest.
+
+    Source: Vovk et al. 2005, "Algorithmic Learning in a Random World", section 2.2.
     """
-    if len(rows) <= limit:
-        return rows
-    chosen = []
-    left = limit
-    counts = np.bincount(labels[rows])
-    # From the rarest class on, each gets its share of what the rarer ones left over.
-    order = [label for label in np.argsort(counts, kind="stable") if counts[label]]
-    for number, label in enumerate(order):
-        own = evenly(rows[labels[rows] == label], left // (len(order) - number))
-        chosen.append(own)
-        left -= len(own)
-    return np.sort(np.concatenate(chosen))
+    n = len(scores)
+    if not n:
+        return 0.0, 0.0
+    # What rounding takes from a whole number must not cost one more.
+    above = min(n, max(1, math.floor((1 - keep) * (n + 1) + 1e-9)))
+    return float(np.sort(scores)[n - above]), 1 - above / (n + 1)
+
+
+def _units(
+    rows: NDArray[np.int64], groups: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return rows, at most `MAX_PER_UNIT` of each group, and the number of each one's unit.
+
+    Args:
+        rows: (n_rows,) in file order.
+        groups: (n_rows,) the group of each; -1 stands alone.
+    """
+    alone = -1 - np.arange(len(groups))
+    _, unit, sizes = np.unique(
+        np.where(groups < 0, alone, groups), return_inverse=True, return_counts=True
+    )
+    left = np.ones(len(rows), bool)
+    for large in np.flatnonzero(sizes > MAX_PER_UNIT):
+        members = np.flatnonzero(unit == large)
+        left[members] = np.isin(members, evenly(members, MAX_PER_UNIT))
+    return rows[left], unit[left]
 
 
 def evenly(rows: NDArray[np.int64], limit: int) -> NDArray[np.int64]:
@@ -170,25 +185,6 @@ def evenly(rows: NDArray[np.int64], limit: int) -> NDArray[np.int64]:
     if len(rows) <= limit:
         return rows
     return rows[np.linspace(0, len(rows) - 1, limit).round().astype(np.int64)]
-
-
-def _read(file: FeatureFile, rows: NDArray[np.int64]) -> NDArray[np.float32]:
-    step = block_rows(file.header.feature_shape)
-    blocks = [
-        directions(np.asarray(file.features[rows[start : start + step]]))
-        for start in range(0, len(rows), step)
-    ]
-    # As they are kept, so that a score does not depend on whether the bank was just made.
-    whole = np.concatenate([np.empty((0, file.features.shape[-1]), np.float32), *blocks])
-    return whole.astype(np.float16).astype(np.float32)
-
-
-def _distances(
-    bank: NDArray[np.float32], features: NDArray[np.float32], neighbor: int
-) -> NDArray[np.float64]:
-    """Return the cosine distance of each image to its nearest neighbor number `neighbor`."""
-    cosines, _ = NeighborIndex.over(bank).search(features, neighbor)
-    return 1.0 - cosines[:, -1].astype(np.float64)
 
 
 def write_novelty(
@@ -202,16 +198,16 @@ def write_novelty(
         model: The HDF5 file to write.
         metrics: The JSON file to write.
     """
-    novelty = fit(file, neighbors=options.neighbors, keep=options.keep)
+    novelty = fit(file, keep=options.keep)
     novelty.save(model)
+    if shortfall := novelty.shortfall():
+        notify(f"warning: {shortfall}.")
     content: dict[str, object] = {
         "threshold": novelty.threshold,
-        "neighbors": novelty.neighbors,
-        "bank": len(novelty.bank),
+        "calibration": {"units": novelty.units, "kept": novelty.kept},
     }
-    for split in ("validation", "test"):
-        rows = evenly(file.rows(split), MAX_CALIBRATION)
-        if len(rows):
-            kept = novelty.score(file.features[rows]) <= 1
-            content[split] = {"images": len(rows), "kept": float(kept.mean())}
+    rows = evenly(file.rows("test"), MAX_CALIBRATION)
+    if len(rows):
+        kept = novelty.score(file.features[rows]) <= 1
+        content["test"] = {"images": len(rows), "kept": float(kept.mean())}
     write_json(metrics, content)

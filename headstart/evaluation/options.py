@@ -4,13 +4,12 @@ from typing import Annotated
 
 from pydantic import Field
 
-from headstart.common.params import Count, Section, Seed
+from headstart.common.params import Section, Seed
 
 
 class NoveltyOptions(Section):
     """When an image is unlike anything in training."""
 
-    neighbors: Count
     keep: Annotated[float, Field(gt=0, lt=1)]
 
 

@@ -77,11 +77,13 @@ def _shard(root: Path) -> list[Artifact]:
 
 def _novelty(root: Path) -> list[Artifact]:
     path = root / "novelty.h5"
-    fit(write_project(root, *blobs(20)), neighbors=3, keep=0.9).save(path)
+    fit(write_project(root, *blobs(20)), keep=0.9).save(path)
 
     def read() -> Any:
         novelty = Novelty.load(path)
-        return novelty.bank.tobytes(), novelty.neighbors, novelty.threshold, novelty.feature_digest
+        arrays = vars(novelty.gaussians).values()
+        rest = novelty.threshold, novelty.keep, novelty.kept, novelty.units, novelty.feature_digest
+        return [array.tobytes() for array in arrays], *rest
 
     return [Artifact(path, read)]
 

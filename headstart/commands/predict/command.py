@@ -72,8 +72,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         type=_threshold,
         default=1.0,
         metavar="NOVELTY",
-        help="name no class above this novelty; at 1 the share novelty.keep of the validation "
-        "images keeps its class (default: %(default)s)",
+        help="name no class above this novelty; at 1 ordinary images keep their class in the share "
+        "that metrics/novelty.json states, novelty.keep if training images suffice (default: "
+        "%(default)s)",
     )
     parser.add_argument(
         "--no-abstain",
@@ -109,7 +110,7 @@ def run(args: argparse.Namespace) -> int:
         novelty=novelty,
         limit=args.threshold,
     )
-    failures = count = 0
+    failures = count = abstained = 0
     with _Bar(args.paths) as bar:
         for answer in answers:
             lines = write([one for one in answer if isinstance(one, Prediction)])
@@ -118,8 +119,16 @@ def run(args: argparse.Namespace) -> int:
             bar.advance(lines, messages, len(answer))
             failures += len(told)
             count += len(answer)
+            abstained += sum(one.abstained for one in answer if isinstance(one, Prediction))
     if not count:
         raise InputError("standard input: expected one path per line, received none")
+    if (
+        novelty is not None
+        and abstained
+        and args.threshold == 1
+        and (shortfall := novelty.shortfall())
+    ):
+        notify(f"note: {shortfall}.")
     return 1 if failures else 0
 
 

@@ -34,7 +34,6 @@ def test_a_complete_file_stays_as_it_is() -> None:
         ("    views: 0", "extract.augment.views"),
         ("    crop:", "extract.augment.crop"),
         ("    noise:", "extract.augment.noise"),
-        ("  keep:", "novelty.keep"),
         ("  projections:", "report.projections"),
     ],
 )
@@ -43,10 +42,10 @@ def test_a_missing_line_comes_back_where_it_was(line: str, key: str) -> None:
 
 
 def test_several_and_the_first_of_a_section() -> None:
-    text = without("evaluate:", "  bootstrap:", "  neighbors:", "  share: 1.0")
+    text = without("evaluate:", "  bootstrap:", "  pictures:", "  share: 1.0")
     text = text.replace("\n\n  seed: 0\n\nreport", "\n\nreport")
     completed, keys = add_missing(text, TEMPLATE, ALL)
-    assert keys == ["extract.share", "novelty.neighbors", "evaluate"]
+    assert keys == ["extract.share", "evaluate", "report.pictures"]
     assert load(completed) == load(TEMPLATE)
 
 
@@ -77,8 +76,8 @@ def test_names_that_the_user_chose_are_left_alone() -> None:
 
 
 def test_only_the_sections_asked_for() -> None:
-    text = without("  bootstrap:", "  keep:")
-    assert add_missing(text, TEMPLATE, {"novelty"})[1] == ["novelty.keep"]
+    text = without("  bootstrap:", "  pictures:")
+    assert add_missing(text, TEMPLATE, {"report"})[1] == ["report.pictures"]
 
 
 def test_four_spaces_an_anchor_and_no_newline_at_the_end() -> None:
