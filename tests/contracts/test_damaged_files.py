@@ -185,6 +185,7 @@ def test_a_damaged_checkpoint_starts_anew(
     state = TrainingState(
         phase=1, epoch=2, current=arrays, optimizer=[np.float32(3)], best=[a + 1 for a in arrays],
         best_log_loss=0.5, best_epoch=1, waited=1, history=[{"loss": 0.25}], seconds=1.5,
+        fair_logits=rng.random((6, 2), np.float32), fair_losses=np.array([0.5, np.inf]),
     )  # fmt: skip
     checkpoint = Checkpoint(tmp_path)
     checkpoint.save(state)
@@ -213,7 +214,7 @@ def test_a_damaged_checkpoint_starts_anew(
     damage()
 
 
-_ARRAYS = ("current", "optimizer", "best")
+_ARRAYS = ("current", "optimizer", "best", "fair_logits", "fair_losses")
 
 
 def test_a_damaged_kept_folder_is_made_again(
