@@ -14,7 +14,7 @@ class NoveltyOptions(Section):
 
 
 class EvaluateOptions(Section):
-    """How the test scores are computed."""
+    """How the test scores are computed; `bootstrap` 0 leaves their intervals out."""
 
     seed: Seed
     bootstrap: Annotated[int, Field(ge=0, le=100_000)]

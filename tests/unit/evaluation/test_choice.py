@@ -138,7 +138,8 @@ def test_one_held_out_unit_decides_nothing() -> None:
     right = np.where(np.arange(8)[:, None] % 2 == [0, 1], 0.9, 0.1)
     held_out = {"a": Predictions(np.arange(8), right), "b": Predictions(np.arange(8), 1 - right)}
     found = _select(held_out, Manifest(rows))
-    assert (found["head"], found["tie"], found["lead_interval"]) == ("a", True, [-1.0, 1.0])
+    assert (found["head"], found["tie"]) == ("a", True)
+    assert found["lead_interval"] == pytest.approx([-0.95, 1.0])
 
 
 def test_one_head_has_no_runner_up(manifest: Manifest) -> None:

@@ -103,6 +103,6 @@ def test_braces() -> None:
 
 def test_a_section_that_is_no_mapping_is_left_to_the_check() -> None:
     text = TEMPLATE.replace("evaluate:\n  seed: 0\n", "evaluate: null\n").replace(
-        "  bootstrap: 1000           # resamples for the 95 % intervals; 0 = no intervals\n", ""
+        "  bootstrap: 1000           # 0 = no 95 % intervals; nothing is resampled\n", ""
     )
     assert add_missing(text, TEMPLATE, ALL) == (text, [])
