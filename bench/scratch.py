@@ -28,7 +28,6 @@ PARAMS: dict[str, Any] = {
     "train.folds_below": 1,
     "finetune.unfreeze": "last_block",
     "finetune.epochs": 2,
-    "evaluate.bootstrap": 50,
     "report.projections": ["pca"],
     "report.heat_maps": 2,
 }

@@ -25,7 +25,7 @@ HEADS = {"logistic": {"kind": "logistic"}, "prototype": {"kind": "prototype"}}
 COMPARISON = {
     "schema": 1,
     "test_images": 8,
-    "method": "paired bootstrap",
+    "method": "paired interval",
     "winner": "big <b>",
     "candidates": [
         {
@@ -113,11 +113,10 @@ def write_features(manifest: Manifest, path: Path, *, pooling: str = "avg") -> F
 
 
 def write_params(heads: dict[str, dict]) -> None:
-    """Write params.yaml: the one of the project, with these heads and fewer resamples."""
+    """Write params.yaml: the one of the project, with these heads."""
     yaml = YAML()
     params = yaml.load(ROOT / "params.yaml")
     params["train"] |= {"heads": heads, "min_validation": 1}
-    params["evaluate"] |= {"bootstrap": 50}
     yaml.dump(params, Path("params.yaml"))
 
 

@@ -80,7 +80,6 @@ def _ours(split: SplitSet) -> Row:
         sizes=sizes,
         last="",
         first=next(iter(test)),
-        resamples=0,
         seed=0,
     )
     return {

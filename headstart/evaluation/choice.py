@@ -23,7 +23,6 @@ def select(
     sizes: Mapping[str, int],
     last: str,
     first: str,
-    resamples: int,
     seed: int,
 ) -> dict[str, Any]:
     """Name the model that does best on held-out images: the smallest of those not told apart.
@@ -41,8 +40,7 @@ def select(
         last: A model that is taken only where it has more images right than the one that is best
             of the others, however large these are: a fine-tuned one.
         first: The model to name where no image decides.
-        resamples: Draws of the bootstrap; 0 leaves the question of a tie open.
-        seed: Of the draws, and of the parts that judge each other.
+        seed: Of the parts that judge each other.
 
     Raises:
         InputError: images were held out, but none by all models.
@@ -92,12 +90,9 @@ def select(
     result: dict[str, Any] = {"head": winner, "validation_accuracy": float(fair.mean())}
     if rivals := [name for name in held_out if name != winner]:
         result["runner_up"] = runner_up = best(rivals, every)
-        if resamples:
-            low, high = paired_interval(
-                right[winner] - right[runner_up], groups, resamples=resamples, seed=seed
-            )
-            result["tie"] = low <= 0 <= high
-            result["lead_interval"] = [low, high]
+        low, high = paired_interval(right[winner] - right[runner_up], groups)
+        result["tie"] = low <= 0 <= high
+        result["lead_interval"] = [low, high]
     return result
 
 
@@ -111,9 +106,6 @@ def gain(
     own: Floats,
     start: Floats,
     groups: npt.NDArray[np.int64],
-    *,
-    resamples: int,
-    seed: int,
 ) -> dict[str, Any]:
     """Return how much more accurate one model is than another, with its 95 % interval.
 
@@ -124,13 +116,9 @@ def gain(
         own: (n_samples, n_classes) probabilities of the one.
         start: (n_samples, n_classes) probabilities of the other.
         groups: (n_samples,) images of one group (>= 0) are drawn together.
-        resamples: Draws of the bootstrap; 0 leaves the interval out.
-        seed: Of the draws.
     """
     if not len(labels):
         return {}
     differences = is_right(labels, own) - is_right(labels, start)
-    result: dict[str, Any] = {"accuracy": float(differences.mean())}
-    if resamples:
-        result["interval"] = paired_interval(differences, groups, resamples=resamples, seed=seed)
-    return result
+    interval = paired_interval(differences, groups)
+    return {"accuracy": float(differences.mean()), "interval": interval}

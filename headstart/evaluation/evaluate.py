@@ -118,14 +118,12 @@ def evaluate(
             its_predictions.probabilities,
             found[tuned.start.name].probabilities,
             groups,
-            resamples=options.bootstrap,
-            seed=options.seed,
         )
         gained = {"over": tuned.start.name, **gained}
 
     leaked, clean = _audit(file, manifest, rows, known_leaks, leaks)
     scored = {
-        name: _scores(cards[name], labels, one.probabilities, groups, clean, options)
+        name: _scores(cards[name], labels, one.probabilities, groups, clean)
         for name, one in found.items()
     }
     for name, further in repeats.items():
@@ -138,7 +136,6 @@ def evaluate(
         sizes={name: card.parameters for name, card in cards.items()},
         last=finetuned_card.NAME,
         first=next(name for name in (*read_json(trained), *names) if name in found),
-        resamples=options.bootstrap,
         seed=options.seed,
     )
     _tell(selected, labels, file.header.class_names)
@@ -238,14 +235,11 @@ def _scores(
     probabilities: npt.NDArray[np.float64],
     groups: npt.NDArray[np.int64],
     clean: npt.NDArray[np.bool_],
-    options: EvaluateOptions,
 ) -> dict[str, Any]:
     """Score all test images, and once more those without a copy in another split."""
     result = scores(labels, probabilities, known.class_names)
-    if options.bootstrap and len(labels):
-        result["intervals"] = score_intervals(
-            labels, probabilities, groups, resamples=options.bootstrap, seed=options.seed
-        )
+    if len(labels):
+        result["intervals"] = score_intervals(labels, probabilities, groups)
     without = scores(labels[clean], probabilities[clean], known.class_names) if clean.any() else {}
     result["without_leaks"] = {
         name: without[name] for name in ("images", WITHOUT_IMAGES, *_HEADLINES) if name in without

@@ -14,7 +14,6 @@ class NoveltyOptions(Section):
 
 
 class EvaluateOptions(Section):
-    """How the test scores are computed; `bootstrap` 0 leaves their intervals out."""
+    """How models are judged."""
 
     seed: Seed
-    bootstrap: Annotated[int, Field(ge=0, le=100_000)]

@@ -54,9 +54,6 @@ def score_intervals(
     labels: Labels,
     probabilities: Floats,
     groups: npt.NDArray[np.integer[Any]],
-    *,
-    resamples: int = 0,
-    seed: int = 0,
 ) -> dict[str, list[float]]:
     """Return the 95 % interval of each headline score.
 
@@ -74,8 +71,6 @@ def score_intervals(
         labels: (n_samples,).
         probabilities: (n_samples, n_classes).
         groups: (n_samples,) images of one group (>= 0) are right or wrong together, more or less.
-        resamples: Without effect: nothing is drawn.
-        seed: Without effect.
     """
     predicted = probabilities.argmax(axis=1)
     tally = Tally.of(labels, predicted, probabilities.shape[1])
@@ -111,9 +106,6 @@ def accuracy_interval(right: Floats, groups: npt.NDArray[np.integer[Any]]) -> li
 def paired_interval(
     differences: Floats,
     groups: npt.NDArray[np.integer[Any]],
-    *,
-    resamples: int = 0,
-    seed: int = 0,
 ) -> list[float]:
     """Return the 95 % interval of a mean difference between two models.
 
@@ -124,8 +116,6 @@ def paired_interval(
         differences: (n_samples,) the first model's score less the second's, on the same images;
             both in [0, 1].
         groups: (n_samples,) images of one group (>= 0) are right or wrong together, more or less.
-        resamples: Without effect: nothing is drawn.
-        seed: Without effect.
     """
     low, high = _uniform((1.0 - differences.astype(np.float64)) / 2, units(groups))
     return [1 - 2 * high, 1 - 2 * low]

@@ -42,7 +42,6 @@ def project(make_project: Callable[[str], Project], photos: Path) -> Project:
         extract__backbone="LeNet5",
         extract__weights="random",
         train__heads={"logistic": {"l2": "auto"}},
-        evaluate__bootstrap=200,
     )
     project.commit()
     project.edit(train__min_validation=3)
@@ -76,7 +75,7 @@ def test_compare_with_a_budget(project: Project) -> None:
     assert {(one["share"], one["reason"]) for one in record["dropped"]} == {(0.313, "worse")}
     assert "Dropped at 31% of the images: l2=100000.0" in done.stdout
     assert "better by more than chance" in done.stdout
-    assert record["method"] == "paired bootstrap"
+    assert record["method"] == "paired interval"
     assert record["failed"] == []
     # 480 photos once, whatever the number of candidates: they share their features.
     assert record["forward_passes"] == {"computed": 480, "without_budget": 480}

@@ -22,7 +22,6 @@ def project(make_project: Callable[[str], Project]) -> Project:
         extract__backbone="LeNet5",
         extract__weights="random",
         train__heads={"logistic": {}, "dense": {"epochs": 2}},
-        evaluate__bootstrap=20,
         report__projections=["pca"],
     )
     return project

@@ -33,7 +33,6 @@ def project(tmp_path_factory: pytest.TempPathFactory, photo_folder: Path) -> Pat
         "backbone": "LeNet5", "weights": "random", "layer": "s4", "engine": "tensorflow",
     }  # fmt: skip
     params["train"]["heads"] = {"ridge": {}, "prototype": {}}
-    params["evaluate"]["bootstrap"] = 20
     params["report"] |= {"heat_maps": 4}
     yaml.dump(params, root / "params.yaml")
     with chdir(root):

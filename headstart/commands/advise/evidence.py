@@ -24,8 +24,6 @@ from headstart.scoring.metrics import log_loss
 _SHARES = (0.95, 0.8, 0.65, 0.5, 0.35)
 """Shares of the multiply-adds at about which cuts are probed, besides the last layer."""
 
-_RESAMPLES = 1000
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Probe:
@@ -190,9 +188,7 @@ def _probe(
     labels = data.label[report.held_out]
     probabilities = softmax(report.logits, head.card.temperature)
     right = (probabilities.argmax(axis=1) == labels).astype(np.float64)
-    low, high = intervals.paired_interval(
-        right, data.unit[report.held_out], resamples=_RESAMPLES, seed=seed
-    )
+    low, high = intervals.accuracy_interval(right, data.unit[report.held_out])
     return Probe(
         cut=cut,
         feature_dim=data.features.shape[1],

@@ -15,7 +15,7 @@ from headstart.scoring.intervals import paired_interval
 SCHEMA = 1
 
 Standing = Literal["winner", "tie", "better", "worse"]
-Method = Literal["paired bootstrap", "overlapping intervals"]
+Method = Literal["paired interval", "overlapping intervals"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,14 +143,12 @@ class Comparison:
 
 
 def compare(
-    results: Sequence[Result], *, resamples: int, seed: int
+    results: Sequence[Result],
 ) -> tuple[tuple[Result, ...], str, Method]:
     """Order results, name the winner, mark the front and find ties.
 
     Args:
         results: At least one.
-        resamples: Draws of the bootstrap.
-        seed: Of the draws.
 
     Returns:
         The results with their marks, the winner's label, and how ties were found.
@@ -160,14 +158,14 @@ def compare(
         np.array([one.accuracy for one in results]),
         np.array([one.time.milliseconds for one in results]),
     )
-    paired = resamples > 0 and all(_same_images(winner, one) for one in results)
+    paired = all(_same_images(winner, one) for one in results)
     marked = []
     for one, on_front in zip(results, front, strict=True):
         standing: Standing | None
         if one is winner:
             standing = "winner"
         elif paired:
-            standing = _paired(one, winner, resamples, seed)
+            standing = _paired(one, winner)
         else:
             standing = _by_intervals(one, winner)
         marked.append(replace(one, on_front=bool(on_front), against_winner=standing))
@@ -175,7 +173,7 @@ def compare(
     return (
         tuple(marked),
         winner.label,
-        "paired bootstrap" if paired else "overlapping intervals",
+        "paired interval" if paired else "overlapping intervals",
     )
 
 
@@ -202,11 +200,9 @@ def _same_images(one: Result, other: Result) -> bool:
     )
 
 
-def _paired(one: Result, winner: Result, resamples: int, seed: int) -> Standing:
+def _paired(one: Result, winner: Result) -> Standing:
     difference = one.predictions.right - winner.predictions.right
-    low, high = paired_interval(
-        difference, winner.predictions.groups, resamples=resamples, seed=seed
-    )
+    low, high = paired_interval(difference, winner.predictions.groups)
     return _standing(low, high)
 
 

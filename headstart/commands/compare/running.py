@@ -282,8 +282,7 @@ def run_all(runner: Runner, candidates: Sequence[Candidate], *, budget: bool) ->
             "compare: no candidate ran to its end; their messages are above. `dvc repro` shows "
             "whether the params as they are work"
         )
-    options = left[0].params.evaluate
-    marked, winner, method = compare(results, resamples=options.bootstrap, seed=options.seed)
+    marked, winner, method = compare(results)
     extractors = {candidate.bottleneck.taps[0].fingerprint for candidate in candidates}
     return Comparison(
         results=marked,

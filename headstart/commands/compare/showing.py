@@ -104,7 +104,7 @@ def notes(comparison: Comparison) -> list[str]:
 def _ties(comparison: Comparison) -> str:
     tied = [one.label for one in comparison.results if one.against_winner == "tie"]
     how = {
-        "paired bootstrap": "paired bootstrap on the same test images",
+        "paired interval": "paired on the same test images",
         "overlapping intervals": "their 95 % intervals overlap",
     }[comparison.method]
     if tied:

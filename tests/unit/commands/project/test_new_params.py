@@ -42,8 +42,7 @@ def test_a_missing_line_comes_back_where_it_was(line: str, key: str) -> None:
 
 
 def test_several_and_the_first_of_a_section() -> None:
-    text = without("evaluate:", "  bootstrap:", "  pictures:", "  share: 1.0")
-    text = text.replace("\n\n  seed: 0\n\nreport", "\n\nreport")
+    text = without("evaluate:", "  seed: 0                   # of the parts", "  pictures:", "  share: 1.0")
     completed, keys = add_missing(text, TEMPLATE, ALL)
     assert keys == ["extract.share", "evaluate", "report.pictures"]
     assert load(completed) == load(TEMPLATE)
@@ -57,12 +56,12 @@ def test_a_new_section_comes_with_its_comments_behind_its_neighbor() -> None:
 
 
 def test_what_the_user_wrote_stays() -> None:
-    text = without("  bootstrap:", "  test: 0.2").replace(
+    text = without("  patience:", "  test: 0.2").replace(
         "  source: data/samples/faces", "  # mine\n  source: 'pets # 1'   # really"
     )
     text = text.replace("  pictures: 600", "  pictures: 12")
     completed, keys = add_missing(text, TEMPLATE, ALL)
-    assert keys == ["prepare.test", "evaluate.bootstrap"]
+    assert keys == ["prepare.test", "finetune.patience"]
     lines = completed.splitlines()
     assert set(text.splitlines()) <= set(lines)
     assert len(lines) == len(text.splitlines()) + 2
@@ -76,7 +75,7 @@ def test_names_that_the_user_chose_are_left_alone() -> None:
 
 
 def test_only_the_sections_asked_for() -> None:
-    text = without("  bootstrap:", "  pictures:")
+    text = without("  patience:", "  pictures:")
     assert add_missing(text, TEMPLATE, {"report"})[1] == ["report.pictures"]
 
 
@@ -102,7 +101,5 @@ def test_braces() -> None:
 
 
 def test_a_section_that_is_no_mapping_is_left_to_the_check() -> None:
-    text = TEMPLATE.replace("evaluate:\n  seed: 0\n", "evaluate: null\n").replace(
-        "  bootstrap: 1000           # 0 = no 95 % intervals; nothing is resampled\n", ""
-    )
+    text = without("  seed: 0                   # of the parts").replace("evaluate:\n", "evaluate: null\n")
     assert add_missing(text, TEMPLATE, ALL) == (text, [])

@@ -140,7 +140,7 @@ def test_new_params_come_with_default_and_comment(
 def test_a_param_that_is_gone_is_named_not_removed(
     library: Path, project: Path, upgrade: Run
 ) -> None:
-    edit(Path("params.yaml"), "  bootstrap: 1000", "  views: 3\n  bootstrap: 1000")
+    edit(Path("params.yaml"), "evaluate:\n", "evaluate:\n  views: 3\n")
     printed = upgrade()
     assert "Put right by hand" in printed
     assert "params.yaml: evaluate.views: unknown key" in printed
