@@ -1,17 +1,14 @@
-"""Heads against plain scikit-learn and Keras: time on synthetic features, scores on real ones.
+"""Heads against plain scikit-learn and Keras: time and memory on synthetic features.
 
     python bench/heads.py linear                     # 10,000 x 1280 features, 10 classes
     python bench/heads.py large                      # 100,000 x 1280 features, 1,000 classes
     python bench/heads.py large --kinds ridge knn    # those alone
     python bench/heads.py networks                   # 10,000 x 1280 features, 10 classes
-    python bench/heads.py quality a/features/bottleneck.h5 b/features/bottleneck.h5 ...
 
 `linear` and `large` measure time and peak memory of the heads without TensorFlow, each in a process
-of its own; `large` fits one setting. `quality` compares every linear head, chosen without the test
-images, with the best single value of a fine grid chosen on the test images by scikit-learn, and
-tells the calibration error before and after temperature scaling. Expected: the logistic path in 8 s
-on two cores, no head's peak memory above twice the large features, each regret at most 0.5 points.
-Each part replaces its section of bench/RESULTS.md, unless `--dry` is given.
+of its own; `large` fits one setting. Expected: the logistic path in 8 s on two cores, no head's peak
+memory above twice the large features. Each part replaces its section of bench/RESULTS.md, unless
+`--dry` is given. What the heads are worth, bench/quality.py measures.
 """
 
 import argparse
@@ -22,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -52,8 +49,6 @@ from headstart.heads.options import (
     PrototypeOptions,
     RidgeOptions,
 )
-from headstart.scoring.calibration import softmax
-from headstart.scoring.metrics import reliability
 
 N_COLUMNS, N_CLASSES = 1280, 10
 EPOCHS, BATCH_SIZE = 20, 32
@@ -355,95 +350,13 @@ def pass_seconds(folder: Path) -> float:
     return min(passes) / (len(batches) * engine.batch_size)
 
 
-def quality(paths: list[Path]) -> list[str]:
-    """Return what choosing without the test images costs, and the calibration."""
-    rows = []
-    for path in paths:
-        file = FeatureFile.open(path)
-        data, test = training_data(file), file.rows("test")
-        labels = file.label[test]
-        for kind, options in LINEAR.items():
-            head = heads.create(options, seed=0)
-            head.fit(data)
-            logits = head.predict_logits(file.features, test)
-            own = float((logits.argmax(axis=1) == labels).mean())
-            unfair, setting = unfair_optimum(kind, file)
-            before, after = (
-                reliability(labels, softmax(logits, temperature)).expected_error
-                for temperature in (1.0, head.card.temperature)
-            )
-            ((name, chosen),) = head.card.setting.items()
-            rows.append(
-                (
-                    path.resolve().parents[1].name, len(test), kind, f"{name} {chosen:.3g}",
-                    f"{own:.4f}", f"{unfair:.4f} at {setting:.3g}", f"{100 * (unfair - own):+.2f}",
-                    f"{before:.3f}", f"{after:.3f}",
-                )
-            )  # fmt: skip
-            print(*rows[-1], file=sys.stderr, flush=True)
-    header = [
-        "features", "test images", "head", "chosen", "test accuracy", "best single value on test",
-        "regret (points)", "ECE before", "ECE after",
-    ]  # fmt: skip
-    return [
-        "Each head chooses without the test images; the best single value is chosen on them, by "
-        "scikit-learn on a fine grid. One of n test images is 100 / n points.",
-        "",
-        *table(header, rows),
-    ]
-
-
-def unfair_optimum(kind: str, file: FeatureFile) -> tuple[float, float]:
-    """Return the best test accuracy of scikit-learn over a fine grid, and its value.
-
-    Nothing of `headstart.heads` takes part.
-    """
-    from joblib import Parallel, delayed
-    from sklearn.linear_model import LogisticRegression, RidgeClassifier
-    from sklearn.preprocessing import StandardScaler
-    from sklearn.svm import LinearSVC
-
-    rows = file.rows("train", views=True), file.rows("test")
-    train, judged = (
-        np.asarray(file.features[part], float)
-        .reshape(len(part), -1, file.features.shape[-1])
-        .mean(axis=1)
-        for part in rows
-    )
-    if kind == "linear_svc":
-        scaler = StandardScaler().fit(train)
-        train, judged = scaler.transform(train), scaler.transform(judged)
-    given, wanted = (file.label[part] for part in rows)
-    # Neighboring values of a path in one task, each fit started from the one before.
-    grid = {
-        "logistic": np.logspace(5, -6, 89),
-        # Above 1 liblinear does not converge in minutes.
-        "linear_svc": np.logspace(-7, 0, 43),
-        "ridge": np.logspace(8, -6, 113),
-    }[kind]
-
-    def scored(values: np.ndarray) -> Iterator[tuple[float, float]]:
-        path = LogisticRegression(max_iter=300, warm_start=True)
-        for value in values:
-            model = {
-                "logistic": path.set_params(C=1 / value),
-                "linear_svc": LinearSVC(C=value, dual=False, max_iter=2000),
-                "ridge": RidgeClassifier(alpha=value),
-            }[kind]
-            yield model.fit(train, given).score(judged, wanted), float(value)
-
-    parts = np.array_split(grid, 8)
-    found = Parallel(n_jobs=-1)(delayed(lambda part: list(scored(part)))(part) for part in parts)
-    return max((pair for part in found for pair in part), key=lambda pair: pair[0])
-
-
 def main() -> None:
     """Run what the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("part", choices=("linear", "large", "networks", "quality", "fit"))
-    parser.add_argument("features", nargs="*", type=Path, help="feature files, for quality")
+    parser.add_argument("part", choices=("linear", "large", "networks", "fit"))
+    parser.add_argument("features", nargs="*", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--kinds", nargs="+", help="of linear and large: these alone")
-    parser.add_argument("--images", type=int, help="training images, for all but quality")
+    parser.add_argument("--images", type=int, help="training images")
     parser.add_argument("--repetitions", type=int, default=3, help="of the networks")
     parser.add_argument("--dry", action="store_true", help="print, do not write RESULTS.md")
     parser.add_argument("--network", help=argparse.SUPPRESS)
@@ -462,10 +375,8 @@ def main() -> None:
     elif args.part == "large":
         kinds = args.kinds or [*LARGE, "LogisticRegression(C=1)"]
         heading, lines = "Heads: large", large(args.images or LARGE_ROWS, kinds)
-    elif args.part == "networks":
-        heading, lines = "Heads: time", networks(args.images or 10_000, args.repetitions)
     else:
-        heading, lines = "Heads: quality", quality(args.features)
+        heading, lines = "Heads: time", networks(args.images or 10_000, args.repetitions)
     print("\n".join(lines))
     if not args.dry:
         write_section(heading, [at, "", *lines])

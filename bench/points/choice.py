@@ -20,6 +20,7 @@ from headstart.heads.data import TrainingData
 from headstart.heads.options import LinearSVCOptions, LogisticOptions
 from headstart.heads.training import train_heads
 from headstart.scoring.calibration import fit_temperature, losses_at
+from headstart.scoring.metrics import log_loss, reliability
 from headstart.scoring.predictions import Predictions
 
 HEADING = "Quality: choice"
@@ -50,6 +51,8 @@ def measure(sets: Sets) -> list[str]:
         *_regret(scores),
         "",
         *_accuracies(scores),
+        "",
+        *_calibration(scores),
     ]
 
 
@@ -66,12 +69,14 @@ def _ours(split: SplitSet) -> Row:
             plots=folder / "plots",
         )
         metrics = read_json(folder / "heads.json")
-        held_out, sizes, test = {}, {}, {}
+        held_out, sizes, test, sure = {}, {}, {}, {}
         for name in options.heads:
             head = heads.load(folder / "heads" / name)
             held_out[name] = Predictions.read(folder / "heads" / name / HELD_OUT_FILE)
             sizes[name] = head.card.parameters
-            test[name] = _accuracy(head.predict_proba(split.file.features, rows), split)
+            probabilities = head.predict_proba(split.file.features, rows)
+            test[name] = _accuracy(probabilities, split)
+            sure |= _sureness(name, probabilities, split)
     weight = np.ones(len(split.manifest.class_names))
     chosen = select(
         held_out,
@@ -84,6 +89,7 @@ def _ours(split: SplitSet) -> Row:
     )
     return {
         **{f"test {name}": value for name, value in test.items()},
+        **sure,
         "validation": metrics["logistic"]["validation"]["accuracy"],
         "selected": test[chosen["head"]],
         "selected validation": chosen["validation_accuracy"],
@@ -147,16 +153,35 @@ def _others(split: SplitSet) -> Row:
             StandardScaler(), CalibratedClassifierCV(LinearSVC(C=1e-3), cv=5)
         ),
     }
-    found = {}
+    found: Row = {}
     for name, model in models.items():
         model.fit(np.asarray(file.features[train]), file.label[train])
-        found[name] = _accuracy(model.predict_proba(np.asarray(file.features[test])), split)
+        probabilities = model.predict_proba(np.asarray(file.features[test]))
+        found |= {name: _accuracy(probabilities, split), **_sureness(name, probabilities, split)}
     return found
 
 
 def _accuracy(probabilities: NDArray[np.float64], split: SplitSet) -> float:
     labels = split.file.label[split.file.rows("test")]
     return float((probabilities.argmax(axis=1) == labels).mean())
+
+
+def _sureness(name: str, probabilities: NDArray[np.float64], split: SplitSet) -> Row:
+    labels = split.file.label[split.file.rows("test")]
+    return {
+        f"log loss {name}": log_loss(labels, probabilities),
+        f"ECE {name}": reliability(labels, probabilities).expected_error,
+    }
+
+
+def _calibration(scores: dict[str, dict[str, list[float]]]) -> list[str]:
+    rows = [
+        [f"{name}, {measure}", *(f"{mean:.3f}" for mean in means), f"{statistics.mean(means):.4f}"]
+        for measure in ("log loss", "ECE")
+        for name in ("logistic", "linear_svc", *_OTHERS)
+        for means in [[statistics.mean(one[f"{measure} {name}"]) for one in scores.values()]]
+    ]
+    return table(["calibration on test", *scores, "mean"], rows)
 
 
 def _optimism(scores: dict[str, dict[str, list[float]]]) -> list[str]:
