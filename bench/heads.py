@@ -6,9 +6,9 @@
     python bench/heads.py networks                   # 10,000 x 1280 features, 10 classes
 
 `linear` and `large` measure time and peak memory of the heads without TensorFlow, each in a process
-of its own; `large` fits one setting. Expected: the logistic path in 8 s on two cores, no head's peak
-memory above twice the large features. Each part replaces its section of bench/RESULTS.md, unless
-`--dry` is given. What the heads are worth, bench/quality.py measures.
+of its own; `large` fits one setting. Expected: the logistic path in 8 s on two cores, no head's
+peak memory above twice the large features. Each part replaces its section of bench/RESULTS.md,
+unless `--dry` is given. What the heads are worth, bench/quality.py measures.
 """
 
 import argparse
