@@ -83,7 +83,7 @@ def train_heads(
                 _hand_over(kept, new / name, curves / name)
                 content[name] = read_json(kept / _METRICS)
                 notify(f"{name}: taken over, nothing that decides it has changed")
-    _tell(content)
+    _tell(content, options.shots)
     write_json(metrics, content)
 
 
@@ -148,10 +148,15 @@ def _digest(features: str, head: HeadOptions, options: TrainOptions) -> str:
     )
 
 
-def _tell(content: Mapping[str, Mapping[str, Any]]) -> None:
+def _tell(content: Mapping[str, Mapping[str, Any]], shots: int | None) -> None:
     """Say once what the data were too few for."""
     default = [name for name, one in content.items() if one["selected_by"] == "default"]
-    if default:
+    if default and shots is not None:
+        notify(
+            f"of train.shots: {shots} no image per class can be held out to choose on: "
+            f"{', '.join(default)} took default settings and temperature 1"
+        )
+    elif default:
         notify(
             f"warning: nothing can be held out to choose on, since no class has two units (images "
             f"that belong together count once) beside the test images: {', '.join(default)} took "

@@ -182,7 +182,7 @@ def test_few_shots_are_repeated_and_their_spread_told(file: FeatureFile, tmp_pat
 @pytest.mark.parametrize("head", ["logistic", "gap", "knn", "ridge"])
 @pytest.mark.parametrize("shots", [1, 4])
 def test_of_few_shots_validation_images_teach_and_choose_nothing(
-    tmp_path: Path, head: str, shots: int
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], head: str, shots: int
 ) -> None:
     options = {head: {"epochs": 20, "learning_rate": 0.05} if head == "gap" else {}}
     file = write_project(tmp_path / "apart", *blobs(60, 3, 8, gap=6))
@@ -198,6 +198,8 @@ def test_of_few_shots_validation_images_teach_and_choose_nothing(
         (tmp_path / one / "models" / head / "weights.h5").read_bytes() for one in ("one", "other")
     ]
     assert weights[0] == weights[1]
+    told = f"of train.shots: {shots} no image per class can be held out to choose on: {head} took"
+    assert (told in capsys.readouterr().err) == (shots == 1)
 
 
 def _with_other_validation(file: FeatureFile) -> tuple[np.ndarray, np.ndarray]:
