@@ -1,8 +1,14 @@
-"""Finding test images that training has seen in another guise, by their cached features.
+"""Finding test images that training has seen in another guise.
 
-The hashes of `headstart.dataset.duplicates` find copies of the same pixels; features also find a
-picture that was cropped, turned or lit differently. How similar two different pictures are depends
-on the data and the backbone, so the limit is measured, not fixed.
+The hashes of `headstart.dataset.duplicates` find copies of the same whole picture. Crops, and what
+hashes leave out, are found by laying small pictures over each other
+(`headstart.evaluation.copies`); features also find some that were turned or lit differently. How
+similar two different pictures are depends on the data, so the limits are measured, not fixed.
+
+What stays undetected: pictures that show nothing (black, white), or so little that different ones
+agree as well as copies do (letters of one font, 8 x 8 pixels recompressed, what is left of 8 x 8
+pixels at half the size); copies cropped to less than two thirds of a side; copies turned or lit
+differently, where their features do not tell; another photo of the same thing.
 """
 
 import csv
@@ -13,8 +19,12 @@ import numpy as np
 import numpy.typing as npt
 
 from headstart.common.errors import InputError
+from headstart.common.progress import notify
+from headstart.common.text import printable
+from headstart.dataset.descriptions import read_descriptions
 from headstart.dataset.leak_table import Leak
 from headstart.dataset.manifest import Manifest
+from headstart.evaluation.copies import find_copies
 from headstart.features.file import FeatureFile
 from headstart.features.matrix import block_rows
 from headstart.features.neighbors import NeighborIndex
@@ -69,6 +79,39 @@ def find_feature_leaks(file: FeatureFile, manifest: Manifest) -> list[Leak]:
             cosines[i, 0],
         )
         for i in leaking
+    )
+
+
+def find_picture_leaks(file: FeatureFile, manifest: Manifest) -> list[Leak]:
+    """Pair test images with a training or validation image that shows the same picture.
+
+    Images that have gone or changed since the manifest was written cannot be compared, which is
+    told.
+
+    Args:
+        file: The features, for the splits and groups of the images.
+        manifest: Their images.
+
+    Returns:
+        At most one pair per test image, sorted by path.
+    """
+    tested, known = file.rows("test"), file.rows("train", "validation")
+    images = file.image[np.concatenate([tested, known])]
+    descriptions, unusable = read_descriptions([manifest.rows[image] for image in images])
+    if unusable:
+        notify(
+            f"warning: {len(unusable)} of {len(images)} images have gone or changed since they "
+            f"were prepared, such as {printable(unusable[0])}: they are not looked at for leaks"
+        )
+    found = find_copies(descriptions[: len(tested)], descriptions[len(tested) :], file.group[known])
+    return sorted(
+        Leak.between(
+            manifest.rows[file.image[tested[one.asked]]],
+            manifest.rows[file.image[known[one.known]]],
+            one.kind,
+            one.similarity,
+        )
+        for one in found
     )
 
 

@@ -1,0 +1,213 @@
+"""Finding test images that are a part, a mirror image or another file of a known picture.
+
+Each test image is laid over the pictures that may show the same, and the part in which they agree
+is moved until they agree best. Of a copy a remainder is left, as of a stranger; but a copy's is
+small against that of the next picture (Lowe's ratio test). How small a stranger's gets depends on
+the data, so the limit is measured: training and validation images are compared with each other in
+the same way, and of them one in `1 / FALSE_ALARMS` would be taken for a copy.
+
+Source:
+    D. Lowe, "Distinctive Image Features from Scale-Invariant Keypoints" (2004), section 7.1.
+"""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headstart.common.cache import INSPECTIONS
+from headstart.common.cache_table import CacheTable, key_of
+from headstart.common.code import digest_of_code
+from headstart.common.files import digest_of
+from headstart.dataset.descriptions import cosine_series
+from headstart.evaluation.alignment import MIRROR, align
+from headstart.evaluation.windows import WindowSearch
+
+FALSE_ALARMS = 0.002
+"""Share of images without a copy that the limit would let pass, where it is below `LARGEST`."""
+
+LARGEST = 0.1
+"""Largest share of the next picture's remainder that a copy may leave, whatever is usual.
+
+Measured: on textures, letters, drawn cells and tiles no limit was needed above; see
+bench/RESULTS.md.
+"""
+
+CERTAIN = 0.03
+"""Below it images are copies whatever is usual: else copies among the known images, of which the
+usual is learned, would hide all others."""
+
+LEAST_CORRELATION = 0.9
+
+_CANDIDATES = 5
+_SAMPLE = 1000
+_FEWEST = 20
+# Copies are brightened less than this: bare edges agree perfectly, whatever they belong to.
+_BRIGHTNESS, _CONTRAST, _LEAST_CONTRAST = 48.0, 1.5, 2.0
+# The tail of the ratios is followed from these shares of the images on.
+_UPPER, _LOWER = 0.25, 0.05
+_SAME_FRAME = 0.03
+
+
+class Copy(NamedTuple):
+    """A picture found again.
+
+    Attributes:
+        asked: Position of the image that was asked for.
+        known: Position of the one it is a copy of.
+        kind: "near", "mirrored" or "crop".
+        similarity: Correlation where they overlap.
+    """
+
+    asked: int
+    known: int
+    kind: str
+    similarity: float
+
+
+class _Verdicts(NamedTuple):
+    """What the nearest picture of each image is, each (n_images,)."""
+
+    ratio: NDArray[np.float64]
+    known: NDArray[np.int64]
+    kind: list[str]
+    similarity: NDArray[np.float32]
+
+
+def find_copies(
+    asked: NDArray[np.float16],
+    known: NDArray[np.float16],
+    groups: NDArray[np.int64],
+    cache: Path | None = None,
+) -> list[Copy]:
+    """Find the images that show what a known one shows; what was found is kept.
+
+    Args:
+        asked: Descriptions of the images in question, (n_asked, 257) float16.
+        known: Descriptions of the others, (n_known, 257) float16.
+        groups: (n_known,) images that are known to belong together share a number; -1 stands alone.
+        cache: The cache folder, unless it is the user's own.
+
+    Returns:
+        At most one known picture per asked image, in order.
+    """
+    code = ["evaluation/copies.py", "evaluation/alignment.py", "evaluation/windows.py"]
+    digest = digest_of({"code": digest_of_code([*code, "dataset"]), "numpy": np.__version__})
+    parts = [hashlib.sha256(one.tobytes()).digest() for one in (asked, known, groups)]
+    key = key_of(parts)
+    with CacheTable(INSPECTIONS, digest, cache) as table:
+        kept = table.find([key]).get(key)
+        if kept is not None:
+            return [Copy(*line) for line in json.loads(kept)]
+        found = _find(asked, known, groups)
+        table.add({key: json.dumps(found).encode()})
+    return found
+
+
+def _find(
+    asked: NDArray[np.float16], known: NDArray[np.float16], groups: NDArray[np.int64]
+) -> list[Copy]:
+    shown, usable = (np.flatnonzero(one.any(axis=1)) for one in (asked, known))
+    if not len(shown) or len(usable) < 2:
+        return []
+    known, groups = known[usable], groups[usable]
+    sample = np.unique(np.linspace(0, len(known) - 1, _SAMPLE).astype(np.int64))
+    search = WindowSearch(known, sample)
+    limit = CERTAIN
+    if len(sample) >= _FEWEST:
+        own = np.where(groups < 0, -1 - np.arange(len(groups)), groups)
+        usual = _judge(search, known[sample], known, groups, np.concatenate([own, own[sample]]))
+        limit = ratio_limit(usual.ratio)
+    verdicts = _judge(search, asked[shown], known, groups)
+    return [
+        Copy(
+            int(shown[i]),
+            int(usable[verdicts.known[i]]),
+            verdicts.kind[i],
+            float(verdicts.similarity[i]),
+        )
+        for i in np.flatnonzero(verdicts.ratio < limit).tolist()
+    ]
+
+
+def ratio_limit(strangers: NDArray[np.float64]) -> float:
+    """Return the ratio below which an image is taken for a copy.
+
+    Ratios of nearest neighbours are distributed as a power near 0; its exponent is that between
+    two quantiles, which leaves more than a few copies among the images no say.
+
+    Args:
+        strangers: (n_images,) ratios of images that are hardly ever copies.
+    """
+    ratios = strangers[strangers >= CERTAIN]
+    if len(ratios) < _FEWEST:
+        return CERTAIN
+    upper, lower = np.quantile(ratios, [_UPPER, _LOWER])
+    exponent = np.log(_UPPER / _LOWER) / np.log(upper / lower) if lower < upper else np.inf
+    return float(np.clip(lower * (FALSE_ALARMS / _LOWER) ** (1 / exponent), CERTAIN, LARGEST))
+
+
+def _judge(
+    search: WindowSearch,
+    asked: NDArray[np.float16],
+    known: NDArray[np.float16],
+    groups: NDArray[np.int64],
+    own: NDArray[np.int64] | None = None,
+) -> _Verdicts:
+    """Lay images over their candidates, and compare the best with the next one.
+
+    An image whose best candidate is certainly none gets the ratio 1.
+    """
+    found = search.search(asked, min(_CANDIDATES, len(known)), own)
+    shape = found.position.shape
+    pictures = np.repeat(cosine_series(asked), shape[1], axis=0)
+    pictures[found.mirrored.ravel()] *= MIRROR
+    others = cosine_series(known[found.position.ravel()])
+    fit = align(pictures, others, found.window.reshape(-1, 4))
+    order = np.argsort(-fit.correlation.reshape(shape), axis=1, kind="stable")
+
+    def sorted_by(values: NDArray[np.float32]) -> NDArray[np.float32]:
+        rest = values.shape[1:]
+        return np.take_along_axis(
+            values.reshape(*shape, *rest), order.reshape(*shape, *[1] * len(rest)), 1
+        )
+
+    correlation = sorted_by(fit.correlation).astype(np.float64)
+    position = np.take_along_axis(found.position, order, 1)
+    contrast = sorted_by(fit.contrast)[:, 0]
+    possible = (
+        (correlation[:, 0] >= LEAST_CORRELATION)
+        & (contrast.min(axis=1) >= _LEAST_CONTRAST)
+        & (contrast.max(axis=1) <= _CONTRAST * contrast.min(axis=1))
+        & (np.abs(sorted_by(fit.brightness)[:, 0]) <= _BRIGHTNESS)
+    )
+    remainders = np.maximum(1 - correlation, 1e-6)
+    ratio = np.where(possible, _ratios(remainders, groups[position]), 1.0)
+    mirrored = np.take_along_axis(found.mirrored, order, 1)[:, 0]
+    whole = np.array([1, 0, 1, 0], np.float32)
+    cropped = np.abs(sorted_by(fit.window)[:, 0] - whole).max(axis=1) > _SAME_FRAME
+    kinds = np.where(cropped, "crop", np.where(mirrored, "mirrored", "near")).tolist()
+    return _Verdicts(ratio, position[:, 0], kinds, correlation[:, 0].astype(np.float32))
+
+
+def _ratios(remainders: NDArray[np.float64], groups: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return what the best candidate leaves as a share of what the next one does.
+
+    Passed over are those known to belong with the best, and those that are certainly copies, too.
+
+    Args:
+        remainders: (n_images, n_candidates), ascending.
+        groups: Likewise, of the candidates; -1 for none.
+    """
+    with_best = (groups == groups[:, :1]) & (groups >= 0)
+    with_best[:, 0] = False
+    left = np.sort(np.where(with_best, np.inf, remainders), axis=1)
+    # Where all belong together, any stranger would be as far as can be.
+    left[np.isinf(left)] = 1
+    steps = left[:, :-1] / left[:, 1:]
+    further = steps[:, 1:].min(axis=1, initial=1)
+    ratios: NDArray[np.float64] = steps[:, 0]
+    return np.where(further < CERTAIN, np.minimum(further, ratios), ratios)
