@@ -87,7 +87,7 @@ def align(pictures: Floats, others: Floats, windows: Floats) -> Agreement:
 def _align(pictures: Floats, others: Floats, start: Floats) -> Agreement:
     one = _softened(pictures, np.ones((len(pictures), 2), np.float32))
     basis = cosines(_GRID)
-    wanted = basis @ one @ basis.T
+    wanted = (basis @ one @ basis.T).astype(np.float32, copy=False)
     # A frequency of the window is one of `others` times the window's size.
     seen = _softened(others, start[:, ::2])
     window = start.copy()
