@@ -37,8 +37,8 @@ bench/RESULTS.md.
 """
 
 CERTAIN = 0.03
-"""Below it images are copies whatever is usual: else copies among the known images, of which the
-usual is learned, would hide all others."""
+"""Share below which several candidates in a row are all taken for copies of one picture, and the
+limit where there are too few images to learn what is usual."""
 
 LEAST_CORRELATION = 0.9
 
@@ -72,6 +72,7 @@ class _Verdicts(NamedTuple):
     """What the nearest picture of each image is, each (n_images,)."""
 
     ratio: NDArray[np.float64]
+    remainder: NDArray[np.float64]
     known: NDArray[np.int64]
     kind: list[str]
     similarity: NDArray[np.float32]
@@ -116,12 +117,11 @@ def _find(
     known, groups = known[usable], groups[usable]
     sample = np.unique(np.linspace(0, len(known) - 1, _SAMPLE).astype(np.int64))
     search = WindowSearch(known, sample)
-    limit = CERTAIN
-    if len(sample) >= _FEWEST:
-        own = np.where(groups < 0, -1 - np.arange(len(groups)), groups)
-        usual = _judge(search, known[sample], known, groups, np.concatenate([own, own[sample]]))
-        limit = ratio_limit(usual.ratio)
-    verdicts = _judge(search, asked[shown], known, groups)
+    own = np.where(groups < 0, -1 - np.arange(len(groups)), groups)
+    usual = _judge(search, known[sample], known, groups, own=np.concatenate([own, own[sample]]))
+    limit = ratio_limit(usual.ratio)
+    typical = float(np.median(usual.remainder))
+    verdicts = _judge(search, asked[shown], known, groups, typical=typical)
     return [
         Copy(
             int(shown[i]),
@@ -136,18 +136,18 @@ def _find(
 def ratio_limit(strangers: NDArray[np.float64]) -> float:
     """Return the ratio below which an image is taken for a copy.
 
-    Ratios of nearest neighbours are distributed as a power near 0; its exponent is that between
-    two quantiles, which leaves more than a few copies among the images no say.
+    Near 0 the share of ratios below x goes as a power of x; its exponent is that between two
+    quantiles, so that a few copies among the images have no say. Where more than one in twenty
+    has a copy, that is usual, and hardly anything is found.
 
     Args:
         strangers: (n_images,) ratios of images that are hardly ever copies.
     """
-    ratios = strangers[strangers >= CERTAIN]
-    if len(ratios) < _FEWEST:
+    if len(strangers) < _FEWEST:
         return CERTAIN
-    upper, lower = np.quantile(ratios, [_UPPER, _LOWER])
+    upper, lower = np.quantile(strangers, [_UPPER, _LOWER])
     exponent = np.log(_UPPER / _LOWER) / np.log(upper / lower) if lower < upper else np.inf
-    return float(np.clip(lower * (FALSE_ALARMS / _LOWER) ** (1 / exponent), CERTAIN, LARGEST))
+    return float(min(lower * (FALSE_ALARMS / _LOWER) ** (1 / exponent), LARGEST))
 
 
 def _judge(
@@ -155,11 +155,21 @@ def _judge(
     asked: NDArray[np.float16],
     known: NDArray[np.float16],
     groups: NDArray[np.int64],
+    *,
     own: NDArray[np.int64] | None = None,
+    typical: float | None = None,
 ) -> _Verdicts:
     """Lay images over their candidates, and compare the best with the next one.
 
     An image whose best candidate is certainly none gets the ratio 1.
+
+    Args:
+        search: Finds the candidates.
+        asked: Descriptions of the images.
+        known: Descriptions of what is searched.
+        groups: Their groups.
+        own: As `WindowSearch.search` takes it.
+        typical: What a stranger leaves; it stands behind the candidates, which may all be copies.
     """
     found = search.search(asked, min(_CANDIDATES, len(known)), own)
     shape = found.position.shape
@@ -185,15 +195,19 @@ def _judge(
         & (np.abs(sorted_by(fit.brightness)[:, 0]) <= _BRIGHTNESS)
     )
     remainders = np.maximum(1 - correlation, 1e-6)
-    ratio = np.where(possible, _ratios(remainders, groups[position]), 1.0)
+    ratio = np.where(possible, _ratios(remainders, groups[position], typical), 1.0)
     mirrored = np.take_along_axis(found.mirrored, order, 1)[:, 0]
     whole = np.array([1, 0, 1, 0], np.float32)
     cropped = np.abs(sorted_by(fit.window)[:, 0] - whole).max(axis=1) > _SAME_FRAME
     kinds = np.where(cropped, "crop", np.where(mirrored, "mirrored", "near")).tolist()
-    return _Verdicts(ratio, position[:, 0], kinds, correlation[:, 0].astype(np.float32))
+    return _Verdicts(
+        ratio, remainders[:, 0], position[:, 0], kinds, correlation[:, 0].astype(np.float32)
+    )
 
 
-def _ratios(remainders: NDArray[np.float64], groups: NDArray[np.int64]) -> NDArray[np.float64]:
+def _ratios(
+    remainders: NDArray[np.float64], groups: NDArray[np.int64], typical: float | None
+) -> NDArray[np.float64]:
     """Return what the best candidate leaves as a share of what the next one does.
 
     Passed over are those known to belong with the best, and those that are certainly copies, too.
@@ -201,13 +215,15 @@ def _ratios(remainders: NDArray[np.float64], groups: NDArray[np.int64]) -> NDArr
     Args:
         remainders: (n_images, n_candidates), ascending.
         groups: Likewise, of the candidates; -1 for none.
+        typical: What stands behind the last; None for nothing.
     """
     with_best = (groups == groups[:, :1]) & (groups >= 0)
     with_best[:, 0] = False
     left = np.sort(np.where(with_best, np.inf, remainders), axis=1)
-    # Where all belong together, any stranger would be as far as can be.
-    left[np.isinf(left)] = 1
+    last = left.max(axis=1, initial=0, where=np.isfinite(left), keepdims=True)
+    behind = last if typical is None else np.maximum(last, typical)
+    left = np.concatenate([np.where(np.isinf(left), behind, left), behind], axis=1)
     steps = left[:, :-1] / left[:, 1:]
-    further = steps[:, 1:].min(axis=1, initial=1)
     ratios: NDArray[np.float64] = steps[:, 0]
+    further = steps[:, 1:].min(axis=1)
     return np.where(further < CERTAIN, np.minimum(further, ratios), ratios)
