@@ -116,11 +116,13 @@ def _find(
         return []
     known, groups = known[usable], groups[usable]
     sample = np.unique(np.linspace(0, len(known) - 1, _SAMPLE).astype(np.int64))
-    search = WindowSearch(known, sample)
-    own = np.where(groups < 0, -1 - np.arange(len(groups)), groups)
-    usual = _judge(search, known[sample], known, groups, own=np.concatenate([own, own[sample]]))
-    limit = ratio_limit(usual.ratio)
-    typical = float(np.median(usual.remainder))
+    sets = np.where(groups < 0, -1 - np.arange(len(groups)), groups)
+    search = WindowSearch(known, sets, sample)
+    usual = _judge(search, known[sample], known, groups, sets=sets[sample])
+    # Some may have nothing to be compared with, since all others belong to their group.
+    told = usual.remainder < 1
+    limit = ratio_limit(usual.ratio[told])
+    typical = float(np.median(usual.remainder[told])) if told.any() else None
     verdicts = _judge(search, asked[shown], known, groups, typical=typical)
     return [
         Copy(
@@ -156,7 +158,7 @@ def _judge(
     known: NDArray[np.float16],
     groups: NDArray[np.int64],
     *,
-    own: NDArray[np.int64] | None = None,
+    sets: NDArray[np.int64] | None = None,
     typical: float | None = None,
 ) -> _Verdicts:
     """Lay images over their candidates, and compare the best with the next one.
@@ -168,16 +170,17 @@ def _judge(
         asked: Descriptions of the images.
         known: Descriptions of what is searched.
         groups: Their groups.
-        own: As `WindowSearch.search` takes it.
+        sets: What each passes over, as `WindowSearch.search` takes it.
         typical: What a stranger leaves; it stands behind the candidates, which may all be copies.
     """
-    found = search.search(asked, min(_CANDIDATES, len(known)), own)
+    found = search.search(asked, min(_CANDIDATES, len(known)), sets)
     shape = found.position.shape
     pictures = np.repeat(cosine_series(asked), shape[1], axis=0)
     pictures[found.mirrored.ravel()] *= MIRROR
     others = cosine_series(known[found.position.ravel()])
     fit = align(pictures, others, found.window.reshape(-1, 4))
-    order = np.argsort(-fit.correlation.reshape(shape), axis=1, kind="stable")
+    agreed = np.where(found.void, np.float32(-1), fit.correlation.reshape(shape))
+    order = np.argsort(-agreed, axis=1, kind="stable")
 
     def sorted_by(values: NDArray[np.float32]) -> NDArray[np.float32]:
         rest = values.shape[1:]
@@ -185,7 +188,7 @@ def _judge(
             values.reshape(*shape, *rest), order.reshape(*shape, *[1] * len(rest)), 1
         )
 
-    correlation = sorted_by(fit.correlation).astype(np.float64)
+    correlation = np.take_along_axis(agreed, order, 1).astype(np.float64)
     position = np.take_along_axis(found.position, order, 1)
     contrast = sorted_by(fit.contrast)[:, 0]
     possible = (
@@ -219,6 +222,8 @@ def _ratios(
     """
     with_best = (groups == groups[:, :1]) & (groups >= 0)
     with_best[:, 0] = False
+    if typical is None:
+        with_best[with_best[:, 1:].all(axis=1)] = False
     left = np.sort(np.where(with_best, np.inf, remainders), axis=1)
     last = left.max(axis=1, initial=0, where=np.isfinite(left), keepdims=True)
     behind = last if typical is None else np.maximum(last, typical)

@@ -34,11 +34,13 @@ class Candidates(NamedTuple):
         position: Among the known pictures.
         mirrored: Whether the asked picture must be mirrored first.
         window: (n_asked, count, 4), where it lies in the known one, about.
+        void: Whether there was none left but what is passed over.
     """
 
     position: NDArray[np.int64]
     mirrored: NDArray[np.bool_]
     window: Floats
+    void: NDArray[np.bool_]
 
 
 class WindowSearch:
@@ -49,10 +51,13 @@ class WindowSearch:
 
     Args:
         known: Descriptions, (n_known, 257) float16.
+        sets: (n_known,) number of the set that each belongs to.
         usual: Positions of some of them that tell how strong a frequency is.
     """
 
-    def __init__(self, known: NDArray[np.float16], usual: NDArray[np.int64]) -> None:
+    def __init__(
+        self, known: NDArray[np.float16], sets: NDArray[np.int64], usual: NDArray[np.int64]
+    ) -> None:
         points = ((np.arange(64) + 0.5) / 64).astype(np.float32)
         to_coarse = cosines(points)[:, :_COARSE].T / 32
         maps = [
@@ -62,7 +67,7 @@ class WindowSearch:
             )[1:]
             for width, left, height, top in _WINDOWS
         ]
-        self._known = known
+        self._known, self._sets = known, sets
         power = np.square(cosine_series(known[usual]).reshape(len(usual), -1) @ maps[0].T)
         scale = np.sqrt(power.mean(axis=0))
         scale = np.sqrt(np.maximum(scale, max(_LEAST_POWER * scale.max(), 1e-6)))
@@ -77,34 +82,26 @@ class WindowSearch:
         return np.ascontiguousarray(found.swapaxes(0, 1))
 
     def search(
-        self, asked: NDArray[np.float16], count: int, own: NDArray[np.int64] | None = None
+        self, asked: NDArray[np.float16], count: int, sets: NDArray[np.int64] | None = None
     ) -> Candidates:
-        """Return the `count` known pictures most alike in some window, the most alike first.
+        """Return the `count` known pictures most alike in some window, in no order.
 
         Args:
             asked: Descriptions, (n_asked, 257) float16.
             count: At most the number of known pictures.
-            own: (n_known,) and for the asked ones behind them (n_asked,) numbers: equal ones are
-                passed over. None passes over nothing.
+            sets: (n_asked,) sets of known pictures, of which each image passes over one.
         """
         parts = [
             self._search(
                 cosine_series(asked[start : start + _ASKED]),
                 count,
-                None if own is None else own[len(self._known) :][start : start + _ASKED],
-                own,
+                None if sets is None else sets[start : start + _ASKED],
             )
             for start in range(0, len(asked), _ASKED)
         ]
         return Candidates(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
 
-    def _search(
-        self,
-        asked: Floats,
-        count: int,
-        asked_own: NDArray[np.int64] | None,
-        own: NDArray[np.int64] | None,
-    ) -> Candidates:
+    def _search(self, asked: Floats, count: int, sets: NDArray[np.int64] | None) -> Candidates:
         sides = [self._vectors(series) for series in (asked, asked * MIRROR)]
         best = np.empty((len(asked), 0), np.float32)
         where = np.empty((len(asked), 0), np.int64)
@@ -117,16 +114,19 @@ class WindowSearch:
                     np.maximum(near, side[0] @ window.T, out=near)
                 for window in side[1:]:
                     np.maximum(near, window @ windows[0].T, out=near)
-            if own is not None and asked_own is not None:
-                near[asked_own[:, None] == own[start : start + len(series)]] = -np.inf
+            if sets is not None:
+                near[sets[:, None] == self._sets[start : start + len(series)]] = -np.inf
             numbers = np.broadcast_to(np.arange(start, start + len(series)), near.shape)
             best, where = np.hstack([best, near]), np.hstack([where, numbers])
-            kept = np.argsort(-best, axis=1, kind="stable")[:, :count]
-            best = np.take_along_axis(best, kept, 1)
-            where = np.take_along_axis(where, kept, 1)
-        return self._placed(sides, where)
+            if best.shape[1] > count:
+                kept = np.argpartition(-best, count - 1, axis=1)[:, :count]
+                best = np.take_along_axis(best, kept, 1)
+                where = np.take_along_axis(where, kept, 1)
+        return self._placed(sides, where, np.isinf(best))
 
-    def _placed(self, sides: list[Floats], where: NDArray[np.int64]) -> Candidates:
+    def _placed(
+        self, sides: list[Floats], where: NDArray[np.int64], void: NDArray[np.bool_]
+    ) -> Candidates:
         """Find again which window was the most alike; kept for all it would fill the memory."""
         chosen, flat = np.unique(where, return_inverse=True)
         found = self._vectors(cosine_series(self._known[chosen]))[:, flat.reshape(where.shape)]
@@ -146,4 +146,4 @@ class WindowSearch:
         width, left, height, top = np.moveaxis(_WINDOWS[window], -1, 0)
         around = np.stack([1 / width, -left / width, 1 / height, -top / height], axis=-1)
         placed = np.where((kind % 2 == 1)[..., None], around, _WINDOWS[window])
-        return Candidates(where, kind >= 2, placed.astype(np.float32))
+        return Candidates(where, kind >= 2, placed.astype(np.float32), void)

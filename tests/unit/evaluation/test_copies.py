@@ -159,6 +159,15 @@ def test_two_known_images_are_enough_for_what_is_certain(
     assert (found.asked, found.known, found.kind) == (0, 0, "mirrored")
 
 
+def test_known_images_of_one_group_say_nothing_of_what_is_usual(
+    known: list[np.ndarray], tmp_path: Path
+) -> None:
+    """They are passed over, and an image is never compared with itself."""
+    asked = _described([known[3][6:, 6:], *_pictures(5, seed=1)])
+    (found,) = find_copies(asked, _described(known[:40]), np.zeros(40, np.int64), tmp_path)
+    assert (found.asked, found.known) == (0, 3)
+
+
 def test_what_was_found_is_kept(
     known: list[np.ndarray], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
