@@ -41,6 +41,16 @@ def test_planted_copies_are_found_and_nothing_else(tmp_path: Path, copies: int) 
         assert float(leak.similarity) > 0.9
 
 
+def test_images_that_crowd_are_no_copies(tmp_path: Path) -> None:
+    """One of several that are near each other is not a copy of one of them."""
+    features, labels = blobs(100, 3, 40)
+    rng = np.random.default_rng(6)
+    crowd = [0, 1, 2, 5, 6, 4]  # five for training, one for the test
+    features[crowd] = features[0] + 0.02 * rng.standard_normal((6, 40))
+    file = write_project(tmp_path, features, labels)
+    assert find_feature_leaks(file, read_manifest(tmp_path / "data" / "manifest.csv")) == []
+
+
 def _with_photos(root: Path, photo: Callable[..., np.ndarray]) -> tuple[FeatureFile, Manifest]:
     """Write a project whose first test image is a crop of its first training image."""
     features, labels = blobs(12, 5, 8)
