@@ -15,7 +15,8 @@ Floats = NDArray[np.float32]
 _COARSE = 8
 # A frequency that hardly occurs is not scaled up beyond this share of the strongest.
 _LEAST_POWER = 0.02
-_ASKED, _KNOWN = 2048, 512
+# Known pictures looked at together.
+_KNOWN = 512
 
 _WINDOWS = np.array(
     [
@@ -91,18 +92,8 @@ class WindowSearch:
             count: At most the number of known pictures.
             sets: (n_asked,) sets of known pictures, of which each image passes over one.
         """
-        parts = [
-            self._search(
-                cosine_series(asked[start : start + _ASKED]),
-                count,
-                None if sets is None else sets[start : start + _ASKED],
-            )
-            for start in range(0, len(asked), _ASKED)
-        ]
-        return Candidates(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
-
-    def _search(self, asked: Floats, count: int, sets: NDArray[np.int64] | None) -> Candidates:
-        sides = [self._vectors(series) for series in (asked, asked * MIRROR)]
+        series = cosine_series(asked)
+        sides = [self._vectors(one) for one in (series, series * MIRROR)]
         best = np.empty((len(asked), 0), np.float32)
         where = np.empty((len(asked), 0), np.int64)
         for start in range(0, len(self._known), _KNOWN):
