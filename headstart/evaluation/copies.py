@@ -140,18 +140,23 @@ def _find(
 def ratio_limit(strangers: NDArray[np.float64]) -> float:
     """Return the ratio below which an image is taken for a copy.
 
-    Near 0 the share of ratios below x goes as a power of x; its exponent is that between two
-    quantiles, so that a few copies among the images have no say. Where more than one in twenty
-    has a copy, that is usual, and hardly anything is found.
+    Near 0 the share of ratios below x goes as a power of x, whose exponent is that between two
+    quantiles. Small ratios are left out as those of copies among the images, if what the others
+    follow does not reach down to them.
 
     Args:
-        strangers: (n_images,) ratios of images that are hardly ever copies.
+        strangers: (n_images,) ratios of images, of which some may be copies.
     """
-    if len(strangers) < _FEWEST:
-        return CERTAIN
-    upper, lower = np.quantile(strangers, [_UPPER, _LOWER])
-    exponent = np.log(_UPPER / _LOWER) / np.log(upper / lower) if lower < upper else np.inf
-    return float(min(lower * (FALSE_ALARMS / _LOWER) ** (1 / exponent), LARGEST))
+    for least in (LARGEST, CERTAIN, 0.0):
+        ratios = strangers[strangers >= least]
+        if len(ratios) < _FEWEST:
+            return CERTAIN
+        upper, lower = np.quantile(ratios, [_UPPER, _LOWER])
+        exponent = np.log(_UPPER / _LOWER) / np.log(upper / lower) if lower < upper else np.inf
+        limit = float(lower * (FALSE_ALARMS / _LOWER) ** (1 / exponent))
+        if limit >= least:
+            break
+    return min(limit, LARGEST)
 
 
 def _judge(
