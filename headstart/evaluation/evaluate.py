@@ -17,6 +17,7 @@ from headstart.evaluation.leaks import (
     find_feature_leaks,
     find_picture_leaks,
     leaked_images,
+    leaked_paths,
     read_leaks,
 )
 from headstart.evaluation.options import EvaluateOptions
@@ -198,12 +199,10 @@ def _audit(
     by_hash = read_leaks(known_leaks)
     listed = {(leak.path, leak.other_path) for leak in by_hash}
     by_sight = find_picture_leaks(file, manifest)
-    seen = set(leaked_images(by_sight, manifest).tolist())
+    seen = leaked_paths(by_sight)
     # What features say of an image that was seen to be a copy adds nothing.
     by_features = [
-        leak
-        for leak in find_feature_leaks(file, manifest)
-        if seen.isdisjoint(leaked_images([leak], manifest).tolist())
+        leak for leak in find_feature_leaks(file, manifest) if seen.isdisjoint(leaked_paths([leak]))
     ]
     further = sorted(
         leak for leak in by_sight + by_features if (leak.path, leak.other_path) not in listed

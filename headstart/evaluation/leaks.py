@@ -12,7 +12,7 @@ differently, where their features do not tell; another photo of the same thing.
 """
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -106,6 +106,8 @@ def find_picture_leaks(file: FeatureFile, manifest: Manifest) -> list[Leak]:
         At most one pair per test image, sorted by path.
     """
     tested, known = file.rows("test"), file.rows("train", "validation")
+    if not len(tested):
+        return []
     images = file.image[np.concatenate([tested, known])]
     descriptions, unusable = read_descriptions([manifest.rows[image] for image in images])
     if unusable:
@@ -156,8 +158,15 @@ def read_leaks(path: Path) -> list[Leak]:
         ) from None
 
 
-def leaked_images(leaks: Sequence[Leak], manifest: Manifest) -> npt.NDArray[np.int64]:
+def leaked_paths(leaks: Iterable[Leak]) -> set[str]:
+    """Return the paths of the test images that have a copy in another split."""
+    leaks = list(leaks)
+    return {leak.path for leak in leaks if leak.split == "test"} | {
+        leak.other_path for leak in leaks if leak.other_split == "test"
+    }
+
+
+def leaked_images(leaks: Iterable[Leak], manifest: Manifest) -> npt.NDArray[np.int64]:
     """Return the rows of the manifest that are test images with a copy in another split."""
-    leaked = {leak.path for leak in leaks if leak.split == "test"}
-    leaked |= {leak.other_path for leak in leaks if leak.other_split == "test"}
+    leaked = leaked_paths(leaks)
     return np.array([i for i, row in enumerate(manifest) if row.path in leaked], dtype=np.int64)
