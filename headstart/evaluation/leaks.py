@@ -6,9 +6,9 @@ hashes leave out, are found by laying small pictures over each other
 similar two different pictures are depends on the data, so the limits are measured, not fixed.
 
 What stays undetected: pictures that show nothing (black, white), or so little that different ones
-agree as well as copies do (letters of one font, 8 x 8 pixels recompressed, what is left of 8 x 8
-pixels at half the size); copies cropped to less than two thirds of a side; copies turned or lit
-differently, where their features do not tell; another photo of the same thing.
+agree as well as copies do (letters of one font, 8 x 8 pixels that were recompressed or halved);
+copies cropped to less than two thirds of a side; copies turned or lit differently, where their
+features do not tell; another photo of the same thing.
 """
 
 import csv
