@@ -195,7 +195,7 @@ def test_a_crop_is_listed_once_as_what_it_is(
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
         rows.append(row._replace(path=str(path), sha256=digest))
     project.manifest = Manifest(rows)
-    content = project.run(bootstrap=0)
+    content = project.run()
     assert content["leaks"] == {"test_images": 1, "by_hash": 0, "by_features": 1}
     assert content["selected"]["without_leaks"]["images"] == 59
     with (tmp_path / "feature_leaks.csv").open(newline="") as table:
