@@ -25,6 +25,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import KDTree
 
+from headstart.dataset.layout import COLUMNS, DESCRIPTION_LENGTH, GRID, LENGTH, ROWS
 from headstart.dataset.leak_table import Leak
 from headstart.dataset.manifest import ManifestRow
 
@@ -50,25 +51,15 @@ CONTRAST = 1.35
 MAX_NEIGHBORS = 16
 """Of a picture with more near duplicates than this, only that many of the nearest are listed."""
 
-_GRID = 32
-_FREQUENCIES = 16
-# The vector, then mean and standard deviation in gray levels.
-_LENGTH = _FREQUENCIES**2 - 1
-DESCRIPTION_LENGTH = _LENGTH + 2
-"""Numbers that `describe` gives."""
-_MEAN, _DEVIATION = _LENGTH, _LENGTH + 1
+_MEAN, _DEVIATION = LENGTH, LENGTH + 1
 # Below this deviation, in gray levels, a picture shows nothing: what is left is noise.
 _LEAST_CONTRAST = 2.0
 # Dimensions of the search tree: more of them prune better, and cost more to walk.
 _TREE_LENGTH = 16
 _CHUNK = 2048
 
-# Frequencies from low to high, so that the first ones carry the most; the mean is left out.
-_ROWS, _COLUMNS = np.indices((_FREQUENCIES, _FREQUENCIES)).reshape(2, -1)
-_ORDER = np.lexsort((_ROWS, _ROWS + _COLUMNS))[1:]
-_ROWS, _COLUMNS = _ROWS[_ORDER], _COLUMNS[_ORDER]
 # Reading a cosine from the other end changes the sign of the odd frequencies.
-_MIRROR = np.where(_COLUMNS % 2 == 1, -1, 1).astype(np.float32)
+_MIRROR = np.where(COLUMNS % 2 == 1, -1, 1).astype(np.float32)
 
 
 class Pair(NamedTuple):
@@ -98,15 +89,15 @@ def describe(thumbnail: NDArray[np.uint8]) -> NDArray[np.float16]:
         shows nothing.
     """
     height, width = thumbnail.shape
-    shrinking = height >= _GRID and width >= _GRID
+    shrinking = height >= GRID and width >= GRID
     grid = cv2.resize(
-        thumbnail, (_GRID, _GRID), interpolation=cv2.INTER_AREA if shrinking else cv2.INTER_LINEAR
+        thumbnail, (GRID, GRID), interpolation=cv2.INTER_AREA if shrinking else cv2.INTER_LINEAR
     ).astype(np.float32)
     description = np.zeros(DESCRIPTION_LENGTH, np.float16)
     deviation = float(grid.std())
     if deviation >= _LEAST_CONTRAST:
-        frequencies = cv2.dct(grid)[_ROWS, _COLUMNS]
-        description[:_LENGTH] = frequencies / np.linalg.norm(frequencies)
+        frequencies = cv2.dct(grid)[ROWS, COLUMNS]
+        description[:LENGTH] = frequencies / np.linalg.norm(frequencies)
         description[_MEAN], description[_DEVIATION] = grid.mean(), deviation
     return description
 
@@ -223,7 +214,7 @@ def _correlations(
     one: NDArray[np.float16], other: NDArray[np.float16], signs: NDArray[np.float32]
 ) -> NDArray[np.float32]:
     """Correlate row by row; 0 where brightness or contrast is another."""
-    vectors = one[:, :_LENGTH].astype(np.float32) * signs, other[:, :_LENGTH].astype(np.float32)
+    vectors = one[:, :LENGTH].astype(np.float32) * signs, other[:, :LENGTH].astype(np.float32)
     correlation: NDArray[np.float32] = np.einsum("ij,ij->i", *vectors)
     means, deviations = (
         np.stack([side[:, column] for side in (one, other)]).astype(np.float32)

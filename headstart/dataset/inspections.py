@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from headstart.common.cache import INSPECTIONS
 from headstart.common.cache_table import CacheTable, key_of
-from headstart.dataset.duplicates import DESCRIPTION_LENGTH
 from headstart.dataset.file_states import FileState, digest_of_checking
+from headstart.dataset.layout import DESCRIPTION_LENGTH
 
 _HEAD = struct.Struct("<32sII")
 

@@ -1,9 +1,7 @@
 """From the files of a source to the table of usable images, each with its split."""
 
-import hashlib
 import os
 import re
-import time
 import unicodedata
 from collections import Counter, defaultdict, deque
 from collections.abc import Iterable, Iterator, Sequence
@@ -22,8 +20,10 @@ from headstart.common.text import printable
 from headstart.common.vocabulary import SPLITS
 from headstart.dataset import duplicates
 from headstart.dataset.coverage import check_coverage, units_per_class
+from headstart.dataset.descriptions import settled
 from headstart.dataset.duplicates import Pair
 from headstart.dataset.file_states import FileState, state_of
+from headstart.dataset.inspecting import inspect_file
 from headstart.dataset.inspections import Inspected, Inspections
 from headstart.dataset.leak_table import Leak, write_leaks
 from headstart.dataset.manifest import Manifest, ManifestRow, write_manifest
@@ -149,7 +149,13 @@ def _in_threads(
                 return
             states, future = pending.popleft()
             results = future.result()
-            known.add(_worth_keeping(states, results))
+            known.add(
+                settled(
+                    (result.file.path, state, result.found)
+                    for state, result in zip(states, results, strict=True)
+                    if isinstance(result, _Photo)
+                )
+            )
             yield results
 
 
@@ -166,21 +172,6 @@ def _inspect_all(
     ]
 
 
-def _worth_keeping(
-    states: Sequence[FileState | None], results: Sequence[_Photo | _Reject]
-) -> dict[FileState, Inspected]:
-    now = time.time_ns()
-    return {
-        state: result.found
-        for state, result in zip(states, results, strict=True)
-        if isinstance(result, _Photo)
-        and state is not None
-        and state.is_settled(now)
-        # It may have been written while it was read.
-        and state == state_of(result.file.path)
-    }
-
-
 def _inspect(file: SourceFile) -> _Photo | _Reject:
     path = Path(file.path)
     try:
@@ -195,18 +186,9 @@ def _inspect(file: SourceFile) -> _Photo | _Reject:
     if not file.label:
         return _Reject(file.path, "in no class folder", True)
     try:
-        data = decoding.read(path)
-        inspection = decoding.inspect(data, duplicates.THUMBNAIL_SIDE)
+        return _Photo(file, inspect_file(path))
     except UnreadableImage as error:
         return _Reject(file.path, error.reason, True, error.lasting)
-    found = Inspected(
-        hashlib.sha256(data).hexdigest(),
-        inspection.width,
-        inspection.height,
-        duplicates.describe(inspection.thumbnail),
-        inspection.remark,
-    )
-    return _Photo(file, found)
 
 
 def _write_quarantine(path: Path, rejects: Iterable[_Reject]) -> None:

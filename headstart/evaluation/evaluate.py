@@ -13,7 +13,13 @@ from headstart.common.progress import notify
 from headstart.dataset.leak_table import write_leaks
 from headstart.dataset.manifest import Manifest
 from headstart.evaluation.choice import gain, select
-from headstart.evaluation.leaks import find_feature_leaks, leaked_images, read_leaks
+from headstart.evaluation.leaks import (
+    find_feature_leaks,
+    find_picture_leaks,
+    leaked_images,
+    leaked_paths,
+    read_leaks,
+)
 from headstart.evaluation.options import EvaluateOptions
 from headstart.features.file import FeatureFile
 from headstart.heads import finetuned_card, load, trained_heads
@@ -67,8 +73,8 @@ def evaluate(
         plots: Folder that gets the curves on test images.
         curves: Folder that gets the curves of all fits together.
         predictions: Folder that gets each model's probabilities of the test images.
-        leaks: Gets the test images that features show to be copies; those that hashes show are
-            in `known_leaks`.
+        leaks: Gets the test images that a closer look or features show to be copies; those that
+            hashes show are in `known_leaks`.
 
     Raises:
         InputError: a model was made for other features or images.
@@ -189,21 +195,25 @@ def _audit(
     known_leaks: Path,
     found_leaks: Path,
 ) -> tuple[dict[str, int], npt.NDArray[np.bool_]]:
-    """List the leaks that features show; return counts, and which test rows have no copy."""
+    """List the leaks that hashes did not; return counts, and which test rows have no copy."""
     by_hash = read_leaks(known_leaks)
     listed = {(leak.path, leak.other_path) for leak in by_hash}
+    by_sight = find_picture_leaks(file, manifest)
+    seen = leaked_paths(by_sight)
+    # What features say of an image that was seen to be a copy adds nothing.
     by_features = [
-        leak
-        for leak in find_feature_leaks(file, manifest)
-        if (leak.path, leak.other_path) not in listed
+        leak for leak in find_feature_leaks(file, manifest) if seen.isdisjoint(leaked_paths([leak]))
     ]
-    write_leaks(found_leaks, by_features)
-    hashed, seen = leaked_images(by_hash, manifest), leaked_images(by_features, manifest)
-    leaked = np.isin(file.image[rows], np.union1d(hashed, seen))
+    further = sorted(
+        leak for leak in by_sight + by_features if (leak.path, leak.other_path) not in listed
+    )
+    write_leaks(found_leaks, further)
+    hashed, found = leaked_images(by_hash, manifest), leaked_images(further, manifest)
+    leaked = np.isin(file.image[rows], np.union1d(hashed, found))
     counts = {
         "test_images": int(leaked.sum()),
         "by_hash": len(hashed),
-        "by_features": len(seen),
+        "by_features": len(found),
     }
     return counts, ~leaked
 

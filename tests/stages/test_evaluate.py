@@ -1,16 +1,19 @@
 """Test scores, the model that validation chose, leaks, and what it takes to tell them."""
 
 import csv
+import hashlib
 import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 from ruamel.yaml import YAML
 
 from headstart import heads
@@ -175,6 +178,30 @@ def test_copies_that_features_show_are_listed(tmp_path: Path) -> None:
         "00004.png",
         "features",
     )
+
+
+def test_a_crop_is_listed_once_as_what_it_is(
+    tmp_path: Path, photo: Callable[..., np.ndarray]
+) -> None:
+    features, labels = blobs(100, 3, 40)
+    features[4] = features[0]
+    project = Project.make(tmp_path, features, labels)
+    project.train({"logistic": {}})
+    rows = []
+    for number, row in enumerate(project.manifest):
+        path = tmp_path / row.path
+        pixels = photo(0)[8:, :115] if number == 4 else photo(number)
+        Image.fromarray(pixels).save(path)
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        rows.append(row._replace(path=str(path), sha256=digest))
+    project.manifest = Manifest(rows)
+    content = project.run()
+    assert content["leaks"] == {"test_images": 1, "by_hash": 0, "by_features": 1}
+    assert content["selected"]["without_leaks"]["images"] == 59
+    with (tmp_path / "feature_leaks.csv").open(newline="") as table:
+        (line,) = csv.DictReader(table)
+    assert (Path(line["path"]).name, Path(line["other_path"]).name) == ("00000.png", "00004.png")
+    assert line["kind"] == "crop"
 
 
 def test_a_head_of_other_features_is_refused(tmp_path: Path) -> None:

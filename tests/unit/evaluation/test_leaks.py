@@ -1,12 +1,22 @@
+import hashlib
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from headstart.common.errors import InputError
 from headstart.dataset.leak_table import Leak, write_leaks
-from headstart.dataset.manifest import read_manifest
-from headstart.evaluation.leaks import cosine_limit, find_feature_leaks, leaked_images, read_leaks
+from headstart.dataset.manifest import Manifest, read_manifest, write_manifest
+from headstart.evaluation.leaks import (
+    cosine_limit,
+    find_feature_leaks,
+    find_picture_leaks,
+    leaked_images,
+    read_leaks,
+)
+from headstart.features.file import FeatureFile
 from tests.feature_files import blobs, write_project
 
 
@@ -29,6 +39,55 @@ def test_planted_copies_are_found_and_nothing_else(tmp_path: Path, copies: int) 
         assert {leak.split, leak.other_split} == {"train", "test"}
         assert leak.kind == "features"
         assert float(leak.similarity) > 0.9
+
+
+def test_images_that_crowd_are_no_copies(tmp_path: Path) -> None:
+    """One of several that are near each other is not a copy of one of them."""
+    features, labels = blobs(100, 3, 40)
+    rng = np.random.default_rng(6)
+    crowd = [0, 1, 2, 5, 6, 4]  # five for training, one for the test
+    features[crowd] = features[0] + 0.02 * rng.standard_normal((6, 40))
+    file = write_project(tmp_path, features, labels)
+    assert find_feature_leaks(file, read_manifest(tmp_path / "data" / "manifest.csv")) == []
+
+
+def _with_photos(root: Path, photo: Callable[..., np.ndarray]) -> tuple[FeatureFile, Manifest]:
+    """Write a project whose first test image is a crop of its first training image."""
+    features, labels = blobs(12, 5, 8)
+    write_project(root, features, labels)
+    rows = list(read_manifest(root / "data" / "manifest.csv"))
+    for number, row in enumerate(rows):
+        path = root / row.path
+        pixels = photo(0)[8:, :115] if number == 4 else photo(number)
+        Image.fromarray(pixels).save(path)
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        rows[number] = row._replace(path=str(path), sha256=digest)
+    write_manifest(root / "data" / "manifest.csv", Manifest(rows))
+    file = FeatureFile.open(root / "features" / "bottleneck.h5")
+    return file, read_manifest(root / "data" / "manifest.csv")
+
+
+def test_a_crop_is_found_in_the_photos(
+    tmp_path: Path, photo: Callable[..., np.ndarray], capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, manifest = _with_photos(tmp_path, photo)
+    (leak,) = find_picture_leaks(file, manifest)
+    assert (Path(leak.path).name, Path(leak.other_path).name) == ("00000.png", "00004.png")
+    assert (leak.split, leak.other_split, leak.kind) == ("train", "test", "crop")
+    assert 0.97 < float(leak.similarity) <= 1
+    assert capsys.readouterr().err == ""
+
+
+def test_a_photo_that_has_gone_is_told_and_passed_over(
+    tmp_path: Path, photo: Callable[..., np.ndarray], capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, manifest = _with_photos(tmp_path, photo)
+    (tmp_path / "00000.png").unlink()
+    (tmp_path / "00001.png").write_bytes(b"another content")
+    assert find_picture_leaks(file, manifest) == []
+    said = capsys.readouterr().err
+    assert said.count("warning: 2 of 60 images have gone or changed since they were prepared") == 1
+    assert "they are not looked at for leaks" in said
 
 
 def test_leaked_images_are_test_images(tmp_path: Path) -> None:

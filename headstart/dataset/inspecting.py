@@ -1,0 +1,34 @@
+"""Reading a photo in full: whether it can be used, and what it looks like."""
+
+import hashlib
+from pathlib import Path
+
+from headstart.dataset import duplicates
+from headstart.dataset.inspections import Inspected
+from headstart.images import decoding
+from headstart.images.decoding import UnreadableImage
+
+
+def inspect_file(path: Path) -> Inspected:
+    """Read a photo to its last row.
+
+    Raises:
+        UnreadableImage: it cannot be used.
+    """
+    data = decoding.read(path)
+    inspection = decoding.inspect(data, duplicates.THUMBNAIL_SIDE)
+    return Inspected(
+        hashlib.sha256(data).hexdigest(),
+        inspection.width,
+        inspection.height,
+        duplicates.describe(inspection.thumbnail),
+        inspection.remark,
+    )
+
+
+def inspect_or_none(path: str) -> Inspected | None:
+    """Read a photo to its last row; None when it cannot be used."""
+    try:
+        return inspect_file(Path(path))
+    except UnreadableImage:
+        return None
