@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import math
 import sys
 from dataclasses import asdict
 from typing import Any
@@ -10,24 +11,33 @@ from rich.console import Console
 from rich.table import Table
 from ruamel.yaml import YAML
 
-from headstart.commands.advise.evidence import Evidence, gather
-from headstart.commands.advise.recommendation import Recommendation, StrategyCost, costs, recommend
+from headstart.commands.advise.advice import Advice, advise
+from headstart.commands.advise.evidence import Evidence
+from headstart.commands.advise.search import Trial
 from headstart.commands.params import check_params, load_params
 from headstart.commands.yaml_text import changed
 from headstart.common import places
 from headstart.common.files import atomic_write
 from headstart.common.params import PARAMS_FILE
+from headstart.common.progress import notify
 from headstart.dataset.manifest import read_manifest
-from headstart.extraction.store import FeatureStore
 from headstart.features.file import FeatureFile
 from headstart.scoring.metrics import named
 
 _WIDE = 200
 """Columns where the output is no terminal, so that nothing is cut off."""
 
+_MINUTES = 5.0
+
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
+    parser.add_argument(
+        "--minutes",
+        type=_minutes,
+        default=_MINUTES,
+        help="what pilots of fine-tuning may take; 0 runs none (default: %(default)g)",
+    )
     parser.add_argument(
         "--apply",
         action="store_true",
@@ -35,23 +45,36 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--json", action="store_true", help="print everything as JSON")
     parser.epilog = (
-        "Looks at training and validation images only. Needs the features of `dvc repro extract`; "
-        "features at other cuts are computed in one pass and kept in the feature store."
+        "Looks at training and validation images only, without augmented views. Needs the features "
+        "of `dvc repro extract`; those at other cuts are computed in one pass and kept in the "
+        "feature store. Pilots are kept too: a second call with the same data takes them over, "
+        "with the time they took, and one with more minutes goes on from there. The first call on "
+        "a machine also times the backbone's training, which takes up to a minute."
     )
+
+
+def _minutes(text: str) -> float:
+    try:
+        minutes = float(text)
+    except ValueError:
+        minutes = math.nan
+    if not 0 <= minutes < math.inf:
+        raise argparse.ArgumentTypeError(f"expected minutes, 0 or more; received {text}")
+    return minutes
 
 
 def run(args: argparse.Namespace) -> int:
     """Gather the evidence, print it, and apply the advice if asked to."""
     params = load_params()
     file, manifest = FeatureFile.open(places.FEATURES), read_manifest(places.MANIFEST)
-    evidence = gather(file, manifest, params.extract, params.train, FeatureStore())
-    advice, expenses = recommend(evidence), costs(evidence)
+    advice = advise(file, manifest, params, minutes=args.minutes, tell=notify)
     if args.json:
-        print(json.dumps(_as_dict(evidence, advice, expenses), indent=2))
+        print(json.dumps(_as_dict(advice), indent=2))
     else:
-        _print(evidence, advice, expenses)
+        _print(advice)
     if args.apply:
-        text = changed(PARAMS_FILE.read_text(encoding="utf-8"), advice.changes)
+        changes = advice.recommendation.changes
+        text = changed(PARAMS_FILE.read_text(encoding="utf-8"), changes)
         check_params(YAML(typ="safe").load(text), PARAMS_FILE)
         with atomic_write(PARAMS_FILE) as temporary:
             temporary.write_text(text, encoding="utf-8")
@@ -60,17 +83,26 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _as_dict(
-    evidence: Evidence, advice: Recommendation, expenses: tuple[StrategyCost, ...]
-) -> dict[str, Any]:
+def _as_dict(advice: Advice) -> dict[str, Any]:
+    found = advice.found
     return {
-        "recommendation": asdict(advice),
-        "evidence": asdict(evidence),
-        "costs": [asdict(cost) for cost in expenses],
+        "recommendation": asdict(advice.recommendation),
+        "evidence": asdict(advice.evidence),
+        "pilots": {
+            "minutes": found.minutes,
+            "minutes_used": found.seconds / 60,
+            "ended": found.why,
+            "tried": [
+                {**asdict(trial), "expected_gain": trial.expected_gain} for trial in found.trials
+            ],
+            "left_out": [{**asdict(arm), "minutes": minutes} for arm, minutes in found.left_out],
+        },
+        "costs": [asdict(cost) for cost in advice.costs],
     }
 
 
-def _print(evidence: Evidence, advice: Recommendation, expenses: tuple[StrategyCost, ...]) -> None:
+def _print(advice: Advice) -> None:
+    evidence, recommendation = advice.evidence, advice.recommendation
     width = None if sys.stdout.isatty() else _WIDE
     console = Console(width=width, soft_wrap=True, highlight=False)
     console.print(_cuts(evidence))
@@ -79,7 +111,14 @@ def _print(evidence: Evidence, advice: Recommendation, expenses: tuple[StrategyC
             f"No image of {named(evidence.unjudged)} could be held out, which the accuracies "
             "therefore leave out"
         )
-    console.print(_strategies(advice, expenses))
+    console.print(_strategies(advice))
+    found = advice.found
+    console.print(f"Pilots took {found.seconds / 60:.1f} of {found.minutes:g} minutes: {found.why}")
+    for arm, minutes in found.left_out:
+        console.print(
+            f"No time for {arm.unfreeze} at {arm.learning_rate:g}, whose shortest pilot takes "
+            f"about {minutes:.1f} min: see --minutes"
+        )
     if evidence.similarity is not None:
         known = evidence.similarity
         console.print(
@@ -87,28 +126,31 @@ def _print(evidence: Evidence, advice: Recommendation, expenses: tuple[StrategyC
             f"mean entropy {known.entropy:.2f} of the largest possible, information "
             f"{known.information:.1f} nats"
         )
-    console.print(f"\nCase: {advice.case}")
-    for reason in advice.reasons:
+    console.print(f"\nCase: {recommendation.case}")
+    for reason in recommendation.reasons:
         console.print(f"- {reason}")
     wanted = {
         "freeze": "keep the backbone frozen",
         "last_block": "fine-tune the last block",
         "all": "fine-tune the whole backbone",
         "scratch": "train the backbone from scratch",
-    }[advice.strategy]
+    }[recommendation.strategy]
     console.print(
-        f"\nRecommended: {wanted}; features at {advice.cut}, logistic head with l2 {advice.l2:.2g}"
+        f"\nRecommended: {wanted}; features at {recommendation.cut}, logistic head with l2 "
+        f"{recommendation.l2:.2g}"
     )
-    for key, value in advice.changes.items():
+    for key, value in recommendation.changes.items():
         console.print(f"  {key}: {value}")
 
 
 def _cuts(evidence: Evidence) -> Table:
     table = Table(
-        title="Linear classifier at several cuts, on held-out images", title_justify="left"
+        title="Linear classifier at several cuts, on the same held-out images", title_justify="left"
     )
-    for name in ("cut", "features", "M mult-adds", "accuracy", "95 %", "l2"):
+    for name in ("cut", "features", "M mult-adds", "accuracy", "95 %", "log loss"):
         table.add_column(name, justify="left" if name == "cut" else "right")
+    table.add_column("points over the last", justify="right")
+    table.add_column("l2", justify="right")
     for probe in evidence.probes:
         low, high = probe.interval
         table.add_row(
@@ -117,23 +159,45 @@ def _cuts(evidence: Evidence) -> Table:
             f"{probe.multiply_adds / 1e6:.0f}",
             f"{probe.accuracy:.3f}",
             f"{low:.3f} - {high:.3f}",
+            f"{probe.log_loss:.3f}",
+            "" if probe.cut == evidence.last else _gain(probe.gain, probe.gain_interval),
             f"{probe.l2:.2g}",
         )
     return table
 
 
-def _strategies(advice: Recommendation, expenses: tuple[StrategyCost, ...]) -> Table:
-    table = Table(title="What each strategy takes here", title_justify="left")
-    table.add_column("strategy")
-    for name in ("learns", "G mult-adds", "minutes"):
+def _strategies(advice: Advice) -> Table:
+    table = Table(
+        title="What each strategy takes, and what its pilots (rounds x images x epochs) gained",
+        title_justify="left",
+    )
+    for name in ("strategy", "features at"):
+        table.add_column(name)
+    for name in ("rate", "epochs", "minutes", "pilots", "minutes", "judged on", "gain in points"):
         table.add_column(name, justify="right")
-    for cost in expenses:
-        chosen = cost.strategy == advice.strategy
+    trials = {trial.arm: trial for trial in advice.found.trials}
+    for cost in advice.costs:
+        arm, trial = cost.arm, trials.get(cost.arm) if cost.arm else None
         table.add_row(
-            f"{cost.strategy}{' *' if chosen else ''}",
-            f"{cost.learning:.0%}",
-            f"{cost.multiply_adds / 1e9:,.0f}",
+            f"{cost.strategy}{' *' if cost.chosen else ''}",
+            cost.cut,
+            *([f"{arm.learning_rate:g}", f"{cost.epochs}"] if arm else ["", ""]),
             f"{cost.minutes:.1f}",
-            style="bold" if chosen else None,
+            *(_pilots(trial) if trial else []),
+            style="bold" if cost.chosen else None,
         )
     return table
+
+
+def _pilots(trial: Trial) -> list[str]:
+    return [
+        f"{trial.rounds} x {trial.size.images} x {trial.size.epochs}",
+        f"{trial.seconds / 60:.1f}",
+        f"{trial.images}",
+        _gain(trial.gain, trial.interval),
+    ]
+
+
+def _gain(gain: float, interval: tuple[float, float]) -> str:
+    low, high = interval
+    return f"{100 * gain:+.1f} ({100 * low:+.1f} to {100 * high:+.1f})"

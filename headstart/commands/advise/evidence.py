@@ -1,4 +1,4 @@
-"""What the data say about how to transfer: measured on training and validation images only."""
+"""What the data say about the frozen backbone: measured on training and validation images only."""
 
 from dataclasses import dataclass, replace
 
@@ -6,23 +6,23 @@ import numpy as np
 import numpy.typing as npt
 
 from headstart.commands.advise.facts import NetworkFacts
+from headstart.commands.advise.images import Images
 from headstart.commands.advise.network import imagenet_probabilities, network_facts
-from headstart.common.errors import InputError
-from headstart.dataset.manifest import Manifest
-from headstart.extraction.bottleneck import Bottleneck, identify
-from headstart.extraction.extract import Request, extract, requests_of
-from headstart.extraction.options import ExtractOptions
+from headstart.commands.advise.quality import Quality, gain_interval, quality
+from headstart.extraction.bottleneck import Bottleneck
+from headstart.extraction.extract import extract
 from headstart.extraction.store import FeatureStore
-from headstart.features.file import FeatureFile
 from headstart.heads import create
 from headstart.heads.data import TrainingData
-from headstart.heads.options import LogisticOptions, TrainOptions
-from headstart.scoring import intervals
-from headstart.scoring.calibration import softmax
-from headstart.scoring.metrics import log_loss
+from headstart.heads.options import LogisticOptions
+from headstart.scoring.intervals import accuracy_interval
 
 _SHARES = (0.95, 0.8, 0.65, 0.5, 0.35)
 """Shares of the multiply-adds at about which cuts are probed, besides the last layer."""
+
+_ALIKE = 0.005
+"""Quality by which a lower cut must do better, half of a point: of six that are equal one looks
+best by luck."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +36,9 @@ class Probe:
         accuracy: Of held-out images.
         interval: 95 % interval of the accuracy.
         log_loss: Of held-out images, calibrated.
+        gain: In quality over the last layer, on the same held-out images; see `quality`.
+        gain_interval: Its 95 % interval.
+        score: The quality itself, in [0, 1].
         l2: The best penalty.
     """
 
@@ -45,6 +48,9 @@ class Probe:
     accuracy: float
     interval: tuple[float, float]
     log_loss: float
+    gain: float
+    gain_interval: tuple[float, float]
+    score: float
     l2: float
 
 
@@ -93,55 +99,68 @@ class Evidence:
     similarity: Similarity | None
     network: NetworkFacts
 
+    @property
+    def frozen(self) -> Probe:
+        """The probe to recommend if nothing is fine-tuned.
 
-def gather(
-    file: FeatureFile,
-    manifest: Manifest,
-    extracting: ExtractOptions,
-    training: TrainOptions,
-    store: FeatureStore,
-) -> Evidence:
+        The highest cut that is about as good as the best: the last is the usual choice.
+        """
+        best = max(probe.gain for probe in self.probes)
+        return next(probe for probe in self.probes if best - probe.gain < _ALIKE)
+
+    @property
+    def earlier_is_better(self) -> bool:
+        """Whether a cut below the last does better, beyond what other images might say."""
+        return any(probe.gain_interval[0] > 0 for probe in self.probes)
+
+
+def gather(images: Images, store: FeatureStore) -> Evidence:
     """Probe several cuts of the backbone; features missing from the store take one pass.
 
     Args:
-        file: The cached features, which name the engine.
-        manifest: Their images.
-        extracting: The section `extract`.
-        training: The section `train`.
+        images: The training and validation images.
         store: The feature store.
-
-    Raises:
-        InputError: no image can be held out.
     """
-    data, requests = _images(file, manifest, training)
-    folds = data.folds(cheap=True)
-    if not folds:
-        raise InputError(
-            f"{file.path}: advise compares cuts on images that are held out, and of no class can "
-            "one be: expected a class with two units (images that belong together count once), "
-            "received one unit of each. Add images or groups to prepare.source"
-        )
-    held_out = data.label[np.concatenate([fold.held_out for fold in folds])]
-    bottleneck = identify(extracting, file.header.identity.engine)
+    data, bottleneck = images.data, images.bottleneck
     network = network_facts(bottleneck, store)
     cuts = network.probed(_SHARES)
     tapped = bottleneck.tapped([(cut, "avg") for cut in cuts])
-    extraction = extract(tapped, requests, store=store)
+    extraction = extract(tapped, images.requests, store=store)
     below = {cut.name: cut.multiply_adds_below for cut in network.blocks}
     below[network.last] = network.multiply_adds
     probes: list[Probe] = []
-    similarity = None
+    similarity = last = None
     for tap, cut in enumerate(cuts):
         features = extraction.array(tap)
-        header = replace(file.header, identity=tapped.taps[tap], feature_shape=features.shape[1:])
+        header = replace(
+            images.file.header, identity=tapped.taps[tap], feature_shape=features.shape[1:]
+        )
         probed = replace(data, features=features, header=header)
-        probes.append(_probe(cut, below[cut], probed, file.group, training.seed))
+        own, held_out, l2 = _probed(probed, images.seed)
+        last = last or own
+        weights, units = data.weights(held_out), data.unit[held_out]
+        low, high = accuracy_interval(own.right.astype(np.float64), units)
+        gains = (own.score - last.score) * weights / weights.mean()
+        probes.append(
+            Probe(
+                cut=cut,
+                feature_dim=features.shape[1],
+                multiply_adds=below[cut],
+                accuracy=float(own.right.mean()),
+                interval=(low, high),
+                log_loss=float(own.loss.mean()),
+                gain=float(gains.mean()),
+                gain_interval=gain_interval(gains, units),
+                score=float(own.score @ weights / weights.sum()),
+                l2=l2,
+            )
+        )
         if cut == network.last:
             similarity = _similarity(bottleneck, features, store)
-    judged = np.bincount(held_out, minlength=data.n_classes) > 0
+    judged = np.bincount(data.label[held_out], minlength=data.n_classes) > 0
     return Evidence(
         n_classes=data.n_classes,
-        n_images=len(requests),
+        n_images=len(images.requests),
         n_train=len(data.train),
         per_class=int(data.train_units.min()),
         unjudged=tuple(
@@ -155,49 +174,12 @@ def gather(
     )
 
 
-def _images(
-    file: FeatureFile, manifest: Manifest, training: TrainOptions
-) -> tuple[TrainingData, list[Request]]:
-    """Return training and validation images without their views, renumbered."""
-    whole = TrainingData.from_file(
-        file,
-        class_weight=training.class_weight,
-        min_validation=training.min_validation,
-        folds_below=training.folds_below,
-        streaming_above=training.streaming_above,
-        seed=training.seed,
-    )
-    rows = np.sort(np.concatenate([whole.train_images, whole.validation]))
-    data = replace(
-        whole,
-        label=whole.label[rows],
-        view=whole.view[rows],
-        unit=whole.unit[rows],
-        sha256=whole.sha256[rows],
-        train=np.searchsorted(rows, whole.train_images),
-        validation=np.searchsorted(rows, whole.validation),
-    )
-    return data, requests_of(file, manifest, rows)
-
-
-def _probe(
-    cut: str, multiply_adds: int, data: TrainingData, groups: npt.NDArray[np.int64], seed: int
-) -> Probe:
+def _probed(data: TrainingData, seed: int) -> tuple[Quality, npt.NDArray[np.int64], float]:
+    """Return how good a linear head is on the held-out images, which those are, and its penalty."""
     head = create(LogisticOptions(kind="logistic"), seed)
     report = head.fit(data)
-    labels = data.label[report.held_out]
-    probabilities = softmax(report.logits, head.card.temperature)
-    right = (probabilities.argmax(axis=1) == labels).astype(np.float64)
-    low, high = intervals.accuracy_interval(right, data.unit[report.held_out])
-    return Probe(
-        cut=cut,
-        feature_dim=data.features.shape[1],
-        multiply_adds=multiply_adds,
-        accuracy=float(right.mean()),
-        interval=(max(low, 0.0), high),
-        log_loss=log_loss(labels, probabilities),
-        l2=head.card.setting["l2"],
-    )
+    labels, units = data.label[report.held_out], data.unit[report.held_out]
+    return quality(report.logits, labels, units), report.held_out, head.card.setting["l2"]
 
 
 def _similarity(

@@ -28,8 +28,6 @@ class NetworkFacts:
         blocks: Where its blocks begin, from the top down.
         last: The last feature layer.
         forward_seconds: Time of one image's pass through all of it, in batches as in training.
-        last_block_seconds: Time of one image's training step of the last block and a linear head.
-        all_seconds: Time of one image's training step of everything.
     """
 
     multiply_adds: int
@@ -37,8 +35,6 @@ class NetworkFacts:
     blocks: tuple[CutFacts, ...]
     last: str
     forward_seconds: float
-    last_block_seconds: float
-    all_seconds: float
 
     def probed(self, shares: tuple[float, ...]) -> tuple[str, ...]:
         """Return the last layer and the block starts nearest to shares of the multiply-adds."""
@@ -51,3 +47,18 @@ class NetworkFacts:
             if nearest is not None:
                 names.append(nearest.name)
         return tuple(dict.fromkeys(names))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingTime:
+    """How long training takes of a part of a backbone.
+
+    Attributes:
+        start_seconds: Until the first step is done: building and tracing.
+        image_seconds: Of one image's share of a step.
+        learning: Share of the parameters up to the cut that are trained.
+    """
+
+    start_seconds: float
+    image_seconds: float
+    learning: float

@@ -8,13 +8,14 @@ import os
 import platform
 from dataclasses import asdict
 from importlib.metadata import version
+from typing import Any
 
 import h5py
 import numpy as np
 import numpy.typing as npt
 
 from headstart.catalog.spec import PackageWeights
-from headstart.commands.advise.facts import CutFacts, NetworkFacts
+from headstart.commands.advise.facts import CutFacts, NetworkFacts, TrainingTime
 from headstart.common.cache import Keep
 from headstart.common.code import digest_of_code
 from headstart.common.files import digest_of
@@ -29,13 +30,7 @@ _CLASSIFIER = "classifier.h5"
 def network_facts(bottleneck: Bottleneck, store: FeatureStore) -> NetworkFacts:
     """Return the facts of a bottleneck's backbone, measured now if they are not kept yet."""
     keep = Keep("advice", store.root)
-    key = {
-        "backbone": bottleneck.spec.name,
-        "image_size": list(bottleneck.image_size),
-        "machine": [platform.node(), platform.machine(), os.cpu_count()],
-        "versions": {name: version(name) for name in ("keras", "tensorflow")},
-        "code": digest_of_code(["catalog", "finetuning", "commands/advise/measuring.py"]),
-    }
+    key = _key(bottleneck)
     content = keep.get(key)
     if content is None:
         # Here, because importing TensorFlow takes seconds.
@@ -45,6 +40,38 @@ def network_facts(bottleneck: Bottleneck, store: FeatureStore) -> NetworkFacts:
         keep.put(key, content)
     blocks = tuple(CutFacts(**cut) for cut in content.pop("blocks"))
     return NetworkFacts(blocks=blocks, **content)
+
+
+def training_time(
+    bottleneck: Bottleneck, layer: str, unfreeze: str, store: FeatureStore
+) -> TrainingTime:
+    """Return how long training takes, measured now if it is not kept yet.
+
+    Args:
+        bottleneck: The backbone.
+        layer: Where the features are taken.
+        unfreeze: What learns, as in params.yaml.
+        store: What is measured is kept beside it.
+    """
+    keep = Keep("advice", store.root)
+    key = {**_key(bottleneck), "layer": layer, "unfreeze": unfreeze}
+    content = keep.get(key)
+    if content is None:
+        from headstart.commands.advise.measuring import measure_training
+
+        content = asdict(measure_training(bottleneck, layer, unfreeze))
+        keep.put(key, content)
+    return TrainingTime(**content)
+
+
+def _key(bottleneck: Bottleneck) -> dict[str, Any]:
+    return {
+        "backbone": bottleneck.spec.name,
+        "image_size": list(bottleneck.image_size),
+        "machine": [platform.node(), platform.machine(), os.cpu_count()],
+        "versions": {name: version(name) for name in ("keras", "tensorflow")},
+        "code": digest_of_code(["catalog", "finetuning", "commands/advise/measuring.py"]),
+    }
 
 
 def imagenet_probabilities(
