@@ -77,12 +77,12 @@ def gain_interval(
 
 
 def standard_error(gains: npt.NDArray[np.float64], units: npt.NDArray[np.int64]) -> float:
-    """Return that of a mean gain; infinite of a single unit.
+    """Return that of a mean gain; of a single unit 1, as much as there could be.
 
     Source: Liang and Zeger, Biometrika 73, 1986: the variance of sums over independent units.
     """
     deviations = np.bincount(np.unique(units, return_inverse=True)[1], gains - gains.mean())
     n_units = len(deviations)
     if n_units == 1:
-        return float("inf")
+        return 1.0
     return float(np.sqrt(deviations @ deviations * n_units / (n_units - 1)) / len(gains))
