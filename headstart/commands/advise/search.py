@@ -208,6 +208,11 @@ def describe(arm: Arm) -> str:
     return f"{arm.unfreeze} up to {arm.cut} at {arm.learning_rate:g}"
 
 
+_TRUSTED = 60.0
+"""Seconds of pilots that weigh as much as the prediction: the first one may be late by what happens
+once, such as importing TensorFlow."""
+
+
 @dataclass(slots=True)
 class _Clock:
     limit: float
@@ -217,7 +222,7 @@ class _Clock:
     @property
     def slower(self) -> float:
         """By what factor pilots take longer than predicted: the machine may have other work."""
-        return max(self.spent / self.predicted, 1.0) if self.predicted else 1.0
+        return max((_TRUSTED + self.spent) / (_TRUSTED + self.predicted), 1.0)
 
     def count(self, predicted: float, spent: float) -> None:
         self.predicted += predicted
