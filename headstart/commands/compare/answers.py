@@ -27,6 +27,8 @@ class Answers:
         """Return whether the other model is better by more than chance, on images of both."""
         _, own, its = np.intersect1d(self.images, other.images, return_indices=True)
         differences = self.right[own] - other.right[its]
+        if not len(differences):
+            return False
         _, high = paired_interval(differences, self.groups[own])
         return high < 0
 
