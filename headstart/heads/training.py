@@ -257,8 +257,6 @@ def _scores(head: Head, report: FitReport, data: TrainingData) -> dict[str, Any]
     rows, card = data.train_images, head.card
     logits = head.predict_logits(data.features, rows)
     held_out = held_out_images(head, report, data)
-    # Folds hold out training images too; scores of validation images compare across heads.
-    judged = np.isin(held_out.rows, data.validation) | (not data.validation_suffices)
     return {
         "setting": card.setting,
         "selected_by": card.selected_by,
@@ -267,9 +265,9 @@ def _scores(head: Head, report: FitReport, data: TrainingData) -> dict[str, Any]
         "parameters": card.parameters,
         "train": scores(data.label[rows], softmax(logits, card.temperature), card.class_names),
         "validation": scores(
-            data.label[held_out.rows[judged]],
-            held_out.probabilities[judged],
+            data.label[held_out.rows],
+            held_out.probabilities,
             card.class_names,
-            uncalibrated=held_out.uncalibrated[judged],
+            uncalibrated=held_out.uncalibrated,
         ),
     }

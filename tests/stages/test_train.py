@@ -126,24 +126,19 @@ def test_a_score_on_noise_is_that_of_chance(
         curve = "history" if name == "gap" else "path"
         scored = _columns(tmp_path / str(seed) / "plots" / name / f"{curve}.csv")
         best.append(max(scored.get("accuracy", scored.get("validation_accuracy", []))))
-    # 320 images in all: a standard error of 2.8 points.
+    # 320 images in all, or with folds 1,280: a standard error of 2.8 or 1.4 points.
     assert np.mean(reported) == pytest.approx(0.5, abs=0.06)
-    assert np.mean(best) > np.mean(reported) + 0.02
+    assert np.mean(best) > np.mean(reported) + 0.01
 
 
-def test_scores_of_folds_are_of_the_validation_images(file: FeatureFile, tmp_path: Path) -> None:
-    content = _run(tmp_path, file, {"logistic": {}})["logistic"]
-    assert content["selected_by"] == "cross-validation"
-    assert content["validation"]["images"] == len(file.rows("validation"))
-    held_out = Predictions.read(tmp_path / "models" / "logistic" / "held_out.h5")
-    assert sorted(held_out.image) == sorted(file.image[file.rows("train", "validation")])
-
-
-def test_too_few_validation_images_give_scores_of_all_folds(
+def test_scores_of_folds_are_of_all_images_that_they_hold_out(
     file: FeatureFile, tmp_path: Path
 ) -> None:
-    content = _run(tmp_path, file, {"svc": SVC}, min_validation=1000)["svc"]
+    content = _run(tmp_path, file, {"logistic": {}})["logistic"]
+    assert content["selected_by"] == "cross-validation"
     assert content["validation"]["images"] == len(file.rows("train", "validation"))
+    held_out = Predictions.read(tmp_path / "models" / "logistic" / "held_out.h5")
+    assert sorted(held_out.image) == sorted(file.image[file.rows("train", "validation")])
 
 
 def test_a_trained_network_leaves_its_history(file: FeatureFile, tmp_path: Path) -> None:
@@ -228,7 +223,7 @@ def test_a_head_adjusted_to_rare_classes_finds_them(tmp_path: Path) -> None:
 def test_a_setting_is_chosen_by_what_classes_count(tmp_path: Path) -> None:
     rng = np.random.default_rng(1)
     labels = np.where(np.arange(300) < 270, 0, 1)
-    features = (1.5 * labels[:, None] + rng.standard_normal((300, 10))).astype(np.float32)
+    features = (0.6 * labels[:, None] + rng.standard_normal((300, 10))).astype(np.float32)
     order = rng.permutation(300)
     file = write_project(tmp_path, features[order], labels[order])
     _run(tmp_path, file, {"knn": {}}, class_weight={"class 1": 9.0})
