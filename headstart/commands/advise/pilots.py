@@ -31,6 +31,7 @@ from headstart.heads import create
 from headstart.heads.base import Head
 from headstart.heads.data import TrainingData
 from headstart.heads.options import LogisticOptions
+from headstart.scoring.choosing import dealt
 
 MOST_JUDGED = 1000
 """Images that judge a pilot at most: they tell half a point of difference apart."""
@@ -105,7 +106,10 @@ class Pilots:
         )
 
     def _frozen(self, train: Rows, judged: Rows) -> npt.NDArray[np.float64]:
-        """Return the reference's logits, (n_judged, n_classes), from the same training images."""
+        """Return the reference's logits, (n_judged, n_classes), from the same training images.
+
+        It learns from those, too, that stop fine-tuning: as `train.refit` has it.
+        """
         cut, l2 = self._reference
         rows = np.concatenate([train, judged])
         extraction = self._extraction(cut, rows)
@@ -141,7 +145,8 @@ class Pilots:
         kept = self._keep.find(digest)
         if kept is None:
             with self._keep.create_if_possible(digest) as folder:
-                with self._data(extraction, rows, len(train)) as (file, own):
+                stops = _stops(train, data, self._images.seed)
+                with self._data(extraction, rows, len(train), stops) as (file, own):
                     head = _fitted(own, arm.l2, self._images.seed)
                     logits, seconds = self._run(file, own, head, options)
                     judgement = logits[len(train) :]
@@ -157,9 +162,7 @@ class Pilots:
     ) -> tuple[npt.NDArray[np.float64], float]:
         """Fine-tune; return the logits of all rows of a file, and the seconds it took.
 
-        No image validates: those that judge may not choose the epoch, and on few images a choice
-        of the epoch would be luck. The last epoch's weights are judged, at a learning rate that
-        has fallen to 0.
+        As in a whole run, validation images choose the epoch; those that judge have no say.
         """
         started = time.perf_counter()
         # Here, because importing TensorFlow takes seconds.
@@ -176,8 +179,8 @@ class Pilots:
                 options=options,
                 store=self._store,
             )
-            # It says that nothing validates, and what it caches, which here goes without saying;
-            # what goes wrong is raised.
+            # It says what it caches, and that very few images cannot stop it, which here goes
+            # without saying; what goes wrong is raised.
             with (
                 contextlib.redirect_stdout(io.StringIO()),
                 contextlib.redirect_stderr(io.StringIO()),
@@ -193,9 +196,21 @@ class Pilots:
 
     @contextlib.contextmanager
     def _data(
-        self, extraction: Extraction, rows: Rows, n_train: int
+        self,
+        extraction: Extraction,
+        rows: Rows,
+        n_train: int,
+        stops: npt.NDArray[np.bool_] | None = None,
     ) -> Iterator[tuple[FeatureFile, TrainingData]]:
-        """Give a file of some images' features, the first `n_train` of which are to learn from."""
+        """Give a file of some images' features.
+
+        Args:
+            extraction: Theirs.
+            rows: Which images.
+            n_train: The first of them are to learn from; the others judge.
+            stops: (n_train,) which of the first say when to stop instead; none without.
+        """
+        stops = np.zeros(n_train, np.bool_) if stops is None else stops
         file, data = self._images.file, self._images.data
         own = self._images.rows[rows]
         columns = Columns(
@@ -220,8 +235,8 @@ class Pilots:
                     view=columns.view,
                     unit=data.unit[rows],
                     sha256=columns.sha256,
-                    train=np.arange(n_train),
-                    validation=np.arange(0),
+                    train=np.flatnonzero(~stops),
+                    validation=np.flatnonzero(stops),
                 ),
             )
 
@@ -240,6 +255,18 @@ def _fitted(data: TrainingData, l2: float, seed: int) -> Head:
 
 def _images_of(rows: Rows, data: TrainingData) -> Rows:
     return np.asarray(rows[data.view[rows] == 0])
+
+
+def _stops(train: Rows, data: TrainingData, seed: int) -> npt.NDArray[np.bool_]:
+    """Return which training images say when to stop: a part of them, as in a whole run.
+
+    None where a class would have no image left to learn from.
+    """
+    labels = data.label[train]
+    stops = dealt(labels, data.unit[train], seed) == 0
+    if set(labels[~stops]) != set(labels):
+        return np.zeros(len(train), np.bool_)
+    return stops
 
 
 def _drawn(rows: Rows, count: int, data: TrainingData, seed: int) -> Rows:
