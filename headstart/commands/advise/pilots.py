@@ -263,7 +263,7 @@ def _stops(train: Rows, data: TrainingData, seed: int) -> npt.NDArray[np.bool_]:
     None where a class would have no image left to learn from.
     """
     labels = data.label[train]
-    stops = dealt(labels, data.unit[train], seed) == 0
+    stops: npt.NDArray[np.bool_] = dealt(labels, data.unit[train], seed) == 0
     if set(labels[~stops]) != set(labels):
         return np.zeros(len(train), np.bool_)
     return stops
