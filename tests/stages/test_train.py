@@ -546,6 +546,14 @@ def test_the_start_of_fine_tuning_is_no_other_heads_business(
         starts.append(_bytes(tmp_path / "start"))
     assert starts[0] == starts[1]
     assert heads.trained_heads(tmp_path / "start") == ["ridge"]
-    assert heads.load(tmp_path / "start" / "ridge").kind == "ridge"
+    start = heads.load(tmp_path / "start" / "ridge")
+    assert start.kind == "ridge"
+    # It has not seen the validation images, by which fine-tuning is judged.
+    assert not start.card.refit
+    _run(tmp_path / "alone", file, {"ridge": {}}, refit=False)
+    alone = heads.load(tmp_path / "alone" / "models" / "ridge")
+    np.testing.assert_array_equal(
+        start.predict_logits(file.features), alone.predict_logits(file.features)
+    )
     training.write_start(file, options, None, tmp_path / "start")
     assert heads.trained_heads(tmp_path / "start") == []
