@@ -42,9 +42,23 @@ from headstart.finetuning.plan import plan_steps
 from headstart.finetuning.training import Examples, Phase, train
 from headstart.finetuning.trunk import cache_trunk
 from headstart.heads import load
+from headstart.scoring.choosing import HeldOut
 
 HEADING = "Fine-tuning"
 EPOCHS = 4
+
+
+def unjudged(train: np.ndarray, targets: np.ndarray) -> Examples:
+    """Return what is trained on without validation: rows, and (n_rows, n_classes) one-hot."""
+    nothing = np.empty(0, np.int64)
+    return Examples(
+        train=train,
+        validation=nothing,
+        targets=targets,
+        weights=np.ones(len(targets), np.float32),
+        held_out=HeldOut(nothing, nothing, nothing, np.empty(0)),
+        log_prior=np.zeros(targets.shape[1], np.float32),
+    )
 
 
 class Case(NamedTuple):
@@ -130,12 +144,7 @@ class Setting:
             enter=lambda: assembly.set_trainable(self.step.cut),
             factors=assembly.learning_rate_factors(1.0),
         )
-        examples = Examples(
-            train=self.rows,
-            validation=np.empty(0, np.int64),
-            targets=self.targets,
-            weights=np.ones(len(self.targets), np.float32),
-        )
+        examples = unjudged(self.rows, self.targets)
         clock = Clock(folder)
         state = train([phase], variables, examples, self.options, clock)
         names = [variable.path for variable in variables]
@@ -233,12 +242,8 @@ class GpuSetting:
             part = activations[start : start + self.options.batch_size]
             part[:] = np.maximum(rng.normal(0, 1, part.shape), 0)
         self.activations = activations
-        self.examples = Examples(
-            train=np.arange(n),
-            validation=np.empty(0, np.int64),
-            targets=np.eye(10, dtype=np.float32)[rng.integers(0, 10, n)],
-            weights=np.ones(n, np.float32),
-        )
+        targets = np.eye(10, dtype=np.float32)[rng.integers(0, 10, n)]
+        self.examples = unjudged(np.arange(n), targets)
 
     def assembly(self) -> Assembly:
         """Build backbone and head anew."""
