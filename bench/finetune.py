@@ -281,8 +281,7 @@ class GpuSetting:
         """Return training steps per second on one batch that lies on the GPU."""
         phase = self.phase()
         phase.enter()
-        n = len(self.examples.train)
-        training._compile(phase, self.options, n, loss_scaling=self._scaling)
+        training._compile(phase, self.options, self.examples, loss_scaling=self._scaling)
         size = self.options.batch_size
         data = tuple(
             tf.constant(array[:size])
