@@ -33,6 +33,26 @@ def changed_params(changes: dict[str, Any]) -> Params:
     return check_params(content)
 
 
+def prepare_and_extract(root: Path, params: Params) -> Manifest:
+    """Run the stages of that name in a folder; return the table of the images."""
+    prepare(
+        params.prepare,
+        manifest=root / places.MANIFEST,
+        quarantine=root / places.QUARANTINE,
+        leaks=root / places.LEAKS,
+        metrics=root / places.DATA_METRICS,
+    )
+    manifest = read_manifest(root / places.MANIFEST)
+    write_features(
+        manifest,
+        params.extract,
+        features=root / places.FEATURES,
+        views=root / places.VIEWS_PLOT,
+        metrics=root / places.EXTRACT_METRICS,
+    )
+    return manifest
+
+
 class Project:
     """Stages up to `train` for one set of params; `finetune` for others of that section."""
 
@@ -51,21 +71,7 @@ class Project:
             source = str(root / "photos")
         heads = {"train.heads": {"logistic": {}}}
         self.params = changed_params({"prepare.source": source, **heads, **changes})
-        prepare(
-            self.params.prepare,
-            manifest=root / places.MANIFEST,
-            quarantine=root / places.QUARANTINE,
-            leaks=root / places.LEAKS,
-            metrics=root / places.DATA_METRICS,
-        )
-        self.manifest: Manifest = read_manifest(root / places.MANIFEST)
-        write_features(
-            self.manifest,
-            self.params.extract,
-            features=root / places.FEATURES,
-            views=root / places.VIEWS_PLOT,
-            metrics=root / places.EXTRACT_METRICS,
-        )
+        self.manifest = prepare_and_extract(root, self.params)
         self.file = FeatureFile.open(root / places.FEATURES)
         train_heads(
             self.file,

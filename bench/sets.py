@@ -15,13 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter, ImageFont, ImageOps
 
-from bench.projects import changed_params
+from bench.projects import changed_params, prepare_and_extract
 from headstart.commands.params import Params
 from headstart.common import places
 from headstart.common.files import atomic_folder
 from headstart.dataset.manifest import Manifest, read_manifest
-from headstart.dataset.prepared import prepare
-from headstart.extraction.feature_rows import write_features
 from headstart.features.file import FeatureFile
 from headstart.samples import SampleName, write_sample
 
@@ -119,20 +117,7 @@ class Sets:
         tag = "-".join([name, str(seed), *(f"{key}={value}" for key, value in given.items())])
         root = self.root / "splits" / tag.replace("/", "_")
         if not (root / places.FEATURES).is_file():
-            prepare(
-                params.prepare,
-                manifest=root / places.MANIFEST,
-                quarantine=root / places.QUARANTINE,
-                leaks=root / places.LEAKS,
-                metrics=root / places.DATA_METRICS,
-            )
-            write_features(
-                read_manifest(root / places.MANIFEST),
-                params.extract,
-                features=root / places.FEATURES,
-                views=root / places.VIEWS_PLOT,
-                metrics=root / places.EXTRACT_METRICS,
-            )
+            prepare_and_extract(root, params)
         file = FeatureFile.open(root / places.FEATURES)
         return SplitSet(name, seed, root, params, file, read_manifest(root / places.MANIFEST))
 

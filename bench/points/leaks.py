@@ -15,14 +15,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
-from bench.projects import changed_params
+from bench.projects import changed_params, prepare_and_extract
 from bench.results import table
 from bench.sets import Sets, SplitSet
 from headstart.common import places
 from headstart.dataset.descriptions import read_descriptions
 from headstart.dataset.leak_table import Leak
-from headstart.dataset.manifest import read_manifest
-from headstart.dataset.prepared import prepare
 from headstart.evaluation.copies import find_copies
 from headstart.evaluation.leaks import (
     cosine_limit,
@@ -30,7 +28,6 @@ from headstart.evaluation.leaks import (
     find_picture_leaks,
     read_leaks,
 )
-from headstart.extraction.feature_rows import write_features
 from headstart.features.file import FeatureFile
 from headstart.features.neighbors import NeighborIndex
 
@@ -111,21 +108,7 @@ def _plant(one: SplitSet, root: Path) -> SplitSet:
             folder.mkdir(parents=True, exist_ok=True)
             (folder / f"{kind} {_MARK} {number:05}.{ending}").write_bytes(data)
     params = changed_params({"prepare.source": str(source), "prepare.near_duplicates": "keep"})
-    prepare(
-        params.prepare,
-        manifest=root / places.MANIFEST,
-        quarantine=root / places.QUARANTINE,
-        leaks=root / places.LEAKS,
-        metrics=root / places.DATA_METRICS,
-    )
-    manifest = read_manifest(root / places.MANIFEST)
-    write_features(
-        manifest,
-        params.extract,
-        features=root / places.FEATURES,
-        views=root / places.VIEWS_PLOT,
-        metrics=root / places.EXTRACT_METRICS,
-    )
+    manifest = prepare_and_extract(root, params)
     file = FeatureFile.open(root / places.FEATURES)
     return replace(one, root=root, params=params, file=file, manifest=manifest)
 

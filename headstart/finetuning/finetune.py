@@ -35,10 +35,11 @@ from headstart.finetuning.saving import save_weights
 from headstart.finetuning.training import Examples, Phase, predict, train
 from headstart.finetuning.trunk import cache_trunk, trunk_bytes
 from headstart.heads.base import CARD_FILE, HELD_OUT_FILE, Head, HeadCard
-from headstart.heads.data import Fold, TrainingData, describe_bytes
+from headstart.heads.data import TrainingData, describe_bytes
 from headstart.heads.finetuned_card import KIND, TEST_FILE, FinetunedCard, Start, remove
+from headstart.heads.folds import Fold
 from headstart.scoring.calibration import FEWEST_UNITS, fit_temperature, softmax
-from headstart.scoring.choosing import calibrated_across
+from headstart.scoring.choosing import temperatures_across
 from headstart.scoring.predictions import Predictions
 
 
@@ -279,7 +280,7 @@ def _write(
     if not calibrated and data.shots is None and chosen.any():
         held_out = data.held_out((Fold(data.train, data.validation),))
         temperature = fit_temperature(logits[chosen], held_out.label, held_out.unit) or 1.0
-        validation = calibrated_across(fair, held_out)
+        validation = softmax(fair, temperatures_across(fair, held_out, temperature))
     card = FinetunedCard(
         head=HeadCard(
             kind=KIND,

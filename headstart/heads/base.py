@@ -93,16 +93,21 @@ class FitReport:
         held_out: (n_held_out,) rows of the images that chose setting and temperature.
         logits: (n_held_out, n_classes) theirs, from weights that never saw them, at the setting
             that others of them choose.
-        probabilities: (n_held_out, n_classes) of these logits, calibrated on others of them.
+        temperatures: (n_held_out, 1) that others of them make likely.
         calibrated: Whether they gave the temperature, which is 1 otherwise.
         history: One entry per epoch of a head that is trained in epochs.
     """
 
     held_out: npt.NDArray[np.int64]
     logits: npt.NDArray[np.floating[Any]]
-    probabilities: npt.NDArray[np.float64]
+    temperatures: npt.NDArray[np.float64]
     calibrated: bool = True
     history: list[dict[str, float]] = field(default_factory=list)
+
+    @property
+    def probabilities(self) -> npt.NDArray[np.float64]:
+        """(n_held_out, n_classes) of these logits at these temperatures."""
+        return softmax(self.logits, self.temperatures)
 
 
 class Head(ABC):

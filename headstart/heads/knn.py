@@ -12,7 +12,8 @@ from headstart.common.hdf5 import write_hdf5
 from headstart.common.seal import open_h5
 from headstart.features.matrix import Matrix, parts
 from headstart.features.neighbors import Blocks, NeighborIndex
-from headstart.heads.data import Rows, TrainingData
+from headstart.heads.data import TrainingData
+from headstart.heads.folds import Rows
 from headstart.heads.options import DEFAULT_NEIGHBORS, KnnOptions
 from headstart.heads.selection import PathHead, SettingFit
 

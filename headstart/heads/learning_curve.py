@@ -74,5 +74,6 @@ def _score(options: HeadOptions, data: TrainingData, size: int, seed: int) -> tu
         head.stride = _STRIDE
     report = head.fit(few)
     labels = data.label[report.held_out]
-    accuracy = float((report.probabilities.argmax(axis=1) == labels).mean())
-    return accuracy, log_loss(labels, report.probabilities)
+    probabilities = report.probabilities
+    accuracy = float((probabilities.argmax(axis=1) == labels).mean())
+    return accuracy, log_loss(labels, probabilities)

@@ -9,8 +9,9 @@ import numpy.typing as npt
 
 from headstart.features.matrix import Matrix
 from headstart.features.moments import moments
-from headstart.heads.data import Rows, TrainingData
+from headstart.heads.data import TrainingData
 from headstart.heads.descent import descend
+from headstart.heads.folds import Rows
 from headstart.heads.linear import Linear
 from headstart.heads.losses import Loss
 from headstart.heads.selection import PathHead, SettingFit, logits_of

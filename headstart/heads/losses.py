@@ -48,7 +48,8 @@ class CrossEntropy:
     penalised_intercept = False
 
     def __init__(self, log_prior: Floats) -> None:
-        self._log_prior = log_prior[:, None]
+        # Nothing is added where nothing is adjusted: this is the innermost loop of a path.
+        self._log_prior = log_prior[:, None] if log_prior.any() else None
 
     def first_curvature(self, n_classes: int) -> float:
         """Return p (1 - p) at p = 1 / n_classes."""
@@ -59,7 +60,8 @@ class CrossEntropy:
     ) -> tuple[float, Floats, float]:
         """See `Loss`."""
         samples = np.arange(len(labels))
-        logits += self._log_prior.astype(logits.dtype)
+        if self._log_prior is not None:
+            logits += self._log_prior.astype(logits.dtype)
         logits -= logits.max(axis=0)
         true = logits[labels, samples]
         probabilities = np.exp(logits, out=logits)

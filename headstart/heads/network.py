@@ -16,12 +16,13 @@ from headstart.common.seal import open_h5
 from headstart.common.threads import WORKERS, one_thread_each
 from headstart.features.matrix import block_rows
 from headstart.heads.base import FitReport, Head, HeadCard
-from headstart.heads.data import Fold, Rows, TrainingData
+from headstart.heads.data import TrainingData
+from headstart.heads.folds import Fold, Rows
 from headstart.heads.layers import Floats, Layer, Network, log_softmax
 from headstart.heads.optimizers import optimizer_for
 from headstart.heads.options import DenseOptions, GapOptions
 from headstart.scoring.calibration import fit_temperature
-from headstart.scoring.choosing import BestEpochs, calibrated_across
+from headstart.scoring.choosing import BestEpochs, temperatures_across
 
 LOGITS = "logits"
 """Name of the last layer."""
@@ -140,7 +141,7 @@ class NetworkHead(Head):
         return FitReport(
             held_out=rows,
             logits=fair,
-            probabilities=calibrated_across(fair, held_out),
+            temperatures=temperatures_across(fair, held_out, temperature),
             calibrated=temperature is not None,
             history=history,
         )

@@ -9,7 +9,8 @@ import numpy.typing as npt
 from headstart.features.matrix import Matrix
 from headstart.features.moments import class_sums, weighted_mean
 from headstart.features.neighbors import directions
-from headstart.heads.data import Rows, TrainingData
+from headstart.heads.data import TrainingData
+from headstart.heads.folds import Rows
 from headstart.heads.options import PrototypeOptions
 from headstart.heads.selection import PathHead, SettingFit, logits_of
 

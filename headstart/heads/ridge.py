@@ -6,7 +6,8 @@ import numpy as np
 
 from headstart.features.matrix import Matrix
 from headstart.features.moments import class_sums, decompose, weighted_mean
-from headstart.heads.data import Rows, TrainingData
+from headstart.heads.data import TrainingData
+from headstart.heads.folds import Rows
 from headstart.heads.linear import Linear
 from headstart.heads.linear_path import LinearHead
 from headstart.heads.options import DEFAULT_L2, RidgeOptions

@@ -15,9 +15,10 @@ from headstart.common.seal import open_h5
 from headstart.common.threads import in_order, one_thread_each
 from headstart.features.matrix import Matrix, matrix_bytes
 from headstart.heads.base import FitReport, Head, HeadCard
-from headstart.heads.data import Rows, TrainingData, describe_bytes
-from headstart.scoring.calibration import cautious_losses, fit_temperature, losses_at, softmax
-from headstart.scoring.choosing import HeldOut, best_of
+from headstart.heads.data import TrainingData, describe_bytes
+from headstart.heads.folds import Rows
+from headstart.scoring.calibration import cautious_losses, fit_temperature, losses_at
+from headstart.scoring.choosing import HeldOut, best_of, temperature_of
 
 # Logits of settings that are kept while a path is tried; beyond it, those of the settings alone
 # that its end would choose if it were now.
@@ -66,7 +67,7 @@ class ChosenSetting:
         models: Its weights, one per fold.
         logits: (n_held_out, n_classes), folds one after the other; those of each part of the
             images are of the setting that the other parts choose.
-        probabilities: (n_held_out, n_classes), calibrated on the other parts.
+        temperatures: (n_held_out, 1), which make the other parts most likely.
     """
 
     setting: float | None
@@ -74,7 +75,7 @@ class ChosenSetting:
     temperature: float | None
     models: tuple[FittedModel, ...]
     logits: npt.NDArray[np.floating[Any]]
-    probabilities: npt.NDArray[np.float64]
+    temperatures: npt.NDArray[np.float64]
 
 
 def logits_of(model: FittedModel, matrix: Matrix, n_classes: int) -> npt.NDArray[np.float32]:
@@ -136,7 +137,7 @@ def choose(
 ) -> ChosenSetting:
     """Keep the setting that does best on all held-out images, as `best_of` says.
 
-    What it is worth on new images tell its logits and probabilities: those of each part of the
+    What it is worth on new images tell its logits and temperatures: those of each part of the
     images are of the setting that the others choose. Log losses are at each setting's own
     temperature, or the cautious ones where that cannot be told.
 
@@ -171,19 +172,18 @@ def choose(
         raise ValueError("the path of settings is empty")
     whole, *by_part = [kept[_chosen(kept, units, held_out.unit_weight)] for units in choosing]
     logits = np.empty_like(whole.logits)
-    probabilities = np.empty(logits.shape)
+    temperatures = np.empty((len(logits), 1))
     for (own, others), candidate in zip(held_out.splits(), by_part, strict=True):
-        labels, unit = held_out.label[others], held_out.unit[others]
-        temperature = fit_temperature(candidate.logits[others], labels, unit)
         logits[own] = candidate.logits[own]
-        probabilities[own] = softmax(logits[own], temperature or candidate.temperature or 1.0)
+        fitted = temperature_of(candidate.logits, held_out, others)
+        temperatures[own] = fitted or candidate.temperature or 1.0
     return ChosenSetting(
         setting=whole.setting,
         curve=curve,
         temperature=whole.temperature,
         models=whole.models,
         logits=logits,
-        probabilities=probabilities,
+        temperatures=temperatures,
     )
 
 
@@ -279,7 +279,7 @@ class PathHead(Head):
         return FitReport(
             held_out=np.concatenate([data.train[:0], *(fold.held_out for fold in folds)]),
             logits=choice.logits,
-            probabilities=choice.probabilities,
+            temperatures=choice.temperatures,
             calibrated=choice.temperature is not None,
         )
 
@@ -289,7 +289,7 @@ class PathHead(Head):
         """Take the setting that is given, or else the default, where nothing can be held out."""
         (setting,) = settings if len(settings) == 1 else (self.default_setting,)
         nothing = np.empty((0, data.n_classes))
-        return ChosenSetting(setting, [], None, (), nothing, nothing)
+        return ChosenSetting(setting, [], None, (), nothing, np.empty((0, 1)))
 
     def _fit_at(self, data: TrainingData, rows: Rows, setting: float | None) -> FittedModel:
         (candidate,) = self._path(data, rows, rows[:0], (setting,))

@@ -205,7 +205,8 @@ def _fit(
         seed = (options.seed + repeat) % 2**32
         data = data_of(seed)
         fitted = create(head, seed)
-        report = fitted.fit(data, refit=options.refit)
+        # Of few shots validation images are none that could be fitted, too.
+        report = fitted.fit(data, refit=options.refit and options.shots is None)
         model = folder / _MODEL
         if repeat > 0:
             fitted.save(repeat_folder(model, repeat))

@@ -37,8 +37,13 @@ What lies beyond says that the logits tell nothing, or mislead, not how sure the
 """
 
 
-def softmax(logits: Floats, temperature: float = 1.0) -> npt.NDArray[np.float64]:
-    """Return probabilities of (n_samples, n_classes) logits divided by `temperature`."""
+def softmax(logits: Floats, temperature: float | Floats = 1.0) -> npt.NDArray[np.float64]:
+    """Return probabilities of (n_samples, n_classes) logits divided by `temperature`.
+
+    Args:
+        logits: (n_samples, n_classes).
+        temperature: One for all, or (n_samples, 1).
+    """
     probabilities = logits.astype(np.float64)
     probabilities /= temperature
     probabilities -= probabilities.max(axis=1, keepdims=True)

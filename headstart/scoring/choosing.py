@@ -17,7 +17,7 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from headstart.scoring.calibration import fit_temperature, losses_at, softmax
+from headstart.scoring.calibration import fit_temperature, losses_at
 from headstart.scoring.metrics import Floats, Labels
 
 PARTS = 5
@@ -113,21 +113,27 @@ def best_of(right: Floats, loss: Floats, weight: Floats, size: Floats | None = N
     return int(np.lexsort((mean_loss, size, worse))[0])
 
 
-def calibrated_across(logits: Floats, held_out: HeldOut) -> npt.NDArray[np.float64]:
-    """Return probabilities, (n_samples, n_classes), each part's at a temperature of the others.
+def temperatures_across(
+    logits: Floats, held_out: HeldOut, whole: float | None
+) -> npt.NDArray[np.float64]:
+    """Return each image's temperature, (n_samples, 1): what makes the other parts most likely.
 
     Args:
         logits: (n_samples, n_classes).
-        held_out: The images. Where the others are too few, all of them give the temperature, and
-            where they are too few it is 1.
+        held_out: The images.
+        whole: What is taken where the others are too few; None for 1.
     """
-    labels, unit = held_out.label, held_out.unit
-    whole = fit_temperature(logits, labels, unit) or 1.0
-    probabilities = np.empty(logits.shape)
+    temperatures = np.empty((len(logits), 1))
     for own, others in held_out.splits():
-        temperature = fit_temperature(logits[others], labels[others], unit[others]) or whole
-        probabilities[own] = softmax(logits[own], temperature)
-    return probabilities
+        temperatures[own] = temperature_of(logits, held_out, others) or whole or 1.0
+    return temperatures
+
+
+def temperature_of(
+    logits: Floats, held_out: HeldOut, images: npt.NDArray[np.bool_]
+) -> float | None:
+    """Return the temperature that makes some of the images most likely; see `fit_temperature`."""
+    return fit_temperature(logits[images], held_out.label[images], held_out.unit[images])
 
 
 class BestEpochs:

@@ -18,19 +18,24 @@ from pipeline import extract, prepare, sample
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project folder after extract, with params.yaml that says so."""
-    root = tmp_path_factory.mktemp("advice")
-    text = (ROOT / "params.yaml").read_text()
-    text = text.replace("  image_size: auto ", "  image_size: 64   ")
-    (root / "params.yaml").write_text(text)
+def _extracted(root: Path, params: str) -> Path:
+    """Run the stages up to extract in a folder, on faces."""
+    (root / "params.yaml").write_text(params)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)
         sample.run("faces", Path("data/samples/faces"))
         prepare.main()
         extract.main()
     return root
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project folder after extract, with params.yaml that says so."""
+    root = tmp_path_factory.mktemp("advice")
+    text = (ROOT / "params.yaml").read_text()
+    text = text.replace("  image_size: auto ", "  image_size: 64   ")
+    return _extracted(root, text)
 
 
 def test_advice_with_its_evidence(
@@ -87,13 +92,7 @@ def unlike(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ):
         assert f"  {key}: {given}" in text
         text = text.replace(f"  {key}: {given}", f"  {key}: {wanted}")
-    (root / "params.yaml").write_text(text)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(root)
-        sample.run("faces", Path("data/samples/faces"))
-        prepare.main()
-        extract.main()
-    return root
+    return _extracted(root, text)
 
 
 def test_pilots_are_run_within_the_time_and_kept(

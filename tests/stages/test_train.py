@@ -193,6 +193,7 @@ def test_of_few_shots_validation_images_teach_and_choose_nothing(
         (tmp_path / one / "models" / head / "weights.h5").read_bytes() for one in ("one", "other")
     ]
     assert weights[0] == weights[1]
+    assert not heads.load(tmp_path / "one" / "models" / head).card.refit
     told = f"of train.shots: {shots} no image per class can be held out to choose on: {head} took"
     assert (told in capsys.readouterr().err) == (shots == 1)
 

@@ -11,7 +11,8 @@ from headstart.extraction.bottleneck import Bottleneck, identify
 from headstart.extraction.extract import Request, requests_of
 from headstart.extraction.options import ExtractOptions
 from headstart.features.file import FeatureFile
-from headstart.heads.data import Fold, TrainingData
+from headstart.heads.data import TrainingData
+from headstart.heads.folds import Fold
 from headstart.heads.options import TrainOptions
 
 

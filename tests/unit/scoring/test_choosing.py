@@ -9,8 +9,8 @@ from headstart.scoring.choosing import (
     BestEpochs,
     HeldOut,
     best_of,
-    calibrated_across,
     dealt,
+    temperatures_across,
 )
 
 
@@ -131,19 +131,20 @@ def test_each_part_is_calibrated_by_the_others() -> None:
     labels = rng.integers(0, 3, 300)
     logits = np.eye(3)[labels] + rng.standard_normal((300, 3))
     held_out = _held_out(labels)
-    found = calibrated_across(logits, held_out)
+    found = softmax(logits, temperatures_across(logits, held_out, None))
     np.testing.assert_allclose(found.sum(axis=1), 1)
     assert (found.argmax(axis=1) == logits.argmax(axis=1)).all()
     # The labels of a part change nothing of its own probabilities.
     own = held_out.part == 2
     other = _held_out(np.where(own, (labels + 1) % 3, labels))
     other = HeldOut(other.label, held_out.unit, held_out.part, held_out.weight)
-    again = calibrated_across(logits, other)
+    again = softmax(logits, temperatures_across(logits, other, None))
     np.testing.assert_array_equal(found[own], again[own])
     assert not np.array_equal(found[~own], again[~own])
 
 
 def test_too_few_images_calibrate_nothing() -> None:
     logits = np.eye(2)[[0, 1, 0, 1]]
-    found = calibrated_across(logits, _held_out(np.array([0, 1, 0, 1])))
-    np.testing.assert_array_equal(found, softmax(logits))
+    held_out = _held_out(np.array([0, 1, 0, 1]))
+    assert (temperatures_across(logits, held_out, None) == 1.0).all()
+    assert (temperatures_across(logits, held_out, 2.5) == 2.5).all()
