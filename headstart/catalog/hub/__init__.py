@@ -1,0 +1,1 @@
+"""Backbones of KerasHub: entries, published folders, networks, downloads and text towers."""
