@@ -1,0 +1,1 @@
+"""Backbones of KerasHub, from presets. Needs no TensorFlow, `networks` and `text` apart."""
