@@ -17,7 +17,7 @@ Shapes = dict[str, tuple[int, ...]]
 
 @dataclass(frozen=True)
 class Tiny:
-    """A small network.
+    """A network, small but for those of `FULL`.
 
     Attributes:
         kind: As in `HubNetwork`.
@@ -79,10 +79,23 @@ NETWORKS = {
     "clip": Tiny("clip", {**_PLAIN, "projection_dim": 16}, (32, 32), 1, 9),
     "siglip": Tiny("siglip", _PLAIN, (32, 32), 0, 10),
     "resnet": Tiny("resnet", _RESNET, (48, 48), None, 11),
-    "resnet18": Tiny("resnet", _RESNET18, (64, 64), None, 12),
 }
-"""By name: every kind, and the variants of a kind. resnet18 is the real one, 11 M parameters:
-timm's layout gives only the name of an architecture, not its sizes."""
+"""By name: every kind, and the variants of a kind."""
+
+_DINOV2_SMALL = {
+    **{**_DINOV2, "patch_size": 14, "num_layers": 12, "hidden_dim": 384, "num_heads": 6},
+    **{"intermediate_dim": 1536, "position_embedding_shape": (518, 518, 3)},
+}
+_DEIT_TINY = {
+    **{"patch_size": 16, "num_layers": 12, "hidden_dim": 192, "num_heads": 3},
+    **{"intermediate_dim": 768},
+}
+FULL = {
+    "resnet18": Tiny("resnet", _RESNET18, (64, 64), None, 12),
+    "dinov2_small": Tiny("dinov2", _DINOV2_SMALL, (518, 518), 1, 13),
+    "deit_tiny": Tiny("deit", _DEIT_TINY, (224, 224), 2, 14),
+}
+"""In their published sizes, for what looks them up by name; 5 to 22 million random weights."""
 
 _OTHERS = ("clip", "siglip", "resnet")
 TRANSFORMERS = tuple(name for name, tiny in NETWORKS.items() if tiny.kind not in _OTHERS)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save_file
 
-from tests.hub_arrays import NETWORKS, Arrays, Tiny
+from tests.hub_arrays import FULL, NETWORKS, Arrays, Tiny
 
 MEAN, STD = (0.52, 0.44, 0.37), (0.31, 0.26, 0.22)
 """Of pixels in [0, 1]: the presets' own, which no entry of the catalog has."""
@@ -19,18 +19,27 @@ MEAN, STD = (0.52, 0.44, 0.37), (0.31, 0.26, 0.22)
 
 def transformers_folder(name: str, folder: Path) -> Arrays:
     """Write the network in Transformers' layout and return its arrays."""
-    tiny = NETWORKS[name]
-    side = {"height": tiny.image_size[0], "width": tiny.image_size[1]}
+    tiny = (NETWORKS | FULL)[name]
+    height, width = tiny.image_size
+    # As the published files have it: the size in three ways, of which no entry may depend.
+    sizes: dict[str, Any] = {
+        "dinov2": {
+            "size": {"shortest_edge": height},
+            "crop_size": {"height": height, "width": width},
+        },
+        "deit": {"size": height, "crop_size": height},
+    }
     preprocessing = {
         **{"do_normalize": True, "do_rescale": True, "do_resize": True, "resample": 3},
-        **{"image_mean": MEAN, "image_std": STD, "rescale_factor": 1 / 255, "size": side},
+        **{"image_mean": MEAN, "image_std": STD, "rescale_factor": 1 / 255},
+        **sizes.get(tiny.kind, {"size": {"height": height, "width": width}}),
     }
     return _write(folder, _transformers_config(tiny), tiny.arrays(), preprocessing)
 
 
 def timm_folder(name: str, folder: Path) -> Arrays:
     """Write the network in timm's layout, its architecture by name, and return its arrays."""
-    tiny = NETWORKS[name]
+    tiny = (NETWORKS | FULL)[name]
     pretrained = {
         **{"input_size": [3, *tiny.image_size], "interpolation": "bicubic", "crop_pct": 0.95},
         **{"mean": MEAN, "std": STD, "num_classes": 7, "first_conv": "conv1", "classifier": "fc"},
@@ -49,7 +58,7 @@ def keras_hub_folder(name: str, folder: Path) -> Arrays:
 
     from tests.hub_keras import converter_of, residual, two_towers
 
-    tiny = NETWORKS[name]
+    tiny = (NETWORKS | FULL)[name]
     with tempfile.TemporaryDirectory() as other:
         if tiny.kind in ("clip", "siglip"):
             arrays = tiny.arrays()
