@@ -68,9 +68,9 @@ def identify(options: ExtractOptions, engine: EngineName) -> Bottleneck:
     Raises:
         InputError: no such backbone, image size or weights.
     """
-    spec = catalog.get(options.backbone)
-    weights = resolve(spec, options.weights, options.seed)
-    spec = weights.adapt(spec)
+    published = catalog.get(options.backbone)
+    weights = resolve(published, options.weights, options.seed)
+    spec = weights.adapt(published)
     layer = _resolve_layer(spec, options.layer)
     _check_pooling(spec, layer, options.pooling)
     tap = FeatureIdentity(
@@ -86,8 +86,21 @@ def identify(options: ExtractOptions, engine: EngineName) -> Bottleneck:
         preprocessing_digest=spec.preprocessing.digest,
         precision=options.precision,
         engine=engine,
+        preprocessing=(
+            None if spec.preprocessing == published.preprocessing else spec.preprocessing
+        ),
     )
     return Bottleneck(spec=spec, weights=weights, taps=(tap,))
+
+
+def recover_spec(identity: FeatureIdentity) -> BackboneSpec:
+    """Return the backbone that features come from, as `identify` had it; needs no weights."""
+    spec = catalog.get(identity.backbone)
+    return replace(
+        spec,
+        preprocessing=identity.preprocessing or spec.preprocessing,
+        interpolation=identity.interpolation,
+    )
 
 
 def recover(identity: FeatureIdentity) -> Bottleneck:
@@ -99,7 +112,7 @@ def recover(identity: FeatureIdentity) -> Bottleneck:
     Raises:
         InputError: its weights are not to be had any more, or are others by now.
     """
-    spec = catalog.get(identity.backbone)
+    spec = recover_spec(identity)
     name, _, seed = identity.weights.partition(":")
     is_random = name == "random" and seed.isdecimal()
     weights = resolve(spec, name, int(seed)) if is_random else resolve(spec, identity.weights, 0)
@@ -111,7 +124,7 @@ def recover(identity: FeatureIdentity) -> Bottleneck:
         )
     if identity.engine == "tensorflow-gpu" and not has_gpu():
         identity = replace(identity, engine="tensorflow", precision="float32")
-    return Bottleneck(spec=weights.adapt(spec), weights=weights, taps=(identity,))
+    return Bottleneck(spec=spec, weights=weights, taps=(identity,))
 
 
 def _check_pooling(spec: BackboneSpec, layer: str, pooling: Pooling) -> None:

@@ -3,6 +3,7 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from headstart.catalog.spec import Preprocessing
 from headstart.common.files import digest_of
 from headstart.common.vocabulary import (
     NUMERICS,
@@ -37,6 +38,7 @@ class FeatureIdentity:
         engine: What ran it; a GPU's numbers differ from the CPU's in their last digits, and in
             bfloat16 by more.
         numerics: Version of this project's own numerics.
+        preprocessing: The rule itself, where the weights came with another than the catalog's.
     """
 
     backbone: str
@@ -51,18 +53,24 @@ class FeatureIdentity:
     precision: Precision
     engine: EngineName
     numerics: int = NUMERICS
+    preprocessing: Preprocessing | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the fields as JSON types."""
-        content = asdict(self)
+        """Return the fields as JSON types; those that are None are left out."""
+        content = {name: value for name, value in asdict(self).items() if value is not None}
         content["image_size"] = list(self.image_size)
+        if self.preprocessing is not None:
+            content["preprocessing"] = self.preprocessing.as_dict()
         return content
 
     @classmethod
     def from_dict(cls, content: dict[str, Any]) -> "FeatureIdentity":
         """Undo `as_dict`."""
         height, width = content["image_size"]
-        return cls(**{**content, "image_size": (int(height), int(width))})
+        fields = {**content, "image_size": (int(height), int(width))}
+        if rule := content.get("preprocessing"):
+            fields["preprocessing"] = Preprocessing.from_dict(rule)
+        return cls(**fields)
 
     @property
     def sizing(self) -> Sizing:
