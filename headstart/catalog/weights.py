@@ -2,7 +2,7 @@
 
 import importlib.util
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
@@ -14,11 +14,19 @@ from headstart.catalog.downloading import (
     checked_sha256,
     download,
 )
-from headstart.catalog.spec import BackboneSpec, DownloadWeights, PackageWeights
+from headstart.catalog.hub.download import preset_folder
+from headstart.catalog.hub.folder import read_folder
+from headstart.catalog.spec import (
+    BackboneSpec,
+    DownloadWeights,
+    HubWeights,
+    PackageWeights,
+    Preprocessing,
+)
 from headstart.common.errors import InputError
 from headstart.common.files import digest_of, read_json, sha256_of
 from headstart.common.places import PRETRAINED_INDEX
-from headstart.common.vocabulary import NUMERICS
+from headstart.common.vocabulary import NUMERICS, Interpolation
 
 FILE_SUFFIXES = (".weights.h5", ".h5", ".hdf5", ".keras")
 _REMEDY = "run `dvc repro pretrain` to write it anew"
@@ -29,18 +37,33 @@ class WeightsIdentity:
     """Weights as resolved: where they are and which they are.
 
     Attributes:
-        kind: "pretrained" (published), "random" (seeded) or "file" (chosen by the user).
-        path: The file; None for random weights.
-        sha256: Digest of the file, or of the recipe of random weights.
+        kind: "pretrained" (published), "random" (seeded), "file" (chosen by the user) or "folder"
+            (a preset, published or the user's).
+        path: The file or folder; None for random weights.
+        sha256: Digest of the file, of what decides numbers in the folder, or of the recipe of
+            random weights.
         seed: Seed of random weights; None for the others.
         description: One line for people: what they are and where they come from.
+        preprocessing: The rule that they come with, if they come with one.
+        interpolation: The same of the filter.
     """
 
-    kind: Literal["pretrained", "random", "file"]
+    kind: Literal["pretrained", "random", "file", "folder"]
     path: Path | None
     sha256: str
     seed: int | None
     description: str
+    preprocessing: Preprocessing | None = None
+    interpolation: Interpolation | None = None
+
+    def adapt(self, spec: BackboneSpec) -> BackboneSpec:
+        """Return the backbone as these weights want it: with the preprocessing that they state."""
+        rule = self.preprocessing or spec.preprocessing
+        # What they state is rounded, and need not be spelled as in the catalog.
+        if rule.is_close_to(spec.preprocessing):
+            rule = spec.preprocessing
+        interpolation = self.interpolation or spec.interpolation
+        return replace(spec, preprocessing=rule, interpolation=interpolation)
 
 
 def resolve(spec: BackboneSpec, weights: str, seed: int) -> WeightsIdentity:
@@ -51,13 +74,15 @@ def resolve(spec: BackboneSpec, weights: str, seed: int) -> WeightsIdentity:
     Args:
         spec: The backbone.
         weights: "pretrained", "random", or the path of a `.weights.h5`, legacy Keras `.h5` or
-            `.keras` file.
+            `.keras` file; for KerasHub's backbones a preset's name or folder instead.
         seed: Seed of random weights; unused for the others.
 
     Raises:
         InputError: there are no such weights, the download fails, or a file's digest is not the
             published one.
     """
+    if isinstance(spec.pretrained, HubWeights) and weights != "random":
+        return _preset(spec, spec.pretrained, weights)
     if weights == "pretrained":
         return _pretrained(spec)
     if weights == "random":
@@ -94,6 +119,8 @@ def describe_source(spec: BackboneSpec) -> str:
             return f"package {name}"
         case DownloadWeights():
             return "Keras download"
+        case HubWeights():
+            return "KerasHub download"
         case None:
             return "none published"
 
@@ -148,8 +175,43 @@ def _pretrained(spec: BackboneSpec) -> WeightsIdentity:
     )
 
 
+def _preset(spec: BackboneSpec, published: HubWeights, weights: str) -> WeightsIdentity:
+    if weights in ("pretrained", published.preset):
+        path = preset_folder(published.preset, published.handle, text=spec.pairs_with_text)
+        description = f"preset {published.preset} of KerasHub"
+    else:
+        path = Path(weights)
+        if not path.is_dir():
+            raise InputError(_no_preset(spec, published, weights))
+        description = f"weights from {path}"
+    folder = read_folder(path)
+    rule, interpolation = folder.preprocessing() or (None, None)
+    return WeightsIdentity(
+        kind="folder",
+        path=path,
+        sha256=folder.sha256,
+        seed=None,
+        description=f"{description} ({folder.layout}'s layout)",
+        preprocessing=rule,
+        interpolation=interpolation,
+    )
+
+
+def _no_preset(spec: BackboneSpec, published: HubWeights, weights: str) -> str:
+    expected = f"weights: {spec.name} takes pretrained (the preset {published.preset}), random or "
+    for other in specs():
+        if isinstance(other.pretrained, HubWeights) and other.pretrained.preset == weights:
+            return f"{expected}a preset's folder; {weights} is the preset of {other.name}"
+    return f"{expected}the folder of a preset; received {weights!r}, which is no folder"
+
+
 def _file(path: Path) -> WeightsIdentity:
     accepted = "pretrained, random, or a path ending in " + ", ".join(FILE_SUFFIXES)
+    if path.is_dir():
+        raise InputError(
+            f"weights: expected {accepted}; received the folder {path}, which only KerasHub's "
+            "backbones take"
+        )
     if not path.name.endswith(FILE_SUFFIXES):
         raise InputError(f"weights: expected {accepted}; received {str(path)!r}")
     if not path.is_file():
