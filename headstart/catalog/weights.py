@@ -26,6 +26,7 @@ from headstart.catalog.spec import (
 from headstart.common.errors import InputError
 from headstart.common.files import digest_of, read_json, sha256_of
 from headstart.common.places import PRETRAINED_INDEX
+from headstart.common.progress import notify
 from headstart.common.vocabulary import NUMERICS, Interpolation
 
 FILE_SUFFIXES = (".weights.h5", ".h5", ".hdf5", ".keras")
@@ -262,6 +263,7 @@ def _cached_file(source: DownloadWeights) -> Path:
 
 
 def _download(spec: BackboneSpec, source: DownloadWeights, path: Path) -> None:
+    notify(f"downloading the weights of {spec.name} from {source.url}")
     try:
         download(source.url, path, digest=source.digest)
     except DownloadError as error:

@@ -112,8 +112,9 @@ def test_features_of_downloaded_weights_are_those_of_local_ones(
     origin.faults[address] = "half"
     capsys.readouterr()
     assert _extract(spec.name, "pretrained") == 1
-    (line,) = capsys.readouterr().err.splitlines()
-    assert f"{address}: broken off" in line
+    beginning, message = capsys.readouterr().err.splitlines()
+    assert beginning.startswith("downloading ")
+    assert f"{address}: broken off" in message
     here = [path.name for path in Path("downloads").rglob("*")]
     assert not [name for name in here if name.endswith(".h5") or name.startswith(".headstart")]
 
