@@ -197,7 +197,7 @@ def _preset(spec: BackboneSpec, published: HubWeights, weights: str) -> WeightsI
         path=path,
         sha256=folder.sha256,
         seed=None,
-        description=f"{description} ({folder.layout}'s layout)",
+        description=f"{description} ({folder.layout} layout)",
         preprocessing=rule,
         interpolation=interpolation,
     )
