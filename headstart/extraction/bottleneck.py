@@ -70,12 +70,15 @@ def identify(options: ExtractOptions, engine: EngineName) -> Bottleneck:
     """
     spec = catalog.get(options.backbone)
     weights = resolve(spec, options.weights, options.seed)
+    spec = weights.adapt(spec)
+    layer = _resolve_layer(spec, options.layer)
+    _check_pooling(spec, layer, options.pooling)
     tap = FeatureIdentity(
         backbone=spec.name,
         # The seed is part of the name, so that the identity alone leads back to the weights.
         weights=f"random:{options.seed}" if weights.kind == "random" else options.weights,
         weights_sha256=weights.sha256,
-        layer=_resolve_layer(spec, options.layer),
+        layer=layer,
         pooling=options.pooling,
         image_size=spec.image_size(options.image_size),
         resize=options.resize,
@@ -108,7 +111,21 @@ def recover(identity: FeatureIdentity) -> Bottleneck:
         )
     if identity.engine == "tensorflow-gpu" and not has_gpu():
         identity = replace(identity, engine="tensorflow", precision="float32")
-    return Bottleneck(spec=spec, weights=weights, taps=(identity,))
+    return Bottleneck(spec=weights.adapt(spec), weights=weights, taps=(identity,))
+
+
+def _check_pooling(spec: BackboneSpec, layer: str, pooling: Pooling) -> None:
+    if pooling not in spec.poolings:
+        why = "gives maps" if spec.prefix_tokens is None else "has no class token"
+        raise InputError(
+            f"extract.pooling: {spec.name} {why}: expected one of {', '.join(spec.poolings)}, "
+            f"received {pooling}"
+        )
+    if pooling == "last4" and layer != "norm":
+        raise InputError(
+            "extract.pooling: last4 takes the last four blocks, normalized: expected extract.layer "
+            f"norm, received {layer}"
+        )
 
 
 def _resolve_layer(spec: BackboneSpec, layer: str) -> str:

@@ -1,1 +1,4 @@
-"""Backbones of KerasHub: entries, published folders, networks, downloads and text towers."""
+"""Backbones that KerasHub builds: vision transformers and others, from presets or local folders.
+
+KerasHub is an extra (`pip install "headstart[hub]"`); only `networks` and `text` import it.
+"""

@@ -4,7 +4,7 @@ import csv
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from headstart.catalog.spec import (
     CLIP,
@@ -12,6 +12,7 @@ from headstart.catalog.spec import (
     TF,
     TORCH,
     BackboneSpec,
+    HubKind,
     HubNetwork,
     HubWeights,
     Preprocessing,
@@ -130,7 +131,9 @@ def _spec(row: dict[str, str]) -> BackboneSpec:
         feature_layer=_feature_layer(row["kind"], config),
         feature_dim=int(row["feature_dim"]),
         prefix_tokens=int(row["prefix_tokens"]) if row["prefix_tokens"] else None,
-        network=HubNetwork(row["kind"], tuple((key, _frozen(config[key])) for key in config)),
+        network=HubNetwork(
+            cast(HubKind, row["kind"]), tuple((key, _frozen(config[key])) for key in config)
+        ),
         preprocessing=family.preprocessing,
         interpolation=family.interpolation,
         pretrained=_weights(family.model, row["preset"], row["version"]),
