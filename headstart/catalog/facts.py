@@ -14,7 +14,7 @@ FACTS: dict[str, Callable[[BackboneSpec], Any]] = {
     "top5": lambda spec: spec.top5,
     "linear_probe": lambda spec: spec.linear_probe,
     "zero_shot": lambda spec: spec.zero_shot,
-    "figure_source": lambda spec: spec.figure_source or None,
+    "figure_source": lambda spec: spec.figure_source,
     "parameters": lambda spec: spec.parameters,
     "depth": lambda spec: spec.depth,
     "image_size": lambda spec: spec.default_size,

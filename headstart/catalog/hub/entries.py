@@ -145,7 +145,7 @@ def _spec(row: dict[str, str]) -> BackboneSpec:
         top5=_share(row["top5"]),
         linear_probe=_share(row["linear_probe"]),
         zero_shot=_share(row["zero_shot"]),
-        figure_source=row["figure_source"],
+        figure_source=row["figure_source"] or None,
         size_mb=float(row["size_mb"]),
         source=family.source,
     )

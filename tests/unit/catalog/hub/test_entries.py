@@ -10,6 +10,8 @@ import pytest
 from headstart import catalog
 from headstart.catalog.hub import entries
 from headstart.catalog.spec import HubWeights
+from headstart.catalog.weights import resolve
+from headstart.common.errors import InputError
 
 SPECS = {spec.name: spec for spec in entries.specs()}
 
@@ -109,3 +111,12 @@ def test_every_backbone_has_a_license_and_a_name_of_its_own() -> None:
     assert {spec.license for spec in catalog.specs()} == known
     for spec in catalog.specs():
         assert (spec.license == "no weights") <= (spec.pretrained is None)
+
+
+def test_a_network_of_which_keras_hub_has_no_preset_says_what_it_takes() -> None:
+    with pytest.raises(InputError) as error:
+        resolve(catalog.get("ResNet34"), "pretrained", 0)
+    assert str(error.value) == (
+        "weights: ResNet34 takes random or the folder of a preset, KerasHub publishes none of it; "
+        "received 'pretrained', which is no folder"
+    )
