@@ -111,6 +111,18 @@ GRAY = Preprocessing("gray", "grey", 127.5, (1.0,), (1.0,))
 # Source: tpu/models/official/efficientnet/lite/efficientnet_lite_builder.py, MEAN_RGB, STDDEV_RGB.
 LITE = Preprocessing("lite", "rgb", 1.0, (127.0, 127.0, 127.0), (128.0, 128.0, 128.0))
 
+# Source: openai/CLIP, clip/clip.py, `_transform`.
+CLIP = Preprocessing(
+    "clip",
+    "rgb",
+    255.0,
+    (0.48145466, 0.4578275, 0.40821073),
+    (0.26862954, 0.26130258, 0.27577711),
+)
+
+# Source: facebookresearch/dinov3, README.md, transform of the SAT-493M weights.
+SATELLITE = Preprocessing("satellite", "rgb", 255.0, (0.430, 0.411, 0.296), (0.213, 0.156, 0.143))
+
 
 @dataclass(frozen=True, slots=True)
 class PackageWeights:

@@ -1,15 +1,19 @@
 """Which weights the user means, where they are, and the digest of their content."""
 
-import hashlib
 import importlib.util
 import os
-import sys
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
 
 from headstart.catalog import specs
+from headstart.catalog.downloading import (
+    DownloadError,
+    WrongDigest,
+    checked_sha256,
+    download,
+)
 from headstart.catalog.hub.download import preset_folder
 from headstart.catalog.hub.folder import read_folder
 from headstart.catalog.spec import (
@@ -20,15 +24,12 @@ from headstart.catalog.spec import (
     Preprocessing,
 )
 from headstart.common.errors import InputError
-from headstart.common.files import atomic_write, digest_of, read_json, sha256_of
+from headstart.common.files import digest_of, read_json, sha256_of
 from headstart.common.places import PRETRAINED_INDEX
-from headstart.common.system_errors import WriteError
 from headstart.common.vocabulary import NUMERICS, Interpolation
 
 FILE_SUFFIXES = (".weights.h5", ".h5", ".hdf5", ".keras")
 _REMEDY = "run `dvc repro pretrain` to write it anew"
-_PIECE = 1 << 20
-"""Bytes that are received and written at a time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,7 +159,12 @@ def _pretrained(spec: BackboneSpec) -> WeightsIdentity:
             path = _cached_file(source)
             if not path.is_file():
                 _download(spec, source, path)
-            sha256 = _checked_digest(spec, source, path)
+            try:
+                sha256 = checked_sha256(path, source.digest)
+            except WrongDigest as error:
+                raise InputError(
+                    f"{path}: not Keras' weights of {spec.name} ({error}); delete it and run again"
+                ) from None
             origin = f"Keras, {source.url}"
     return WeightsIdentity(
         kind="pretrained",
@@ -185,7 +191,7 @@ def _preset(spec: BackboneSpec, published: HubWeights, weights: str) -> WeightsI
         path=path,
         sha256=folder.sha256,
         seed=None,
-        description=f"{description} ({folder.layout}'s layout)",
+        description=f"{description} ({folder.layout} layout)",
         preprocessing=rule,
         interpolation=interpolation,
     )
@@ -250,38 +256,14 @@ def _cached_file(source: DownloadWeights) -> Path:
     return keras_cache() / source.file
 
 
-def _checked_digest(spec: BackboneSpec, source: DownloadWeights, path: Path) -> str:
-    sha256 = sha256_of(path)
-    if source.digest is None or source.digest == sha256:
-        return sha256
-    with path.open("rb") as file:
-        # Keras publishes md5 for its older weights; it guards against accidents, not attacks.
-        md5 = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
-    if source.digest != md5:
-        raise InputError(
-            f"{path}: expected Keras' weights of {spec.name} (digest {source.digest}), received "
-            f"another file (md5 {md5}, sha256 {sha256}); delete it and run again"
-        )
-    return sha256
-
-
 def _download(spec: BackboneSpec, source: DownloadWeights, path: Path) -> None:
-    # Here, because most runs download nothing.
-    import pooch
-
-    fetch = pooch.HTTPDownloader(progressbar=sys.stderr.isatty(), chunk_size=_PIECE)
     try:
-        with atomic_write(path) as temporary:
-            fetch(source.url, temporary, None)
-            _checked_digest(spec, source, temporary)
-    # The errors of the network are of this type, too.
-    except (OSError, WriteError) as error:
-        # A failed connection says little; the error inside says why.
-        inner = getattr(error.args[0], "reason", None) if error.args else None
-        reason = str(inner or error) or type(error).__name__
+        download(source.url, path, digest=source.digest)
+    except DownloadError as error:
         raise InputError(
-            f"weights: the download of {spec.name} failed ({source.url}: {reason}); usable "
-            f"without a network: {', '.join(_usable_offline())}, or weights: random or a path"
+            f"weights: the download of {spec.name} failed ({error.url}: {error.reason}); run it "
+            f"again, or save that file as {path}; usable without a network: "
+            f"{', '.join(_usable_offline())}, or weights: random or a path"
         ) from None
 
 

@@ -155,7 +155,7 @@ def read_folder(path: Path) -> PresetFolder:
             else ""
         )
         raise InputError(
-            f"weights: {path}: {layout}'s layout, expected {' or '.join(names)}, received "
+            f"weights: {path}: {layout} layout, expected {' or '.join(names)}, received "
             f"neither{hint}"
         )
     return PresetFolder(path, layout, config, weights)

@@ -15,6 +15,9 @@ from headstart.catalog.spec import BackboneSpec
 from headstart.common.errors import InputError
 from headstart.common.tensorflow_runtime import keras
 
+# They depend on the image size of pretraining, which may be any.
+_OF_THE_SIZE = ("position_embedding_shape",)
+
 
 def build(spec: BackboneSpec, image_size: tuple[int, int], path: Path) -> keras.Model:
     """Build a backbone with the weights of a preset.
@@ -112,6 +115,8 @@ def _check(spec: BackboneSpec, folder: PresetFolder, config: Mapping[str, Any]) 
     """Refuse a network of another size."""
     assert spec.network is not None
     for name, expected in spec.network.config:
+        if name in _OF_THE_SIZE:
+            continue
         received = config.get(name, expected)
         if _comparable(received) != _comparable(expected):
             raise _misfit(spec, folder, f"{name} {received} where it has {expected}")
