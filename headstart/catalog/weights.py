@@ -14,7 +14,7 @@ from headstart.catalog.downloading import (
     checked_sha256,
     download,
 )
-from headstart.catalog.hub.download import preset_folder
+from headstart.catalog.hub.download import is_complete, preset_folder
 from headstart.catalog.hub.folder import read_folder
 from headstart.catalog.spec import (
     BackboneSpec,
@@ -26,6 +26,7 @@ from headstart.catalog.spec import (
 from headstart.common.errors import InputError
 from headstart.common.files import digest_of, read_json, sha256_of
 from headstart.common.places import PRETRAINED_INDEX
+from headstart.common.progress import notify
 from headstart.common.vocabulary import NUMERICS, Interpolation
 
 FILE_SUFFIXES = (".weights.h5", ".h5", ".hdf5", ".keras")
@@ -67,7 +68,7 @@ class WeightsIdentity:
 
 
 def resolve(spec: BackboneSpec, weights: str, seed: int) -> WeightsIdentity:
-    """Find the weights that `extract.weights` names; download Keras' own if they are missing.
+    """Find the weights that `extract.weights` names; download published ones if they are missing.
 
     Needs no TensorFlow; `headstart.catalog.building` loads what this finds.
 
@@ -106,10 +107,15 @@ def resolve(spec: BackboneSpec, weights: str, seed: int) -> WeightsIdentity:
 
 def available_offline(spec: BackboneSpec) -> bool:
     """Return whether the published weights of `spec` are on this machine."""
-    source = spec.pretrained
-    if isinstance(source, PackageWeights):
-        return _package_file(source) is not None
-    return isinstance(source, DownloadWeights) and _cached_file(source).is_file()
+    match spec.pretrained:
+        case PackageWeights() as source:
+            return _package_file(source) is not None
+        case DownloadWeights() as source:
+            return _cached_file(source).is_file()
+        case HubWeights(handle=handle):
+            return is_complete(handle, text=spec.pairs_with_text)
+        case None:
+            return False
 
 
 def describe_source(spec: BackboneSpec) -> str:
@@ -257,6 +263,7 @@ def _cached_file(source: DownloadWeights) -> Path:
 
 
 def _download(spec: BackboneSpec, source: DownloadWeights, path: Path) -> None:
+    notify(f"downloading the weights of {spec.name} from {source.url}")
     try:
         download(source.url, path, digest=source.digest)
     except DownloadError as error:
