@@ -6,7 +6,7 @@ from typing import Literal, get_args
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
 
-Pooling = Literal["avg", "max", "none"]
+Pooling = Literal["avg", "max", "cls", "cls+avg", "none", "last4"]
 Resize = Literal["stretch", "crop", "pad"]
 Interpolation = Literal["bilinear", "bicubic"]
 Precision = Literal["float32", "bfloat16", "float16"]
