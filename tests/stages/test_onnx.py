@@ -90,7 +90,7 @@ def test_predict_needs_nothing_but_the_model_and_the_file(
     photo = str(project / "photos" / "warm" / "00.jpg")
     assert cli.main(["predict", "--model", model, photo, "--no-abstain", "--format", "csv"]) == 0
     (row,) = csv.DictReader(io.StringIO(capsys.readouterr().out))
-    assert row["class"] == "warm"
+    assert row["prediction"] == "warm"
 
 
 def test_python_gives_the_features_of_the_pipeline() -> None:
