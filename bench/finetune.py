@@ -27,12 +27,13 @@ from bench import gpu
 from bench.projects import Project, changed_params
 from bench.results import machine, table, write_section
 from headstart.catalog import building, cuts
+from headstart.catalog.readout import Readout
 from headstart.common import places
 from headstart.common.tensorflow_runtime import dtype_policy, keras, seed_everything, tf
 from headstart.extraction.bottleneck import Bottleneck, identify
 from headstart.extraction.store import FeatureStore
 from headstart.finetuning import batches, training
-from headstart.finetuning.assembly import Assembly, cut_off
+from headstart.finetuning.assembly import Assembly
 from headstart.finetuning.batches import CachedActivations, shuffled
 from headstart.finetuning.checkpoint import Checkpoint, TrainingState
 from headstart.finetuning.head_layers import head_layers, pooled_layers
@@ -130,7 +131,8 @@ class Setting:
         tap, spec = self.bottleneck.taps[0], self.bottleneck.spec
         backbone = building.build(spec, tap.image_size, self.bottleneck.weights)
         head = head_layers(load(self.project.root / places.HEADS / "logistic"))
-        return Assembly(cut_off(backbone, tap.layer), spec.preprocessing, tap.pooling, head)
+        readout = Readout.of(spec, tap.pooling, tap.image_size)
+        return Assembly(readout.up_to(backbone, tap.layer), spec.preprocessing, readout, head)
 
     def cached(self, folder: Path) -> tuple[list[float], dict[str, np.ndarray]]:
         """Train from the cache; return seconds per epoch and the weights that learned."""
@@ -251,9 +253,10 @@ class GpuSetting:
         tap, spec = self.bottleneck.taps[0], self.bottleneck.spec
         with dtype_policy(GPU_POLICIES[self.options.precision]):
             backbone = building.build(spec, tap.image_size, self.bottleneck.weights)
-        cut = cut_off(backbone, tap.layer)
+        readout = Readout.of(spec, tap.pooling, tap.image_size)
+        cut = readout.up_to(backbone, tap.layer)
         head = pooled_layers((cut.output.shape[-1],), 10)
-        return Assembly(cut, spec.preprocessing, tap.pooling, head)
+        return Assembly(cut, spec.preprocessing, readout, head)
 
     def phase(self) -> Phase:
         """Return what learns, from the start."""

@@ -59,6 +59,26 @@ def photo_folder(
 
 
 @pytest.fixture(scope="session")
+def hub_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], Path]:
+    """Make a tiny network's preset: layout ("keras_hub", "transformers", "timm"), name -> folder.
+
+    The folder is shared by the session's tests: copy it before you change it.
+    """
+    pytest.importorskip("keras_hub", reason="hub backbones need the extra: headstart[hub]")
+    from tests import hub_presets
+
+    root = tmp_path_factory.mktemp("presets")
+
+    def make(layout: str, name: str) -> Path:
+        folder = root / layout / name
+        if not folder.is_dir():
+            getattr(hub_presets, f"{layout}_folder")(name, folder)
+        return folder
+
+    return make
+
+
+@pytest.fixture(scope="session")
 def trained(photo_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project whose pipeline has run: warm and cold photos, LeNet5 with random weights."""
     from pipeline import evaluate, extract, novelty, prepare, train

@@ -4,6 +4,7 @@ import difflib
 from functools import cache
 
 from headstart.catalog import classics, keras_applications, lite, onnx
+from headstart.catalog.hub.entries import specs as hub_specs
 from headstart.catalog.spec import BackboneSpec
 from headstart.common.errors import InputError
 
@@ -13,7 +14,7 @@ __all__ = ["BackboneSpec", "get", "specs"]
 @cache
 def specs() -> tuple[BackboneSpec, ...]:
     """Return all entries, sorted by name."""
-    entries = (*lite.SPECS, *keras_applications.specs(), *classics.SPECS)
+    entries = (*lite.SPECS, *keras_applications.specs(), *classics.SPECS, *hub_specs())
     return tuple(sorted(entries, key=lambda spec: spec.name.lower()))
 
 

@@ -6,6 +6,8 @@ from contextlib import contextmanager
 from typing import Any
 
 from headstart.catalog import alexnet, efficientnet_lite, googlenet, lenet, loading, unet
+from headstart.catalog.hub import loading as hub_loading
+from headstart.catalog.hub import networks
 from headstart.catalog.naming import rename_as_in_a_fresh_session
 from headstart.catalog.spec import BackboneSpec, Preprocessing
 from headstart.catalog.weights import WeightsIdentity
@@ -28,17 +30,19 @@ def build(
         include_top: Whether to end in the ImageNet classifier. Keras' downloads come without one.
 
     Returns:
-        A functional model from preprocessed images (batch, height, width, spec.channels) float32
-        to the last feature map (batch, h, w, spec.feature_dim), or to the probabilities
-        (batch, 1000). Nothing is pooled. Layers are named as in a fresh Keras session, whatever
-        was built before in this one.
+        A functional model from preprocessed images (batch, height, width, spec.channels) float32 to
+        the last feature map (batch, h, w, spec.feature_dim), to tokens (batch, tokens,
+        spec.feature_dim), to a vector, or to the probabilities (batch, 1000). Nothing is pooled.
+        Layers are named as in a fresh Keras session, whatever was built before in this one.
 
     Raises:
         InputError: the weights do not fit; the message names the layers.
     """
-    model = build_architecture(
-        spec, image_size, seed=0 if weights.seed is None else weights.seed, include_top=include_top
-    )
+    seed = 0 if weights.seed is None else weights.seed
+    if weights.kind == "folder" and weights.path is not None:
+        with _initializers_seeded(seed):
+            return hub_loading.build(spec, spec.image_size(image_size), weights.path)
+    model = build_architecture(spec, image_size, seed=seed, include_top=include_top)
     if weights.path is not None:
         loading.load(model, spec, weights)
     return model
@@ -58,11 +62,14 @@ def build_architecture(
         spec: The catalog entry.
         image_size: (height, width) in pixels.
         seed: Decides the weights; the same seed gives the same numbers in any process.
-        include_top: Whether to end in a classifier.
+        include_top: Whether to end in a classifier; KerasHub's networks have none.
         classes: Number of outputs of that classifier.
     """
     input_shape = (*spec.image_size(image_size), spec.channels)
     with _initializers_seeded(seed):
+        if spec.network is not None:
+            size = input_shape[:2]
+            return networks.chain(spec, size, networks.hub_model(spec, size))
         model = _build_network(spec.name, input_shape, include_top, classes)
     rename_as_in_a_fresh_session(model)
     return model

@@ -9,6 +9,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from headstart.catalog.hub.block import Block
 from headstart.common.errors import InputError
 from headstart.common.tensorflow_runtime import keras
 
@@ -22,7 +23,7 @@ class Cut:
 
     Attributes:
         name: Name of the layer whose output it is.
-        shape: Of one image's activation there: (height, width, channels).
+        shape: Of one image's activation there: (height, width, channels), or (tokens, channels).
         parameters_below: Number of parameters of the layers up to the cut.
         parameters_above: Number of those after it.
         multiply_adds_below: Multiply-adds per image up to the cut.
@@ -53,7 +54,13 @@ def find_cuts(model: keras.Model) -> tuple[Cut, ...]:
     for index, node in enumerate(nodes):
         for tensor in node.arguments.keras_tensors:
             reach[position[id(tensor)]] = index
-    parameters = [node.operation.count_params() if _is_layer(node) else 0 for node in nodes]
+    # A layer that is called twice has its weights once.
+    counted: set[int] = set()
+    parameters = []
+    for node in nodes:
+        new = _is_layer(node) and id(node.operation) not in counted
+        parameters.append(node.operation.count_params() if new else 0)
+        counted.add(id(node.operation))
     multiply_adds_of = [_multiply_adds(node) for node in nodes]
     all_parameters, all_multiply_adds = sum(parameters), sum(multiply_adds_of)
 
@@ -110,7 +117,8 @@ def tensor_at(model: keras.Model, name: str) -> Any:
 def multiply_adds(model: keras.Model) -> int:
     """Return the multiply-adds of one image's pass through convolutions and dense layers.
 
-    Normalization, activations, pooling and element-wise arithmetic are not counted, as is common.
+    Normalization, activations, pooling and element-wise arithmetic are not counted, as is common;
+    of attention, the products of queries, keys and values are.
     """
     return sum(_multiply_adds(node) for node in _nodes(model))
 
@@ -144,6 +152,8 @@ def _is_layer(node: Any) -> bool:
 
 
 def _merges(node: Any) -> bool:
+    if isinstance(node.operation, Block):
+        return bool(node.operation.merges)
     # A product of two tensors is a gate (squeeze-and-excitation, hard swish), not a merge.
     several = len({id(tensor) for tensor in node.arguments.keras_tensors}) > 1
     return several and type(node.operation).__name__ != "Multiply"
@@ -153,6 +163,9 @@ def _multiply_adds(node: Any) -> int:
     layer = node.operation
     if isinstance(layer, keras.Model):
         return multiply_adds(layer)
+    if isinstance(layer, Block):
+        taken, given = node.arguments.keras_tensors[0].shape, node.outputs[0].shape
+        return layer.multiply_adds(tuple(taken[1:]), tuple(given[1:]))
     kernels: list[int] = [
         math.prod(weight.shape)
         for weight in (layer.weights if _is_layer(node) else ())

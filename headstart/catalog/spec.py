@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from headstart.common.errors import InputError
 from headstart.common.files import digest_of
-from headstart.common.vocabulary import Interpolation
+from headstart.common.vocabulary import ChosenPooling, Interpolation, Pooling
 
 # A rule's digest, and with it the fingerprint of cached features, holds these as they are spelled.
 ChannelOrder = Literal["rgb", "bgr", "grey"]
@@ -62,6 +62,13 @@ class Preprocessing:
         content = asdict(self)
         return {**content, "mean": list(self.mean), "std": list(self.std)}
 
+    def is_close_to(self, other: "Preprocessing") -> bool:
+        """Return whether both rules are one, up to rounding of their numbers."""
+        pairs = zip(self.affine(), other.affine(), strict=True)
+        return self.channel_order == other.channel_order and all(
+            np.allclose(one, another, rtol=1e-4, atol=1e-5) for one, another in pairs
+        )
+
     def affine(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Return `matrix` (3, channels) and `offset` (channels,) with y = x @ matrix + offset."""
         std = np.asarray(self.std)
@@ -104,6 +111,18 @@ GRAY = Preprocessing("gray", "grey", 127.5, (1.0,), (1.0,))
 # Source: tpu/models/official/efficientnet/lite/efficientnet_lite_builder.py, MEAN_RGB, STDDEV_RGB.
 LITE = Preprocessing("lite", "rgb", 1.0, (127.0, 127.0, 127.0), (128.0, 128.0, 128.0))
 
+# Source: openai/CLIP, clip/clip.py, `_transform`.
+CLIP = Preprocessing(
+    "clip",
+    "rgb",
+    255.0,
+    (0.48145466, 0.4578275, 0.40821073),
+    (0.26862954, 0.26130258, 0.27577711),
+)
+
+# Source: facebookresearch/dinov3, README.md, transform of the SAT-493M weights.
+SATELLITE = Preprocessing("satellite", "rgb", 255.0, (0.430, 0.411, 0.296), (0.213, 0.156, 0.143))
+
 
 @dataclass(frozen=True, slots=True)
 class PackageWeights:
@@ -137,6 +156,36 @@ class DownloadWeights:
     digest: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class HubWeights:
+    """Weights that KerasHub publishes as a preset: a folder of configuration and weights.
+
+    Attributes:
+        preset: Its name, such as "dinov2_small".
+        handle: Where it is published, such as "kaggle://keras/dinov2/keras/dinov2_small/1".
+    """
+
+    preset: str
+    handle: str
+
+
+HubKind = Literal["vit", "deit", "swin", "dinov2", "dinov3", "clip", "siglip", "resnet"]
+
+
+@dataclass(frozen=True, slots=True)
+class HubNetwork:
+    """An architecture that KerasHub builds.
+
+    Attributes:
+        kind: Which of its networks.
+        config: The arguments of its class that decide the architecture, image size apart; of
+            networks paired with text, those of the image tower.
+    """
+
+    kind: HubKind
+    config: tuple[tuple[str, Any], ...]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BackboneSpec:
     """One entry of the catalog.
@@ -158,6 +207,16 @@ class BackboneSpec:
         top5: The same for the top five.
         size_mb: Size of the weights with top in megabytes, as documented.
         source: The paper.
+        license: Of the published weights: its SPDX identifier, or its name where it has none.
+        terms: What to know before using weights under a license of their owner's own.
+        linear_probe: Published ImageNet top-1 accuracy of a linear classifier on frozen features.
+        zero_shot: The same of classes that are only named.
+        figure_source: Where these two come from.
+        network: How KerasHub builds it; None for all that need no KerasHub.
+        prefix_tokens: Tokens before those of the patches, the class token first; None where the
+            network gives maps.
+        fixed_size: Whether images have to be of the default size.
+        square: Whether images have to be square.
     """
 
     name: str
@@ -169,13 +228,39 @@ class BackboneSpec:
     feature_dim: int
     preprocessing: Preprocessing
     interpolation: Interpolation = "bilinear"
-    pretrained: PackageWeights | DownloadWeights | None
+    pretrained: PackageWeights | DownloadWeights | HubWeights | None
     parameters: int
     depth: int | None
     top1: float | None
     top5: float | None
     size_mb: float
     source: str
+    license: str = "not stated"
+    terms: str | None = None
+    linear_probe: float | None = None
+    zero_shot: float | None = None
+    figure_source: str | None = None
+    network: HubNetwork | None = None
+    prefix_tokens: int | None = None
+    fixed_size: bool = False
+    square: bool = False
+
+    @property
+    def pairs_with_text(self) -> bool:
+        """Whether a text tower shares the space of its last layer's vectors."""
+        return self.network is not None and self.network.kind in ("clip", "siglip")
+
+    @property
+    def whole(self) -> Pooling:
+        """The pooling that leaves nothing out: the map, or all tokens."""
+        return "none" if self.prefix_tokens is None else "raw"
+
+    @property
+    def poolings(self) -> tuple[ChosenPooling, ...]:
+        """What `extract.pooling` may be."""
+        if self.prefix_tokens:
+            return ("avg", "max", "none", "cls", "cls+avg", "last4")
+        return ("avg", "max", "none")
 
     @property
     def channels(self) -> int:
@@ -197,6 +282,16 @@ class BackboneSpec:
             return self.default_size
         height, width = (wanted, wanted) if isinstance(wanted, int) else wanted
         size = (int(height), int(width))
+        if self.fixed_size and size != self.default_size:
+            raise InputError(
+                f"image_size: {self.name} knows positions of {self.default_size[0]} x "
+                f"{self.default_size[1]} pixels only, received {size[0]} x {size[1]}; use auto"
+            )
+        if self.square and size[0] != size[1]:
+            raise InputError(
+                f"image_size: {self.name} takes square images, received {size[0]} x {size[1]}; "
+                f"use for example {max(size)}, with resize: crop or pad to keep proportions"
+            )
         for side in size:
             if side < self.min_size or side % self.size_multiple:
                 multiple = (

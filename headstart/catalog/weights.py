@@ -1,26 +1,35 @@
 """Which weights the user means, where they are, and the digest of their content."""
 
-import hashlib
 import importlib.util
 import os
-import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
 
 from headstart.catalog import specs
-from headstart.catalog.spec import BackboneSpec, DownloadWeights, PackageWeights
+from headstart.catalog.downloading import (
+    DownloadError,
+    WrongDigest,
+    checked_sha256,
+    download,
+)
+from headstart.catalog.hub.download import preset_folder
+from headstart.catalog.hub.folder import read_folder
+from headstart.catalog.spec import (
+    BackboneSpec,
+    DownloadWeights,
+    HubWeights,
+    PackageWeights,
+    Preprocessing,
+)
 from headstart.common.errors import InputError
-from headstart.common.files import atomic_write, digest_of, read_json, sha256_of
+from headstart.common.files import digest_of, read_json, sha256_of
 from headstart.common.places import PRETRAINED_INDEX
-from headstart.common.system_errors import WriteError
-from headstart.common.vocabulary import NUMERICS
+from headstart.common.vocabulary import NUMERICS, Interpolation
 
 FILE_SUFFIXES = (".weights.h5", ".h5", ".hdf5", ".keras")
 _REMEDY = "run `dvc repro pretrain` to write it anew"
-_PIECE = 1 << 20
-"""Bytes that are received and written at a time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,18 +37,33 @@ class WeightsIdentity:
     """Weights as resolved: where they are and which they are.
 
     Attributes:
-        kind: "pretrained" (published), "random" (seeded) or "file" (chosen by the user).
-        path: The file; None for random weights.
-        sha256: Digest of the file, or of the recipe of random weights.
+        kind: "pretrained" (published), "random" (seeded), "file" (chosen by the user) or "folder"
+            (a preset, published or the user's).
+        path: The file or folder; None for random weights.
+        sha256: Digest of the file, of what decides numbers in the folder, or of the recipe of
+            random weights.
         seed: Seed of random weights; None for the others.
         description: One line for people: what they are and where they come from.
+        preprocessing: The rule that they come with, if they come with one.
+        interpolation: The same of the filter.
     """
 
-    kind: Literal["pretrained", "random", "file"]
+    kind: Literal["pretrained", "random", "file", "folder"]
     path: Path | None
     sha256: str
     seed: int | None
     description: str
+    preprocessing: Preprocessing | None = None
+    interpolation: Interpolation | None = None
+
+    def adapt(self, spec: BackboneSpec) -> BackboneSpec:
+        """Return the backbone as these weights want it: with the preprocessing that they state."""
+        rule = self.preprocessing or spec.preprocessing
+        # What they state is rounded, and need not be spelled as in the catalog.
+        if rule.is_close_to(spec.preprocessing):
+            rule = spec.preprocessing
+        interpolation = self.interpolation or spec.interpolation
+        return replace(spec, preprocessing=rule, interpolation=interpolation)
 
 
 def resolve(spec: BackboneSpec, weights: str, seed: int) -> WeightsIdentity:
@@ -50,13 +74,15 @@ def resolve(spec: BackboneSpec, weights: str, seed: int) -> WeightsIdentity:
     Args:
         spec: The backbone.
         weights: "pretrained", "random", or the path of a `.weights.h5`, legacy Keras `.h5` or
-            `.keras` file.
+            `.keras` file; for KerasHub's backbones a preset's name or folder instead.
         seed: Seed of random weights; unused for the others.
 
     Raises:
         InputError: there are no such weights, the download fails, or a file's digest is not the
             published one.
     """
+    if isinstance(spec.pretrained, HubWeights) and weights != "random":
+        return _preset(spec, spec.pretrained, weights)
     if weights == "pretrained":
         return _pretrained(spec)
     if weights == "random":
@@ -93,6 +119,8 @@ def describe_source(spec: BackboneSpec) -> str:
             return f"package {name}"
         case DownloadWeights():
             return "Keras download"
+        case HubWeights():
+            return "KerasHub download"
         case None:
             return "none published"
 
@@ -131,7 +159,12 @@ def _pretrained(spec: BackboneSpec) -> WeightsIdentity:
             path = _cached_file(source)
             if not path.is_file():
                 _download(spec, source, path)
-            sha256 = _checked_digest(spec, source, path)
+            try:
+                sha256 = checked_sha256(path, source.digest)
+            except WrongDigest as error:
+                raise InputError(
+                    f"{path}: not Keras' weights of {spec.name} ({error}); delete it and run again"
+                ) from None
             origin = f"Keras, {source.url}"
     return WeightsIdentity(
         kind="pretrained",
@@ -142,8 +175,43 @@ def _pretrained(spec: BackboneSpec) -> WeightsIdentity:
     )
 
 
+def _preset(spec: BackboneSpec, published: HubWeights, weights: str) -> WeightsIdentity:
+    if weights in ("pretrained", published.preset):
+        path = preset_folder(published.preset, published.handle, text=spec.pairs_with_text)
+        description = f"preset {published.preset} of KerasHub"
+    else:
+        path = Path(weights)
+        if not path.is_dir():
+            raise InputError(_no_preset(spec, published, weights))
+        description = f"weights from {path}"
+    folder = read_folder(path)
+    rule, interpolation = folder.preprocessing() or (None, None)
+    return WeightsIdentity(
+        kind="folder",
+        path=path,
+        sha256=folder.sha256,
+        seed=None,
+        description=f"{description} ({folder.layout} layout)",
+        preprocessing=rule,
+        interpolation=interpolation,
+    )
+
+
+def _no_preset(spec: BackboneSpec, published: HubWeights, weights: str) -> str:
+    expected = f"weights: {spec.name} takes pretrained (the preset {published.preset}), random or "
+    for other in specs():
+        if isinstance(other.pretrained, HubWeights) and other.pretrained.preset == weights:
+            return f"{expected}a preset's folder; {weights} is the preset of {other.name}"
+    return f"{expected}the folder of a preset; received {weights!r}, which is no folder"
+
+
 def _file(path: Path) -> WeightsIdentity:
     accepted = "pretrained, random, or a path ending in " + ", ".join(FILE_SUFFIXES)
+    if path.is_dir():
+        raise InputError(
+            f"weights: expected {accepted}; received the folder {path}, which only KerasHub's "
+            "backbones take"
+        )
     if not path.name.endswith(FILE_SUFFIXES):
         raise InputError(f"weights: expected {accepted}; received {str(path)!r}")
     if not path.is_file():
@@ -188,38 +256,14 @@ def _cached_file(source: DownloadWeights) -> Path:
     return keras_cache() / source.file
 
 
-def _checked_digest(spec: BackboneSpec, source: DownloadWeights, path: Path) -> str:
-    sha256 = sha256_of(path)
-    if source.digest is None or source.digest == sha256:
-        return sha256
-    with path.open("rb") as file:
-        # Keras publishes md5 for its older weights; it guards against accidents, not attacks.
-        md5 = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
-    if source.digest != md5:
-        raise InputError(
-            f"{path}: expected Keras' weights of {spec.name} (digest {source.digest}), received "
-            f"another file (md5 {md5}, sha256 {sha256}); delete it and run again"
-        )
-    return sha256
-
-
 def _download(spec: BackboneSpec, source: DownloadWeights, path: Path) -> None:
-    # Here, because most runs download nothing.
-    import pooch
-
-    fetch = pooch.HTTPDownloader(progressbar=sys.stderr.isatty(), chunk_size=_PIECE)
     try:
-        with atomic_write(path) as temporary:
-            fetch(source.url, temporary, None)
-            _checked_digest(spec, source, temporary)
-    # The errors of the network are of this type, too.
-    except (OSError, WriteError) as error:
-        # A failed connection says little; the error inside says why.
-        inner = getattr(error.args[0], "reason", None) if error.args else None
-        reason = str(inner or error) or type(error).__name__
+        download(source.url, path, digest=source.digest)
+    except DownloadError as error:
         raise InputError(
-            f"weights: the download of {spec.name} failed ({source.url}: {reason}); usable "
-            f"without a network: {', '.join(_usable_offline())}, or weights: random or a path"
+            f"weights: the download of {spec.name} failed ({error.url}: {error.reason}); run it "
+            f"again, or save that file as {path}; usable without a network: "
+            f"{', '.join(_usable_offline())}, or weights: random or a path"
         ) from None
 
 

@@ -6,7 +6,12 @@ from typing import Literal, get_args
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
 
-Pooling = Literal["avg", "max", "cls", "cls+avg", "none", "last4"]
+ChosenPooling = Literal["avg", "max", "none", "cls", "cls+avg", "last4"]
+Pooling = Literal[ChosenPooling, "raw"]
+"""What becomes of a map, or of a transformer's tokens; see `headstart.catalog.readout`.
+
+Users choose all but "raw", the activation as it is, which fine-tuning starts from.
+"""
 Resize = Literal["stretch", "crop", "pad"]
 Interpolation = Literal["bilinear", "bicubic"]
 Precision = Literal["float32", "bfloat16", "float16"]

@@ -102,7 +102,9 @@ def identify(options: ExtractOptions, engine: EngineName) -> Bottleneck:
     spec, file, fed = _network(options)
     if file is None:
         weights = resolve(spec, options.weights, options.seed)
+        spec = weights.adapt(spec)
         layer, size = _resolve_layer(spec, options.layer), spec.image_size(options.image_size)
+        _check_pooling(spec, layer, options.pooling)
     else:
         weights = onnx_network.weights_of(file)
         layer, size = onnx_network.resolve_layer(file, options.layer), spec.default_size
@@ -149,7 +151,21 @@ def recover(identity: FeatureIdentity) -> Bottleneck:
         )
     if identity.engine == "tensorflow-gpu" and not has_gpu():
         identity = replace(identity, engine="tensorflow", precision="float32")
-    return Bottleneck(spec=spec, weights=weights, taps=(identity,))
+    return Bottleneck(spec=weights.adapt(spec), weights=weights, taps=(identity,))
+
+
+def _check_pooling(spec: BackboneSpec, layer: str, pooling: Pooling) -> None:
+    if pooling not in spec.poolings:
+        why = "gives maps" if spec.prefix_tokens is None else "has no class token"
+        raise InputError(
+            f"extract.pooling: {spec.name} {why}: expected one of {', '.join(spec.poolings)}, "
+            f"received {pooling}"
+        )
+    if pooling == "last4" and layer != "norm":
+        raise InputError(
+            "extract.pooling: last4 takes the last four blocks, normalized: expected extract.layer "
+            f"norm, received {layer}"
+        )
 
 
 def _network(

@@ -6,7 +6,7 @@ from pydantic import Field
 
 from headstart.catalog.onnx.options import OnnxOptions
 from headstart.common.params import Section, Seed, Side
-from headstart.common.vocabulary import Pooling, Precision, Resize
+from headstart.common.vocabulary import ChosenPooling, Precision, Resize
 from headstart.images.options import AugmentOptions
 
 
@@ -20,7 +20,7 @@ class ExtractOptions(Section):
     image_size: Literal["auto"] | Side | Annotated[list[Side], Field(min_length=2, max_length=2)]
     resize: Resize
     layer: str = Field(min_length=1)
-    pooling: Pooling
+    pooling: ChosenPooling
     engine: Literal["auto", "tensorflow", "openvino"]
     precision: Precision
     augment: AugmentOptions

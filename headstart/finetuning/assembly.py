@@ -5,9 +5,9 @@ from typing import Any
 
 from headstart.catalog import cuts
 from headstart.catalog.building import preprocess
+from headstart.catalog.readout import Readout
 from headstart.catalog.spec import Preprocessing
 from headstart.common.tensorflow_runtime import keras
-from headstart.common.vocabulary import Pooling
 from headstart.finetuning.blocks import block_of_layers
 
 _MOMENTUM = 0.9
@@ -17,20 +17,15 @@ which on a few hundred images is many epochs of validation by statistics of anot
 Source: PyTorch's default (`torch.nn.BatchNorm2d`, momentum 0.1 of the new value).
 """
 
-_POOLINGS = {
-    "avg": keras.layers.GlobalAveragePooling2D,
-    "max": keras.layers.GlobalMaxPooling2D,
-}
-
 
 class Assembly:
-    """A backbone up to the layer that features are taken from, their pooling, and a head.
+    """A backbone up to the activation that features are read from, their readout, and a head.
 
     Args:
-        backbone: Functional; preprocessed images (batch, height, width, channels) float32 to the
-            map (batch, h, w, feature_dim) at that layer.
+        backbone: Functional; preprocessed images (batch, height, width, channels) float32 to that
+            activation, as `readout.up_to` gives it.
         preprocessing: The rule from RGB in [0, 255] to its input.
-        pooling: Between map and head.
+        readout: Between activation and head.
         head: Features to logits (batch, n_classes).
         learn_statistics: Whether BatchNormalization learns and updates its moving statistics
             where the backbone is trainable. If not, all of it stays as it is, and what the
@@ -41,14 +36,14 @@ class Assembly:
         self,
         backbone: keras.Model,
         preprocessing: Preprocessing,
-        pooling: Pooling,
+        readout: Readout,
         head: keras.Model,
         *,
         learn_statistics: bool = False,
     ) -> None:
         self.backbone = backbone
         self.preprocessing = preprocessing
-        self.pooling = pooling
+        self.readout = readout
         self.head = head
         self.learn_statistics = learn_statistics
         if learn_statistics:
@@ -88,10 +83,7 @@ class Assembly:
             x = self.backbone(x, training=self._training)
         elif tensor is not output:
             x = keras.Model(tensor, output)(x, training=self._training)
-        # A layer that gives a vector has nothing to pool.
-        if len(x.shape) > 2 and self.pooling != "none":
-            x = _POOLINGS[self.pooling](name="pool", dtype="float32")(x)
-        return inputs, x
+        return inputs, self.readout.pool(x)
 
     @property
     def _training(self) -> bool | None:
@@ -129,16 +121,6 @@ class Assembly:
             factor = layer_decay ** (1 + blocks[layer.name]) if blocks else 1.0
             factors |= {variable.path: factor for variable in layer.weights}
         return factors
-
-
-def cut_off(backbone: keras.Model, layer: str) -> keras.Model:
-    """Return the backbone up to a layer.
-
-    Raises:
-        InputError: the layer is no cut.
-    """
-    cuts.get_cut(backbone, layer)
-    return keras.Model(backbone.input, cuts.tensor_at(backbone, layer), name=backbone.name)
 
 
 def _leaves(model: keras.Model) -> Iterator[Any]:

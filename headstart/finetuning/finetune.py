@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headstart.catalog import building
+from headstart.catalog.readout import Readout
 from headstart.catalog.weights import resolve
 from headstart.common.cache import changing, claim
 from headstart.common.code import digest_of_code
@@ -23,7 +24,7 @@ from headstart.dataset.manifest import Manifest
 from headstart.extraction.bottleneck import Bottleneck, recover
 from headstart.extraction.store import FeatureStore
 from headstart.features.file import FeatureFile
-from headstart.finetuning.assembly import Assembly, cut_off
+from headstart.finetuning.assembly import Assembly
 from headstart.finetuning.batches import BatchSource
 from headstart.finetuning.checkpoint import Checkpoint, TrainingState
 from headstart.finetuning.head_layers import head_layers
@@ -158,12 +159,13 @@ def _assemble(run: FinetuneRun, bottleneck: Bottleneck, hardware: Hardware) -> A
     scratch = options.unfreeze == "scratch"
     weights = resolve(spec, "random", options.seed) if scratch else bottleneck.weights
     tap = bottleneck.taps[0]
+    readout = Readout.of(spec, tap.pooling, tap.image_size)
     with dtype_policy(hardware.policy):
-        backbone = cut_off(building.build(spec, tap.image_size, weights), tap.layer)
+        backbone = readout.up_to(building.build(spec, tap.image_size, weights), tap.layer)
     return Assembly(
         backbone,
         spec.preprocessing,
-        tap.pooling,
+        readout,
         head_layers(run.head, keep_weights=not scratch),
         # Random weights have no statistics to keep.
         learn_statistics=scratch or options.batch_norm == "train",

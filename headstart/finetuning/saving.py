@@ -7,10 +7,11 @@ from pydantic import TypeAdapter
 
 from headstart import catalog
 from headstart.catalog import building
+from headstart.catalog.readout import Readout
 from headstart.common.files import atomic_write
 from headstart.common.tensorflow_runtime import keras
 from headstart.features.identity import FeatureIdentity
-from headstart.finetuning.assembly import Assembly, cut_off
+from headstart.finetuning.assembly import Assembly
 from headstart.finetuning.head_layers import empty_layers
 from headstart.heads import create
 from headstart.heads.base import HeadCard
@@ -59,7 +60,8 @@ def build_assembly(identity: FeatureIdentity, head: keras.Model) -> Assembly:
     """Build the architecture with random weights in the backbone."""
     spec = catalog.get(identity.backbone)
     backbone = building.build_architecture(spec, identity.image_size, seed=0)
-    return Assembly(cut_off(backbone, identity.layer), spec.preprocessing, identity.pooling, head)
+    readout = Readout.of(spec, identity.pooling, identity.image_size)
+    return Assembly(readout.up_to(backbone, identity.layer), spec.preprocessing, readout, head)
 
 
 def _empty_head(start: Start, head: HeadCard) -> keras.Model:

@@ -77,7 +77,7 @@ def _assemble(
     )
     augment = file.header.augment
     extraction = extract(
-        bottleneck.tapped([(name, "none") for name in paths]),
+        bottleneck.tapped([(name, bottleneck.spec.whole) for name in paths]),
         requests_of(file, manifest),
         recipe=None if augment is None else AugmentOptions.model_validate(augment),
         store=store,

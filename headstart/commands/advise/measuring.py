@@ -8,10 +8,11 @@ import numpy as np
 import numpy.typing as npt
 
 from headstart.catalog import building, cuts
+from headstart.catalog.readout import Readout
 from headstart.commands.advise.facts import CutFacts, NetworkFacts, TrainingTime
 from headstart.common.tensorflow_runtime import keras
 from headstart.extraction.bottleneck import Bottleneck
-from headstart.finetuning.assembly import Assembly, cut_off
+from headstart.finetuning.assembly import Assembly
 from headstart.finetuning.blocks import block_starts, resolve_unfreeze
 from headstart.finetuning.head_layers import pooled_layers
 
@@ -53,7 +54,7 @@ def measure_training(bottleneck: Bottleneck, layer: str, unfreeze: str) -> Train
     """
     started = time.perf_counter()
     whole = building.build_architecture(bottleneck.spec, bottleneck.image_size, seed=0)
-    backbone = cut_off(whole, layer)
+    backbone = _readout(bottleneck).up_to(whole, layer)
     cut = resolve_unfreeze(backbone, unfreeze)
     name = None if cut is None else cut.name
     assembly = _assembly(bottleneck, backbone)
@@ -91,7 +92,11 @@ def classifier(bottleneck: Bottleneck) -> tuple[npt.NDArray[Any], npt.NDArray[An
 
 def _assembly(bottleneck: Bottleneck, backbone: keras.Model) -> Assembly:
     head = pooled_layers((backbone.output_shape[-1],), 2)
-    return Assembly(backbone, bottleneck.spec.preprocessing, "avg", head)
+    return Assembly(backbone, bottleneck.spec.preprocessing, _readout(bottleneck), head)
+
+
+def _readout(bottleneck: Bottleneck) -> Readout:
+    return Readout.of(bottleneck.spec, "avg", bottleneck.image_size)
 
 
 def _fastest(step: Callable[[], Any]) -> float:

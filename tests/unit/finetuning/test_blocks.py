@@ -4,8 +4,8 @@ import pytest
 
 from headstart import catalog
 from headstart.catalog.building import build_architecture
+from headstart.catalog.readout import Readout
 from headstart.common.errors import InputError
-from headstart.finetuning.assembly import cut_off
 from headstart.finetuning.blocks import block_of_layers, block_starts, resolve_unfreeze
 
 
@@ -55,7 +55,7 @@ def test_blocks_from_the_top_down(build: Callable) -> None:
 
 
 def test_last_block_below_an_earlier_layer(build: Callable) -> None:
-    truncated = cut_off(build("VGG16"), "block4_pool")
+    truncated = Readout("avg", None, (64, 64)).up_to(build("VGG16"), "block4_pool")
     cut = resolve_unfreeze(truncated, "last_block")
     assert cut is not None
     assert cut.name == "block3_pool"

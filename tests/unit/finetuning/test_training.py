@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from headstart.catalog import cuts
+from headstart.catalog.readout import Readout
 from headstart.catalog.spec import TF
 from headstart.common.tensorflow_runtime import keras, seed_everything, tf
 from headstart.finetuning.assembly import Assembly
@@ -72,7 +73,9 @@ def make_assembly(**arguments: Any) -> Assembly:
         if isinstance(layer, layers.BatchNormalization):
             layer.moving_mean.assign(rng.normal(0, 0.1, layer.moving_mean.shape))
             layer.moving_variance.assign(rng.uniform(0.5, 1.5, layer.moving_variance.shape))
-    return Assembly(backbone, TF, "avg", pooled_layers((16,), N_CLASSES), **arguments)
+    return Assembly(
+        backbone, TF, Readout("avg", None, (16, 16)), pooled_layers((16,), N_CLASSES), **arguments
+    )
 
 
 def held_out_of(labels: np.ndarray) -> HeldOut:

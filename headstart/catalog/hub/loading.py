@@ -1,0 +1,175 @@
+"""Weights of a local preset folder into KerasHub's network, and that into ours.
+
+KerasHub's own converters place them; what the folder's configuration names is only compared.
+"""
+
+import inspect
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from headstart.catalog.hub.folder import CONFIG, PresetFolder, read_folder
+from headstart.catalog.hub.networks import CLASSES, chain, hub_class, hub_model
+from headstart.catalog.spec import BackboneSpec
+from headstart.common.errors import InputError
+from headstart.common.tensorflow_runtime import keras
+
+# They depend on the image size of pretraining, which may be any.
+_OF_THE_SIZE = ("position_embedding_shape",)
+
+
+def build(spec: BackboneSpec, image_size: tuple[int, int], path: Path) -> keras.Model:
+    """Build a backbone with the weights of a preset.
+
+    Args:
+        spec: The catalog entry.
+        image_size: (height, width) in pixels.
+        path: The preset's folder.
+
+    Returns:
+        What `headstart.catalog.hub.networks.chain` returns.
+
+    Raises:
+        InputError: the preset is of another network, or incomplete, or damaged.
+    """
+    assert spec.network is not None
+    folder = read_folder(path)
+    if folder.layout == "KerasHub":
+        model = _from_kerashub(spec, image_size, folder)
+    else:
+        model = _from_safetensors(spec, image_size, folder)
+    return chain(spec, image_size, model)
+
+
+def text_config(spec: BackboneSpec, folder: PresetFolder) -> dict[str, Any]:
+    """Return the arguments of the text tower that belongs to an image tower.
+
+    Raises:
+        InputError: the folder describes none.
+    """
+    assert spec.network is not None
+    content = folder.config.get("config", {}).get("text_encoder")
+    if not isinstance(content, dict) or not isinstance(content.get("config"), dict):
+        raise _misfit(spec, folder, "a model without text_encoder")
+    kind = "CLIPTextEncoder" if spec.network.kind == "clip" else "SigLIPTextEncoder"
+    return _plain_arguments(hub_class(kind), content["config"])
+
+
+def _from_kerashub(spec: BackboneSpec, image_size: tuple[int, int], folder: PresetFolder) -> Any:
+    assert spec.network is not None
+    expected = CLASSES[spec.network.kind]
+    if folder.config["class_name"] != expected:
+        raise _misfit(spec, folder, f"a {folder.config['class_name']}")
+    config = folder.config.get("config")
+    if not isinstance(config, dict):
+        raise _misfit(spec, folder, "no key config")
+    text = None
+    if spec.pairs_with_text:
+        text = text_config(spec, folder)
+        vision = config.get("vision_encoder")
+        config = config | (vision.get("config", {}) if isinstance(vision, dict) else {})
+    _check(spec, folder, config)
+    model = hub_model(_at_its_own_size(spec, config), image_size, text)
+    with _told(spec, folder):
+        model.load_weights(str(folder.weights))
+    return model
+
+
+def _from_safetensors(spec: BackboneSpec, image_size: tuple[int, int], folder: PresetFolder) -> Any:
+    assert spec.network is not None
+    converter = _converter(spec, folder)
+    with _told(spec, folder):
+        config = converter.convert_backbone_config(folder.config)
+    _check(spec, folder, config)
+    model = hub_model(_at_its_own_size(spec, config), image_size)
+    from keras_hub.src.utils.transformers.safetensor_utils import SafetensorLoader
+
+    with _told(spec, folder), SafetensorLoader(str(folder.path), prefix="") as loader:
+        converter.convert_weights(model, loader, folder.config)
+    return model
+
+
+def _converter(spec: BackboneSpec, folder: PresetFolder) -> Any:
+    """Return KerasHub's module that reads this layout of this network."""
+    assert spec.network is not None
+    expected = hub_class(CLASSES[spec.network.kind])
+    try:
+        if folder.layout == "timm":
+            from keras_hub.src.utils.timm.preset_loader import TimmPresetLoader as Loader
+        else:
+            from keras_hub.src.utils.transformers.preset_loader import (
+                TransformersPresetLoader as Loader,
+            )
+
+        converter = Loader(str(folder.path), folder.config).converter
+    except ValueError as error:
+        raise _misfit(spec, folder, str(error)) from None
+    if converter.backbone_cls is not expected:
+        name = folder.config.get("model_type") or folder.config.get("architecture")
+        raise _misfit(spec, folder, f"a {name}")
+    return converter
+
+
+def _check(spec: BackboneSpec, folder: PresetFolder, config: Mapping[str, Any]) -> None:
+    """Refuse a network of another size."""
+    assert spec.network is not None
+    for name, expected in spec.network.config:
+        if name in _OF_THE_SIZE:
+            continue
+        received = config.get(name, expected)
+        if _comparable(received) != _comparable(expected):
+            raise _misfit(spec, folder, f"{name} {received} where it has {expected}")
+
+
+def _at_its_own_size(spec: BackboneSpec, config: Mapping[str, Any]) -> BackboneSpec:
+    """Return the entry with the image size that the preset has positions of, if it has such."""
+    from dataclasses import replace
+
+    network = spec.network
+    assert network is not None
+    positions = config.get("position_embedding_shape")
+    if network.kind != "dinov2" or positions is None:
+        return spec
+    extra = ("position_embedding_shape", tuple(positions))
+    return replace(spec, network=replace(network, config=(*network.config, extra)))
+
+
+def _comparable(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        values = tuple(value)
+        return values[0] if len(set(values)) == 1 and len(values) == 2 else values
+    return value
+
+
+def _plain_arguments(hub: Any, config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments of a class among the keys of a file, numbers and words only."""
+    known = inspect.signature(hub.__init__).parameters
+    return {
+        name: value
+        for name, value in config.items()
+        if name in known and name not in ("name", "dtype") and isinstance(value, int | float | str)
+    }
+
+
+@contextmanager
+def _told(spec: BackboneSpec, folder: PresetFolder) -> Iterator[None]:
+    """Turn what readers and converters raise about the folder's files into one message."""
+    try:
+        yield
+    except InputError:
+        raise
+    # Missing keys, other shapes, damaged files: each library has errors of its own for them.
+    except Exception as error:
+        said = " ".join(str(error).split())[:300]
+        raise InputError(
+            f"weights: {folder.weights}: expected weights of {spec.name} in {folder.layout}'s "
+            f"layout, received a file that cannot be read as that ({type(error).__name__}: {said})"
+        ) from None
+
+
+def _misfit(spec: BackboneSpec, folder: PresetFolder, received: str) -> InputError:
+    return InputError(
+        f"weights: {folder.path / CONFIG}: expected a preset of {spec.name}, received {received}; "
+        "name the folder of this backbone, or the backbone of this folder (`headstart backbones`)"
+    )
