@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from headstart.commands.cli import main
+from tests import onnx_graphs
 
 
 def table(capsys: pytest.CaptureFixture[str], *arguments: str) -> list[list[str]]:
@@ -167,3 +168,36 @@ def test_the_table_needs_no_tensorflow() -> None:
         "sys.exit('tensorflow' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_what_an_onnx_file_holds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = str(onnx_graphs.conv_net(tmp_path / "net.onnx"))
+    assert main(["backbones", path]) == 0
+    assert capsys.readouterr().out.splitlines()[1:] == [
+        "  input images: any x 3 x 32 x 32",
+        "  output logits: any x 5",
+    ]
+    assert main(["backbones", path, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["inputs"] == {"images": [None, 3, 32, 32]}
+
+
+def test_tensors_that_all_paths_cross(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = str(onnx_graphs.conv_net(tmp_path / "net.onnx"))
+    assert main(["backbones", path, "--cuts", "--json"]) == 0
+    cuts = json.loads(capsys.readouterr().out)
+    # The branch of the residual is none.
+    assert {cut["name"]: cut["shape"] for cut in cuts} == {
+        "stem": [16, 16, 8],
+        "stem_relu": [16, 16, 8],
+        "block": [16, 16, 8],
+        "pool": [1, 1, 8],
+        "flat": [8],
+        "logits": [5],
+    }
+    assert main(["backbones", path, "--cuts"]) == 0
+    assert "16 x 16 x 8" in capsys.readouterr().out
+
+
+def test_onnx_is_no_entry(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["backbones", "onnx"]) == 1
+    assert "`headstart backbones model.onnx` tells" in capsys.readouterr().err
