@@ -3,7 +3,7 @@
 import importlib.util
 import os
 from dataclasses import dataclass, replace
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal
 
@@ -14,6 +14,7 @@ from headstart.catalog.downloading import (
     checked_sha256,
     download,
 )
+from headstart.catalog.hub import NO_HUB
 from headstart.catalog.hub.download import is_complete, preset_folder
 from headstart.catalog.hub.folder import read_folder
 from headstart.catalog.spec import (
@@ -94,6 +95,7 @@ def resolve(spec: BackboneSpec, weights: str, seed: int) -> WeightsIdentity:
             "seed": seed,
             "numerics": NUMERICS,
             "keras": keras_version,
+            **({} if spec.network is None else {"keras-hub": _hub_version()}),
         }
         return WeightsIdentity(
             kind="random",
@@ -103,6 +105,13 @@ def resolve(spec: BackboneSpec, weights: str, seed: int) -> WeightsIdentity:
             description=f"random weights, seed {seed}",
         )
     return _file(Path(weights))
+
+
+def _hub_version() -> str:
+    try:
+        return version("keras-hub")
+    except PackageNotFoundError:
+        raise InputError(NO_HUB) from None
 
 
 def available_offline(spec: BackboneSpec) -> bool:

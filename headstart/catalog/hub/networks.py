@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from headstart.catalog.hub import NO_HUB
 from headstart.catalog.hub.block import Block
 from headstart.catalog.spec import BackboneSpec, HubKind
 from headstart.common import interruption
@@ -54,10 +55,7 @@ def hub_class(name: str) -> Any:
         with standard_error_silenced(), left_out(_DISPENSABLE):
             from keras_hub import models
     except ImportError as error:
-        raise InputError(
-            f"backbone: it is one of KerasHub's, which cannot be imported ({error}); install it: "
-            'pip install "headstart[hub]"'
-        ) from None
+        raise InputError(f"{NO_HUB} ({error})") from None
     return getattr(models, name)
 
 
