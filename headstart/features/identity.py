@@ -38,7 +38,9 @@ class FeatureIdentity:
         engine: What ran it; a GPU's numbers differ from the CPU's in their last digits, and in
             bfloat16 by more.
         numerics: Version of this project's own numerics.
-        preprocessing: The rule itself, where the weights came with another than the catalog's.
+        onnx: Section `extract.onnx` as JSON, where the network is that of a file; else None.
+        preprocessing: The rule itself, where the weights came with another than the catalog's; else
+            None.
     """
 
     backbone: str
@@ -53,6 +55,7 @@ class FeatureIdentity:
     precision: Precision
     engine: EngineName
     numerics: int = NUMERICS
+    onnx: str | None = None
     preprocessing: Preprocessing | None = None
 
     def as_dict(self) -> dict[str, Any]:
