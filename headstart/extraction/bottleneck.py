@@ -11,7 +11,7 @@ from headstart.catalog import onnx
 from headstart.catalog.onnx import network as onnx_network
 from headstart.catalog.onnx.file import OnnxFile
 from headstart.catalog.onnx.options import OnnxOptions
-from headstart.catalog.spec import BackboneSpec
+from headstart.catalog.spec import BackboneSpec, Preprocessing
 from headstart.catalog.weights import WeightsIdentity, resolve
 from headstart.common.errors import InputError
 from headstart.common.hardware import has_gpu
@@ -80,9 +80,9 @@ def recover_spec(identity: FeatureIdentity) -> BackboneSpec:
     """
     fed = _fed(identity)
     if fed is None:
-        spec = catalog.get(identity.backbone)
-        rule = identity.preprocessing or spec.preprocessing
-        return replace(spec, preprocessing=rule, interpolation=identity.interpolation)
+        spec = replace(catalog.get(identity.backbone), interpolation=identity.interpolation)
+        own = identity.own_preprocessing
+        return replace(spec, preprocessing=Preprocessing.from_json(own)) if own else spec
     file = onnx_network.open_file(identity.weights)
     return onnx_network.spec_of(file, fed, identity.image_size)
 
@@ -102,11 +102,11 @@ def identify(options: ExtractOptions, engine: EngineName) -> Bottleneck:
         InputError: no such backbone, image size or weights.
     """
     spec, file, fed = _network(options)
-    stated = None
+    own_rule = None
     if file is None:
         weights = resolve(spec, options.weights, options.seed)
         published, spec = spec.preprocessing, weights.adapt(spec)
-        stated = None if spec.preprocessing == published else spec.preprocessing
+        own_rule = None if spec.preprocessing == published else spec.preprocessing.as_json()
         layer, size = _resolve_layer(spec, options.layer), spec.image_size(options.image_size)
         _check_pooling(spec, layer, options.pooling)
     else:
@@ -126,7 +126,7 @@ def identify(options: ExtractOptions, engine: EngineName) -> Bottleneck:
         precision=options.precision,
         engine=engine,
         onnx=fed.model_dump_json() if fed else None,
-        preprocessing=stated,
+        own_preprocessing=own_rule,
     )
     return Bottleneck(spec=spec, weights=weights, taps=(tap,))
 
