@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import chdir
 from dataclasses import replace
 from pathlib import Path
@@ -18,20 +18,32 @@ from headstart.features.file import FeatureFile
 from headstart.heads.finetuned_card import read_predictions
 from pipeline import evaluate, extract, finetune, novelty, prepare, report, train
 from tests.hub_presets import MEAN, STD, transformers_folder
+from tests.hub_specs import spec_of
 
 pytest.importorskip("keras_hub", reason="the extra hub is not installed")
 pytest.importorskip("safetensors", reason="the extra hub is not installed")
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
+NETWORK = "dinov2_registers"
 TERMS = "Mind what these weights are for."
 
 
-def _params(photos: Path) -> dict:
+@pytest.fixture(scope="module", autouse=True)
+def tiny() -> Iterator[str]:
+    """A tiny network among the catalog's: 7 x 7 patches, after a class token and four others."""
+    published = catalog.get
+    spec = replace(spec_of(NETWORK), license="Some License 1.0", terms=TERMS)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(catalog, "get", lambda name: spec if name == spec.name else published(name))
+        yield spec.name
+
+
+def _params(photos: Path, backbone: str) -> dict:
     params = YAML(typ="safe").load((ROOT / "params.yaml").read_text(encoding="utf-8"))
     params["prepare"]["source"] = str(photos)
     params["extract"] |= {
-        **{"backbone": "DeiTTiny", "weights": "weights", "pooling": "cls+avg"},
+        **{"backbone": backbone, "weights": "weights", "pooling": "cls+avg"},
         **{"engine": "tensorflow"},
     }
     params["train"] |= {"heads": {"logistic": {}}, "min_validation": 1, "folds_below": 1}
@@ -46,12 +58,12 @@ def _write(params: dict) -> None:
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory, photo_folder: Path) -> Path:
+def finished(tmp_path_factory: pytest.TempPathFactory, photo_folder: Path, tiny: str) -> Path:
     """A finished run; its weights state a preprocessing that the catalog does not have."""
     root = tmp_path_factory.mktemp("tokens")
-    transformers_folder("deit_tiny", root / "weights")
+    transformers_folder(NETWORK, root / "weights")
     with chdir(root):
-        _write(_params(photo_folder))
+        _write(_params(photo_folder, tiny))
         for stage in (prepare, extract, train, novelty, finetune, evaluate, report):
             stage.main()
     return root
@@ -77,7 +89,7 @@ def content() -> Callable[[], dict]:
 def test_heat_maps_are_of_the_patches(content: Callable[[], dict]) -> None:
     heat = content()["heat"]
     assert heat["with_class_token"]
-    assert {np.shape(one["grid"]) for one in heat["maps"]} == {(14, 14)}
+    assert {np.shape(one["grid"]) for one in heat["maps"]} == {(7, 7)}
     assert "class tokens, which sum up the whole image" in Path("report/index.html").read_text()
 
 
@@ -127,16 +139,20 @@ def test_a_fine_tuned_model_keeps_that_rule_when_the_preset_has_gone(
     np.testing.assert_allclose(said, known.probabilities, atol=1e-4)
 
 
-@pytest.mark.parametrize("model", ["models/heads/logistic", "models/finetuned"])
-def test_exports_hold_the_arithmetic_and_name_the_license(
-    here: Path, tmp_path: Path, model: str
+@pytest.mark.parametrize(
+    ("model", "form"), [("models/heads/logistic", "onnx"), ("models/finetuned", "openvino")]
+)
+def test_exports_hold_the_arithmetic_and_name_license_and_terms(
+    here: Path, tmp_path: Path, model: str, form: str
 ) -> None:
-    pytest.importorskip("tf2onnx", reason="the extra export is not installed")
-    assert main(["export", "--format", "onnx", "--model", model, "-o", str(tmp_path)]) == 0
+    if form == "onnx":
+        pytest.importorskip("tf2onnx", reason="the extra export is not installed")
+    assert main(["export", "--format", form, "--model", model, "-o", str(tmp_path)]) == 0
     agreement = json.loads((tmp_path / "export.json").read_text())["agreement"]
     assert agreement["largest_difference"] <= 1e-4
     card = (tmp_path / "README.md").read_text(encoding="utf-8")
-    assert "| License of its published weights | Apache-2.0 |" in card
+    assert "| License of its published weights | Some License 1.0; see the limits below |" in card
+    assert f"- {TERMS}" in card
 
 
 @pytest.mark.usefixtures("here")
@@ -151,16 +167,6 @@ def test_a_keras_file_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.usefixtures("here")
-def test_terms_are_told_where_the_backbone_is_chosen_and_on_the_card(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    found = catalog.get
-
-    def with_terms(name: str) -> catalog.BackboneSpec:
-        return replace(found(name), terms=TERMS)
-
-    monkeypatch.setattr(catalog, "get", with_terms)
+def test_terms_are_told_where_the_backbone_is_chosen(capsys: pytest.CaptureFixture[str]) -> None:
     extract.main()
     assert capsys.readouterr().err.count(f"note: {TERMS}") == 1
-    assert main(["export", "--format", "savedmodel", "-o", str(tmp_path)]) == 0
-    assert f"- {TERMS}" in (tmp_path / "README.md").read_text(encoding="utf-8")
