@@ -15,7 +15,7 @@ from headstart.extraction.store import FeatureStore
 
 BATCH_SIZE = 1
 _MODEL = "model.xml"
-_POOLINGS: tuple[Pooling, ...] = ("avg", "max")
+_POOLINGS: tuple[Pooling, ...] = ("avg", "max", "cls+avg", "last4")
 
 # What an identity says that the converted model does not depend on: it always holds float32
 # weights and takes images of its own size.
