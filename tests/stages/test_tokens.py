@@ -114,6 +114,7 @@ def test_features_are_preprocessed_as_the_preset_says() -> None:
     header = FeatureFile.open(Path("features/bottleneck.h5")).header
     assert tuple(header.preprocessing["mean"]) == MEAN
     assert tuple(header.preprocessing["std"]) == STD
+    assert "keras-hub" in header.versions
     assert json.loads(header.identity.own_preprocessing or "{}") == header.preprocessing
 
 
