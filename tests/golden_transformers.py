@@ -50,6 +50,12 @@ def golden(tiny: Tiny, arrays: Arrays, pixels: NDArray[np.float32]) -> Taps:
     return _FORWARD[tiny.kind](tiny, Weights(arrays), pixels.astype(np.float64))
 
 
+def final_norm(tiny: Tiny, arrays: Arrays, tokens: Floats) -> Floats:
+    """Normalize any block's tokens as the last one's are."""
+    name, epsilon = _FINAL_NORMS[tiny.kind]
+    return Weights(arrays).norm(tokens, name, epsilon)
+
+
 def _vit(tiny: Tiny, weights: Weights, pixels: Floats) -> Taps:
     """ViT and DeiT, which has a second token, learned by distillation."""
     root, heads, epsilon = tiny.kind, tiny.arguments["num_heads"], 1e-6
@@ -276,6 +282,13 @@ def _resnet(tiny: Tiny, weights: Weights, pixels: Floats) -> Taps:
     return taps
 
 
+_FINAL_NORMS = {
+    "vit": ("vit.layernorm", 1e-6),
+    "deit": ("deit.layernorm", 1e-6),
+    "dinov2": ("layernorm", 1e-6),
+    "dinov3": ("norm", 1e-5),
+    "clip": ("vision_model.post_layernorm", 1e-5),
+}
 _FORWARD: dict[str, Callable[[Tiny, Weights, Floats], Taps]] = {
     "vit": _vit,
     "deit": _vit,

@@ -40,6 +40,16 @@ class Tiny:
             return int(self.arguments["num_layers"])
         return sum(self.arguments.get("depths") or self.arguments["stackwise_num_blocks"])
 
+    @property
+    def feature_dim(self) -> int:
+        """Channels of the last layer."""
+        given = self.arguments
+        if "embed_dim" in given:
+            return int(given["embed_dim"]) * 2 ** (len(given["depths"]) - 1)
+        if "stackwise_num_filters" in given:
+            return int(given["stackwise_num_filters"][-1])
+        return int(given.get("projection_dim", given.get("hidden_dim")))
+
     def arrays(self) -> Arrays:
         """Draw the arrays of the checkpoint."""
         return draw(_SHAPES[self.kind](self), self.seed)
@@ -53,7 +63,7 @@ _SWIN = {
     **{"window_size": 3, "mlp_ratio": 2.0, "drop_path": 0.0},
 }
 _DINO = {"patch_size": 4, "num_layers": 4, "intermediate_dim": 48, **_HEADS}
-_DINOV2 = {**_DINO, "position_embedding_shape": (28, 28, 3)}
+_DINOV2 = {**_DINO, "position_embedding_shape": (28, 28)}
 _REGISTERS = {"num_register_tokens": 4, "antialias_in_interpolation": True}
 _DINOV3 = {**_DINO, "num_register_tokens": 4, "use_key_bias": False}
 _GATED = {"use_gated_mlp": True, "hidden_activation": "silu"}
@@ -84,7 +94,7 @@ NETWORKS = {
 
 _DINOV2_SMALL = {
     **{**_DINOV2, "patch_size": 14, "num_layers": 12, "hidden_dim": 384, "num_heads": 6},
-    **{"intermediate_dim": 1536, "position_embedding_shape": (518, 518, 3)},
+    **{"intermediate_dim": 1536, "position_embedding_shape": (518, 518)},
 }
 _DEIT_TINY = {
     **{"patch_size": 16, "num_layers": 12, "hidden_dim": 192, "num_heads": 3},

@@ -2,7 +2,6 @@
 
 import base64
 import hashlib
-import sys
 from collections.abc import Callable
 from http.client import IncompleteRead
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 from headstart.common.errors import InputError
 from headstart.common.files import atomic_write, sha256_of
+from headstart.common.progress import progress
 from headstart.common.system_errors import WriteError
 
 PATIENCE = 30.0
@@ -64,17 +64,21 @@ def download(
     import pooch
 
     answers: list[Any] = []
-    fetch = pooch.HTTPDownloader(
-        progressbar=sys.stderr.isatty(),
-        chunk_size=_PIECE,
-        timeout=PATIENCE,
-        auth=authorization,
-        # What the server states is of the bytes that it stores.
-        headers={"Accept-Encoding": "identity"},
-        hooks={"response": lambda answer, *_, **__: answers.append(answer)},
-    )
     try:
-        with atomic_write(path) as temporary:
+        # pooch sets the total once it knows it; without any, a bar counts as none.
+        with (
+            atomic_write(path) as temporary,
+            progress(total=1, desc=path.name, unit="B", scale=True) as bar,
+        ):
+            fetch = pooch.HTTPDownloader(
+                progressbar=bar,
+                chunk_size=_PIECE,
+                timeout=PATIENCE,
+                auth=authorization,
+                # What the server states is of the bytes that it stores.
+                headers={"Accept-Encoding": "identity"},
+                hooks={"response": lambda answer, *_, **__: answers.append(answer)},
+            )
             fetch(url, temporary, None)
             headers = answers[-1].headers
             if headers.get("Content-Type", "").startswith("text/html"):

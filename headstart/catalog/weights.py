@@ -3,7 +3,7 @@
 import importlib.util
 import os
 from dataclasses import dataclass, replace
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal
 
@@ -14,7 +14,8 @@ from headstart.catalog.downloading import (
     checked_sha256,
     download,
 )
-from headstart.catalog.hub.download import preset_folder
+from headstart.catalog.hub import NO_HUB
+from headstart.catalog.hub.download import is_complete, preset_folder
 from headstart.catalog.hub.folder import read_folder
 from headstart.catalog.spec import (
     BackboneSpec,
@@ -26,6 +27,7 @@ from headstart.catalog.spec import (
 from headstart.common.errors import InputError
 from headstart.common.files import digest_of, read_json, sha256_of
 from headstart.common.places import PRETRAINED_INDEX
+from headstart.common.progress import notify
 from headstart.common.vocabulary import NUMERICS, Interpolation
 
 FILE_SUFFIXES = (".weights.h5", ".h5", ".hdf5", ".keras")
@@ -67,7 +69,7 @@ class WeightsIdentity:
 
 
 def resolve(spec: BackboneSpec, weights: str, seed: int) -> WeightsIdentity:
-    """Find the weights that `extract.weights` names; download Keras' own if they are missing.
+    """Find the weights that `extract.weights` names; download published ones if they are missing.
 
     Needs no TensorFlow; `headstart.catalog.building` loads what this finds.
 
@@ -81,8 +83,8 @@ def resolve(spec: BackboneSpec, weights: str, seed: int) -> WeightsIdentity:
         InputError: there are no such weights, the download fails, or a file's digest is not the
             published one.
     """
-    if isinstance(spec.pretrained, HubWeights) and weights != "random":
-        return _preset(spec, spec.pretrained, weights)
+    if spec.network is not None and weights != "random":
+        return _preset(spec, weights)
     if weights == "pretrained":
         return _pretrained(spec)
     if weights == "random":
@@ -93,6 +95,7 @@ def resolve(spec: BackboneSpec, weights: str, seed: int) -> WeightsIdentity:
             "seed": seed,
             "numerics": NUMERICS,
             "keras": keras_version,
+            **({} if spec.network is None else {"keras-hub": _hub_version()}),
         }
         return WeightsIdentity(
             kind="random",
@@ -104,12 +107,24 @@ def resolve(spec: BackboneSpec, weights: str, seed: int) -> WeightsIdentity:
     return _file(Path(weights))
 
 
+def _hub_version() -> str:
+    try:
+        return version("keras-hub")
+    except PackageNotFoundError:
+        raise InputError(NO_HUB) from None
+
+
 def available_offline(spec: BackboneSpec) -> bool:
     """Return whether the published weights of `spec` are on this machine."""
-    source = spec.pretrained
-    if isinstance(source, PackageWeights):
-        return _package_file(source) is not None
-    return isinstance(source, DownloadWeights) and _cached_file(source).is_file()
+    match spec.pretrained:
+        case PackageWeights() as source:
+            return _package_file(source) is not None
+        case DownloadWeights() as source:
+            return _cached_file(source).is_file()
+        case HubWeights(handle=handle):
+            return is_complete(handle, text=spec.pairs_with_text)
+        case None:
+            return False
 
 
 def describe_source(spec: BackboneSpec) -> str:
@@ -175,14 +190,15 @@ def _pretrained(spec: BackboneSpec) -> WeightsIdentity:
     )
 
 
-def _preset(spec: BackboneSpec, published: HubWeights, weights: str) -> WeightsIdentity:
-    if weights in ("pretrained", published.preset):
+def _preset(spec: BackboneSpec, weights: str) -> WeightsIdentity:
+    published = spec.pretrained
+    if isinstance(published, HubWeights) and weights in ("pretrained", published.preset):
         path = preset_folder(published.preset, published.handle, text=spec.pairs_with_text)
         description = f"preset {published.preset} of KerasHub"
     else:
         path = Path(weights)
         if not path.is_dir():
-            raise InputError(_no_preset(spec, published, weights))
+            raise InputError(_no_preset(spec, weights))
         description = f"weights from {path}"
     folder = read_folder(path)
     rule, interpolation = folder.preprocessing() or (None, None)
@@ -197,12 +213,17 @@ def _preset(spec: BackboneSpec, published: HubWeights, weights: str) -> WeightsI
     )
 
 
-def _no_preset(spec: BackboneSpec, published: HubWeights, weights: str) -> str:
-    expected = f"weights: {spec.name} takes pretrained (the preset {published.preset}), random or "
+def _no_preset(spec: BackboneSpec, weights: str) -> str:
+    if not isinstance(spec.pretrained, HubWeights):
+        return (
+            f"weights: {spec.name} takes random or the folder of a preset, KerasHub publishes none "
+            f"of it; received {weights!r}, which is no folder"
+        )
+    expected = f"weights: {spec.name} takes pretrained (the preset {spec.pretrained.preset}), "
     for other in specs():
         if isinstance(other.pretrained, HubWeights) and other.pretrained.preset == weights:
-            return f"{expected}a preset's folder; {weights} is the preset of {other.name}"
-    return f"{expected}the folder of a preset; received {weights!r}, which is no folder"
+            return f"{expected}random or a preset's folder; {weights} is the preset of {other.name}"
+    return f"{expected}random or the folder of a preset; received {weights!r}, which is no folder"
 
 
 def _file(path: Path) -> WeightsIdentity:
@@ -257,6 +278,7 @@ def _cached_file(source: DownloadWeights) -> Path:
 
 
 def _download(spec: BackboneSpec, source: DownloadWeights, path: Path) -> None:
+    notify(f"downloading the weights of {spec.name} from {source.url}")
     try:
         download(source.url, path, digest=source.digest)
     except DownloadError as error:

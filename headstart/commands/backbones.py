@@ -20,10 +20,21 @@ from headstart.catalog.weights import available_offline
 from headstart.commands import onnx_listing
 from headstart.common.errors import InputError
 
-_WIDE = 200
+_WIDE = 240
 """Characters per line where the output is no terminal, so that nothing is cut off."""
 
-_DISPENSABLE = ("min_size", "preprocessing", "depth", "weights", "feature_dim")
+_DISPENSABLE = (
+    "min_size",
+    "preprocessing",
+    "depth",
+    "weights",
+    "feature_dim",
+    "top5",
+    "size_mb",
+    "image_size",
+    "offline",
+    "license",
+)
 """Columns left out, in this order, until the table fits a narrow terminal; --json has all."""
 
 
@@ -54,12 +65,15 @@ _COLUMNS = (
     _Column("size_mb", "size (MB)", lambda size: f"{size:g}"),
     _Column("top1", "top-1", _percent),
     _Column("top5", "top-5", _percent),
+    _Column("linear_probe", "probe", _percent),
+    _Column("zero_shot", "zero-shot", _percent),
     _Column("parameters", "parameters", _millions),
     _Column("depth", "depth"),
     _Column("image_size", "image size", _size),
     _Column("min_size", "smallest"),
     _Column("feature_dim", "features"),
     _Column("preprocessing", "preprocessing", justify="left"),
+    _Column("license", "license", justify="left"),
     _Column("weights", "pretrained weights", justify="left"),
     _Column(
         "offline",
@@ -143,22 +157,28 @@ def _chosen(args: argparse.Namespace) -> list[BackboneSpec]:
 
 def _print_catalog(specs: Sequence[BackboneSpec], *, as_json: bool) -> None:
     if as_json:
-        _print_json([{column.key: column.value(spec) for column in _COLUMNS} for spec in specs])
+        _print_json([{key: of(spec) for key, of in FACTS.items()} for spec in specs])
         return
     console = _console()
-    columns = list(_COLUMNS)
+    # Of a column of dashes nobody learns anything.
+    columns = [
+        column for column in _COLUMNS if any(column.value(spec) is not None for spec in specs)
+    ]
     for key in (*_DISPENSABLE, None):
         table = _catalog(specs, columns)
         if key is None or Console(width=_WIDE).measure(table).maximum <= console.width:
             break
         columns = [column for column in columns if column.key != key]
     console.print(table)
+    for terms in dict.fromkeys(spec.terms for spec in specs if spec.terms):
+        console.print(terms, highlight=False)
 
 
 def _catalog(specs: Sequence[BackboneSpec], columns: Sequence[_Column]) -> Table:
     table = Table(
-        caption="offline: pretrained weights are on this machine. Every backbone also runs with "
-        "weights: random or a path. Figures: ImageNet, as published.",
+        caption="Figures: ImageNet, as published; probe: of a linear classifier on frozen "
+        "features; zero-shot: from the classes' names alone. offline: pretrained weights are on "
+        "this machine. Every backbone also runs with weights: random or a path. --json tells more.",
         caption_justify="left",
     )
     for column in columns:

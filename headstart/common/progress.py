@@ -15,6 +15,7 @@ def progress(
     total: int | None = None,
     desc: str,
     unit: str = "img",
+    scale: bool = False,
     quiet: bool = False,
 ) -> "tqdm[Any]":
     """Return a tqdm bar on standard error, disabled when that is no terminal.
@@ -24,6 +25,7 @@ def progress(
         total: Number of steps, when `iterable` has no length.
         desc: What is being done, two or three words.
         unit: What one step is.
+        scale: Whether counts are shown in thousands, millions and so on.
         quiet: Draw nothing: another bar counts the same.
     """
     return tqdm(
@@ -31,6 +33,7 @@ def progress(
         total=total,
         desc=desc,
         unit=unit,
+        unit_scale=scale,
         file=sys.stderr,
         disable=quiet or not sys.stderr.isatty(),
         leave=False,

@@ -16,6 +16,7 @@ from typing import Any
 from headstart.catalog.downloading import Authorization, DownloadError, download
 from headstart.common.errors import InputError
 from headstart.common.files import read_json
+from headstart.common.progress import notify
 from headstart.common.system_errors import writing
 
 ORIGIN = "https://www.kaggle.com"
@@ -61,6 +62,7 @@ def preset_folder(preset: str, handle: str, *, text: bool = False) -> Path:
     if is_complete(handle, text=text):
         return cached.folder
     origin = _Origin(preset, cached, _credentials())
+    notify(f"downloading preset {preset} from {cached.page}")
     missing = _first_missing(origin.get, cached.folder, text=text)
     if missing is not None:
         raise origin.failed(DownloadError(cached.url(missing), "there is no such file", _NOT_FOUND))

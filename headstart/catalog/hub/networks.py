@@ -11,10 +11,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from headstart.catalog.hub import NO_HUB
 from headstart.catalog.hub.block import Block
 from headstart.catalog.spec import BackboneSpec, HubKind
+from headstart.common import interruption
 from headstart.common.errors import InputError
-from headstart.common.tensorflow_runtime import keras, standard_error_silenced
+from headstart.common.tensorflow_runtime import keras, left_out, standard_error_silenced
 
 CLASSES: dict[HubKind, str] = {
     "vit": "ViTBackbone",
@@ -31,6 +33,9 @@ CLASSES: dict[HubKind, str] = {
 _VISION = {"clip": "CLIPVisionEncoder", "siglip": "SigLIPVisionEncoder"}
 _TEXT = {"clip": "CLIPTextEncoder", "siglip": "SigLIPTextEncoder"}
 _PROJECTION = "projection_dim"
+# KerasHub imports these where it finds them, for what is not used here: half of its start. A
+# notebook may use it.
+_DISPENSABLE = ("kagglehub", "tensorflow_text") if interruption.guarded else ()
 
 
 class _Part(NamedTuple):
@@ -47,13 +52,10 @@ def hub_class(name: str) -> Any:
         InputError: KerasHub is not installed.
     """
     try:
-        with standard_error_silenced():
+        with standard_error_silenced(), left_out(_DISPENSABLE):
             from keras_hub import models
     except ImportError as error:
-        raise InputError(
-            f"backbone: it is one of KerasHub's, which cannot be imported ({error}); install it: "
-            'pip install "headstart[hub]"'
-        ) from None
+        raise InputError(f"{NO_HUB} ({error})") from None
     return getattr(models, name)
 
 
@@ -132,7 +134,7 @@ def _parts(
                 for block in stage.blocks:
                     # Keras takes which window sees which for a mask of its own, and warns.
                     block.attn.supports_masking = True
-                yield from _blocks(stage.blocks, _plain, done)
+                yield from _blocks(stage.blocks, _windowed, done)
                 done += len(stage.blocks)
                 if stage.downsample is not None:
                     yield _Part(f"merge_{number}", stage.downsample, _merging(stage))
@@ -188,6 +190,49 @@ def _sized(tokens: int, **arguments: Any) -> Callable[[Any, Any], Any]:
         return keras.ops.reshape(result, (-1, tokens, result.shape[-1]))
 
     return call
+
+
+def _windowed(block: Any, x: Any) -> Any:
+    """Call a Swin block as it calls itself, but with its mask as a constant.
+
+    KerasHub's fills the mask slice by slice in every call, by an operation of XLA that OpenVINO
+    does not know.
+    """
+    height, width = block.input_resolution
+    window, shift, channels = block.window_size, block.shift_size, x.shape[-1]
+    rows, columns, ops = math.ceil(height / window), math.ceil(width / window), keras.ops
+    y = ops.reshape(block.norm1(x), (-1, height, width, channels))
+    if shift:
+        y = ops.roll(y, (-shift, -shift), axis=(1, 2))
+    y = ops.pad(y, ((0, 0), (0, rows * window - height), (0, columns * window - width), (0, 0)))
+    y = ops.reshape(y, (-1, rows, window, columns, window, channels))
+    y = ops.reshape(ops.transpose(y, (0, 1, 3, 2, 4, 5)), (-1, window * window, channels))
+    y = block.attn(y, mask=_rolled_apart(height, width, window, shift) if shift else None)
+    y = ops.reshape(y, (-1, rows, columns, window, window, channels))
+    y = ops.transpose(y, (0, 1, 3, 2, 4, 5))
+    y = ops.reshape(y, (-1, rows * window, columns * window, channels))
+    if shift:
+        y = ops.roll(y, (shift, shift), axis=(1, 2))
+    x = x + block.drop_path(ops.reshape(y[:, :height, :width], (-1, height * width, channels)))
+    return x + block.drop_path(block.mlp(block.norm2(x)))
+
+
+def _rolled_apart(height: int, width: int, window: int, shift: int) -> Any:
+    """Return -100 for pairs in a window that only rolling the map has brought together, else 0.
+
+    Returns:
+        (windows, window * window, window * window) float32, of queries and keys.
+
+    Source: keras_hub, SwinTransformerBlock.call; in the paper, section 3.2, cyclic shift.
+    """
+    parts = [
+        np.searchsorted((n - window, n - shift), np.arange(n), "right") for n in (height, width)
+    ]
+    regions = 3 * parts[0][:, np.newaxis] + parts[1]
+    padded = np.pad(regions, ((0, -height % window), (0, -width % window)))
+    windows = padded.reshape(-(-height // window), window, -(-width // window), window)
+    regions = windows.transpose(0, 2, 1, 3).reshape(-1, window * window)
+    return np.where(regions[:, np.newaxis] != regions[:, :, np.newaxis], -100, 0).astype(np.float32)
 
 
 def _merging(stage: Any) -> Callable[[Any, Any], Any]:
