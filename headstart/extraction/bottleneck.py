@@ -20,6 +20,10 @@ from headstart.extraction.options import ExtractOptions
 from headstart.features.identity import FeatureIdentity
 
 
+class NoMap(InputError):
+    """A layer gives tokens that lie nowhere in the image."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bottleneck:
     """One pass through a backbone, with one output per tap.

@@ -291,7 +291,11 @@ def test_nothing_imports_tensorflow(tmp_path: Path) -> None:
             r"stem is a map \(1 x 8 x 16 x 16\)",
         ),
         (graphs.vit, {"pooling": "cls"}, r"tokens \(1 x 17 x 12\).*says that there is none"),
-        (graphs.vit, {"pooling": "none"}, "17 tokens that are no grid over an image of 32 x 32"),
+        (
+            graphs.vit,
+            {"pooling": "none"},
+            "17 tokens of tokens are no grid over an image of 32",
+        ),
         (
             graphs.vit,
             {"pooling": "last4", "onnx": {"prefix_tokens": 1}},
