@@ -162,3 +162,8 @@ def test_formats_that_cannot_hold_it(
 ) -> None:
     assert cli.main(["export", *arguments]) == 1
     assert "of an ONNX file (models/weights/net.onnx), which this" in capsys.readouterr().err
+
+
+def test_compare_takes_its_name(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["compare", "onnx:gone.onnx", "LeNet5:random"]) == 1
+    assert "gone.onnx: no such file" in capsys.readouterr().err
