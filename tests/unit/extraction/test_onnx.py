@@ -147,6 +147,18 @@ def test_tokens(
     assert_close(features(wanted, store), pooled(tokens))
 
 
+def test_shapes_that_follow_the_batch(tmp_path: Path, store: FeatureStore) -> None:
+    path = graphs.vit(tmp_path / "vit.onnx", open_batch=True)
+    tokens = reference(path, "tokens", nchw(normalized()))
+    found = features(bottleneck(path, pooling="cls", onnx={"prefix_tokens": 1}), store)
+    assert_close(found, tokens[:, 0])
+
+
+def test_float16(tmp_path: Path, store: FeatureStore) -> None:
+    half, full = graphs.half_net(tmp_path / "half.onnx"), graphs.conv_net(tmp_path / "full.onnx")
+    assert_close(features(bottleneck(half), store), features(bottleneck(full), store), 5e-3)
+
+
 def test_a_forgotten_class_token_is_told(
     tmp_path: Path, store: FeatureStore, capsys: pytest.CaptureFixture[str]
 ) -> None:
