@@ -97,7 +97,8 @@ def find_tensor(model: Any, path: Path, name: str) -> Any:
     if found is None:
         raise InputError(
             f"extract.layer: {path}: OpenVINO computes no tensor {name!r} from the image: it is a "
-            f"constant or part of a larger step; `headstart backbones {path} --cuts` lists the others"
+            f"constant or part of a larger step; `headstart backbones {path} --cuts` lists "
+            "the others"
         )
     problem = unusable(found)
     if problem:

@@ -148,7 +148,7 @@ def two_inputs(path: Path) -> Path:
         (
             graphs.conv_net,
             {"layout": "nhwc"},
-            r"any x 3 x 32 x 32; set extract\.onnx\.layout: nchw",
+            r"3 x 32 x 32; set extract\.onnx\.layout: nchw",
         ),
         (
             lambda path: graphs.conv_net(path, (1, 1, 32, 32)),
