@@ -77,14 +77,16 @@ def spec_of(options: ExtractOptions) -> BackboneSpec:
 
 
 def recover_spec(identity: FeatureIdentity) -> BackboneSpec:
-    """Return the entry of the backbone that features come from; see `spec_of`.
+    """Return the backbone that features come from, as `identify` had it.
 
     Raises:
         InputError: it is the network of a file that is not to be had any more.
     """
     fed = _fed(identity)
     if fed is None:
-        return catalog.get(identity.backbone)
+        spec = catalog.get(identity.backbone)
+        rule = identity.preprocessing or spec.preprocessing
+        return replace(spec, preprocessing=rule, interpolation=identity.interpolation)
     file = onnx_network.open_file(identity.weights)
     return onnx_network.spec_of(file, fed, identity.image_size)
 
@@ -104,9 +106,11 @@ def identify(options: ExtractOptions, engine: EngineName) -> Bottleneck:
         InputError: no such backbone, image size or weights.
     """
     spec, file, fed = _network(options)
+    stated = None
     if file is None:
         weights = resolve(spec, options.weights, options.seed)
-        spec = weights.adapt(spec)
+        published, spec = spec.preprocessing, weights.adapt(spec)
+        stated = None if spec.preprocessing == published else spec.preprocessing
         layer, size = _resolve_layer(spec, options.layer), spec.image_size(options.image_size)
         _check_pooling(spec, layer, options.pooling)
     else:
@@ -126,6 +130,7 @@ def identify(options: ExtractOptions, engine: EngineName) -> Bottleneck:
         precision=options.precision,
         engine=engine,
         onnx=fed.model_dump_json() if fed else None,
+        preprocessing=stated,
     )
     return Bottleneck(spec=spec, weights=weights, taps=(tap,))
 
@@ -155,7 +160,7 @@ def recover(identity: FeatureIdentity) -> Bottleneck:
         )
     if identity.engine == "tensorflow-gpu" and not has_gpu():
         identity = replace(identity, engine="tensorflow", precision="float32")
-    return Bottleneck(spec=weights.adapt(spec), weights=weights, taps=(identity,))
+    return Bottleneck(spec=spec, weights=weights, taps=(identity,))
 
 
 def _check_pooling(spec: BackboneSpec, layer: str, pooling: Pooling) -> None:
