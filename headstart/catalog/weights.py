@@ -3,7 +3,7 @@
 import importlib.util
 import os
 from dataclasses import dataclass, replace
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal
 
@@ -14,6 +14,7 @@ from headstart.catalog.downloading import (
     checked_sha256,
     download,
 )
+from headstart.catalog.hub import NO_HUB
 from headstart.catalog.hub.download import is_complete, preset_folder
 from headstart.catalog.hub.folder import read_folder
 from headstart.catalog.spec import (
@@ -82,8 +83,8 @@ def resolve(spec: BackboneSpec, weights: str, seed: int) -> WeightsIdentity:
         InputError: there are no such weights, the download fails, or a file's digest is not the
             published one.
     """
-    if isinstance(spec.pretrained, HubWeights) and weights != "random":
-        return _preset(spec, spec.pretrained, weights)
+    if spec.network is not None and weights != "random":
+        return _preset(spec, weights)
     if weights == "pretrained":
         return _pretrained(spec)
     if weights == "random":
@@ -94,6 +95,7 @@ def resolve(spec: BackboneSpec, weights: str, seed: int) -> WeightsIdentity:
             "seed": seed,
             "numerics": NUMERICS,
             "keras": keras_version,
+            **({} if spec.network is None else {"keras-hub": _hub_version()}),
         }
         return WeightsIdentity(
             kind="random",
@@ -103,6 +105,13 @@ def resolve(spec: BackboneSpec, weights: str, seed: int) -> WeightsIdentity:
             description=f"random weights, seed {seed}",
         )
     return _file(Path(weights))
+
+
+def _hub_version() -> str:
+    try:
+        return version("keras-hub")
+    except PackageNotFoundError:
+        raise InputError(NO_HUB) from None
 
 
 def available_offline(spec: BackboneSpec) -> bool:
@@ -181,14 +190,15 @@ def _pretrained(spec: BackboneSpec) -> WeightsIdentity:
     )
 
 
-def _preset(spec: BackboneSpec, published: HubWeights, weights: str) -> WeightsIdentity:
-    if weights in ("pretrained", published.preset):
+def _preset(spec: BackboneSpec, weights: str) -> WeightsIdentity:
+    published = spec.pretrained
+    if isinstance(published, HubWeights) and weights in ("pretrained", published.preset):
         path = preset_folder(published.preset, published.handle, text=spec.pairs_with_text)
         description = f"preset {published.preset} of KerasHub"
     else:
         path = Path(weights)
         if not path.is_dir():
-            raise InputError(_no_preset(spec, published, weights))
+            raise InputError(_no_preset(spec, weights))
         description = f"weights from {path}"
     folder = read_folder(path)
     rule, interpolation = folder.preprocessing() or (None, None)
@@ -203,12 +213,17 @@ def _preset(spec: BackboneSpec, published: HubWeights, weights: str) -> WeightsI
     )
 
 
-def _no_preset(spec: BackboneSpec, published: HubWeights, weights: str) -> str:
-    expected = f"weights: {spec.name} takes pretrained (the preset {published.preset}), random or "
+def _no_preset(spec: BackboneSpec, weights: str) -> str:
+    if not isinstance(spec.pretrained, HubWeights):
+        return (
+            f"weights: {spec.name} takes random or the folder of a preset, KerasHub publishes none "
+            f"of it; received {weights!r}, which is no folder"
+        )
+    expected = f"weights: {spec.name} takes pretrained (the preset {spec.pretrained.preset}), "
     for other in specs():
         if isinstance(other.pretrained, HubWeights) and other.pretrained.preset == weights:
-            return f"{expected}a preset's folder; {weights} is the preset of {other.name}"
-    return f"{expected}the folder of a preset; received {weights!r}, which is no folder"
+            return f"{expected}random or a preset's folder; {weights} is the preset of {other.name}"
+    return f"{expected}random or the folder of a preset; received {weights!r}, which is no folder"
 
 
 def _file(path: Path) -> WeightsIdentity:

@@ -6,13 +6,13 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from headstart import catalog
 from headstart.commands.params import load_params
 from headstart.common.errors import InputError
 from headstart.common.files import atomic_write
 from headstart.common.progress import notify
 from headstart.common.vocabulary import Sizing
 from headstart.dataset.walking import Unlistable, files_below
+from headstart.extraction.bottleneck import spec_of
 from headstart.images import decoding
 from headstart.images.contact_sheet import SheetImage, contact_sheet
 
@@ -61,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
             names no format of pictures.
     """
     extract = load_params().extract
-    spec = catalog.get(extract.backbone)
+    spec = spec_of(extract)
     image_size = spec.image_size(args.image_size or extract.image_size)
     n_views = args.views or extract.augment.views or _DEFAULT_VIEWS
     if args.output.suffix.lower() not in decoding.SUFFIXES:

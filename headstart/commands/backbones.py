@@ -4,21 +4,37 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from headstart import catalog
+from headstart.catalog import onnx
 from headstart.catalog.facts import FACTS
+from headstart.catalog.onnx.file import OnnxFile, read
 from headstart.catalog.spec import BackboneSpec
 from headstart.catalog.weights import available_offline
+from headstart.commands import onnx_listing
 from headstart.common.errors import InputError
 
-_WIDE = 200
+_WIDE = 240
 """Characters per line where the output is no terminal, so that nothing is cut off."""
 
-_DISPENSABLE = ("min_size", "preprocessing", "depth", "weights", "feature_dim")
+_DISPENSABLE = (
+    "min_size",
+    "preprocessing",
+    "depth",
+    "weights",
+    "feature_dim",
+    "top5",
+    "size_mb",
+    "image_size",
+    "offline",
+    "license",
+)
 """Columns left out, in this order, until the table fits a narrow terminal; --json has all."""
 
 
@@ -49,12 +65,15 @@ _COLUMNS = (
     _Column("size_mb", "size (MB)", lambda size: f"{size:g}"),
     _Column("top1", "top-1", _percent),
     _Column("top5", "top-5", _percent),
+    _Column("linear_probe", "probe", _percent),
+    _Column("zero_shot", "zero-shot", _percent),
     _Column("parameters", "parameters", _millions),
     _Column("depth", "depth"),
     _Column("image_size", "image size", _size),
     _Column("min_size", "smallest"),
     _Column("feature_dim", "features"),
     _Column("preprocessing", "preprocessing", justify="left"),
+    _Column("license", "license", justify="left"),
     _Column("weights", "pretrained weights", justify="left"),
     _Column(
         "offline",
@@ -68,7 +87,10 @@ _COLUMNS = (
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
     parser.add_argument(
-        "name", nargs="?", help="show only backbones whose name contains this, in any case"
+        "name",
+        nargs="?",
+        help="show only backbones whose name contains this, in any case; or what an .onnx file "
+        "holds, which is backbone onnx with the file as extract.weights",
     )
     parser.add_argument(
         "--sort",
@@ -84,7 +106,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--cuts",
         action="store_true",
         help="list where backbone NAME can be cut (extract.layer), with the share of parameters "
-        "and multiply-adds below and above each cut; imports TensorFlow",
+        "and multiply-adds below and above each cut; imports TensorFlow. Of an .onnx file: the "
+        "tensors that all others depend on; every other one can be named, too",
     )
     parser.add_argument(
         "--image-size",
@@ -100,8 +123,12 @@ def run(args: argparse.Namespace) -> int:
     """Print the catalog or one backbone's cuts.
 
     Raises:
-        InputError: no backbone has such a name, or the image size is not permitted.
+        InputError: no backbone has such a name, the image size is not permitted, or the file
+            cannot be used.
     """
+    if args.name and args.name.endswith(onnx.SUFFIX):
+        _print_file(args)
+        return 0
     if args.cuts:
         if not args.name:
             raise InputError(
@@ -130,22 +157,28 @@ def _chosen(args: argparse.Namespace) -> list[BackboneSpec]:
 
 def _print_catalog(specs: Sequence[BackboneSpec], *, as_json: bool) -> None:
     if as_json:
-        _print_json([{column.key: column.value(spec) for column in _COLUMNS} for spec in specs])
+        _print_json([{key: of(spec) for key, of in FACTS.items()} for spec in specs])
         return
     console = _console()
-    columns = list(_COLUMNS)
+    # Of a column of dashes nobody learns anything.
+    columns = [
+        column for column in _COLUMNS if any(column.value(spec) is not None for spec in specs)
+    ]
     for key in (*_DISPENSABLE, None):
         table = _catalog(specs, columns)
         if key is None or Console(width=_WIDE).measure(table).maximum <= console.width:
             break
         columns = [column for column in columns if column.key != key]
     console.print(table)
+    for terms in dict.fromkeys(spec.terms for spec in specs if spec.terms):
+        console.print(terms, highlight=False)
 
 
 def _catalog(specs: Sequence[BackboneSpec], columns: Sequence[_Column]) -> Table:
     table = Table(
-        caption="offline: pretrained weights are on this machine. Every backbone also runs with "
-        "weights: random or a path. Figures: ImageNet, as published.",
+        caption="Figures: ImageNet, as published; probe: of a linear classifier on frozen "
+        "features; zero-shot: from the classes' names alone. offline: pretrained weights are on "
+        "this machine. Every backbone also runs with weights: random or a path. --json tells more.",
         caption_justify="left",
     )
     for column in columns:
@@ -162,10 +195,7 @@ def _catalog(specs: Sequence[BackboneSpec], columns: Sequence[_Column]) -> Table
 
 
 def _print_cuts(spec: BackboneSpec, image_size: list[int] | None, *, as_json: bool) -> None:
-    if image_size is not None and len(image_size) > 2:
-        raise InputError(
-            f"--image-size: expected one side, or height and width, received {image_size}"
-        )
+    _check_size(image_size)
     size = spec.image_size("auto" if image_size is None else (image_size * 2)[:2])
     # Here, because importing TensorFlow takes seconds.
     from headstart.catalog.building import build_architecture
@@ -196,6 +226,46 @@ def _print_cuts(spec: BackboneSpec, image_size: list[int] | None, *, as_json: bo
             _percent(cut.multiply_adds_above / multiply_adds),
         )
     _console().print(table)
+
+
+def _print_file(args: argparse.Namespace) -> None:
+    _check_size(args.image_size)
+    file = read(Path(args.name))
+    if args.cuts:
+        _print_tensors(file, args.image_size, as_json=args.json)
+    elif args.json:
+        _print_json(onnx_listing.facts(file))
+    else:
+        print(f"{file.path}: {_millions(file.parameters)} parameters; {file.producer}")
+        for kind, tensors in (("input", file.inputs), ("output", file.outputs)):
+            for tensor in tensors:
+                print(f"  {kind} {tensor.name}: {onnx_listing.shape_text(tensor.shape)}")
+
+
+def _print_tensors(file: OnnxFile, image_size: list[int] | None, *, as_json: bool) -> None:
+    cuts = onnx_listing.cuts(file, image_size)
+    if as_json:
+        _print_json(cuts)
+        return
+    table = Table(title=f"Cuts of {file.path}", title_justify="left")
+    table.add_column("extract.layer")
+    for title in ("shape", "parameters below", "multiply-adds below"):
+        table.add_column(title, justify="right")
+    for cut in cuts:
+        table.add_row(
+            Text(cut["name"]),
+            onnx_listing.shape_text(tuple(cut["shape"])),
+            _millions(cut["parameters_below"]),
+            _millions(cut["multiply_adds_below"]),
+        )
+    _console().print(table)
+
+
+def _check_size(image_size: list[int] | None) -> None:
+    if image_size is not None and len(image_size) > 2:
+        raise InputError(
+            f"--image-size: expected one side, or height and width, received {image_size}"
+        )
 
 
 def _console() -> Console:

@@ -38,7 +38,7 @@ def standard_error_silenced() -> Iterator[None]:
 
 
 @contextmanager
-def _left_out(names: Iterable[str]) -> Iterator[None]:
+def left_out(names: Iterable[str]) -> Iterator[None]:
     """Let packages that are not imported yet seem to be missing while the block runs."""
     hidden = [name for name in names if name not in sys.modules]
     sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]  # documented use of None
@@ -53,7 +53,7 @@ def _left_out(names: Iterable[str]) -> Iterator[None]:
 # in `fit`. Nothing here uses those, and it is two fifths of the start; but a notebook may.
 _OPTIONAL = ("matplotlib", "pandas", "scipy", "sklearn") if interruption.guarded else ()
 
-with standard_error_silenced(), _left_out(_OPTIONAL):
+with standard_error_silenced(), left_out(_OPTIONAL):
     import keras
     import tensorflow as tf
 

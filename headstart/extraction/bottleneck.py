@@ -7,6 +7,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from headstart import catalog
+from headstart.catalog import onnx
+from headstart.catalog.onnx import network as onnx_network
+from headstart.catalog.onnx.file import OnnxFile
+from headstart.catalog.onnx.options import OnnxOptions
 from headstart.catalog.spec import BackboneSpec
 from headstart.catalog.weights import WeightsIdentity, resolve
 from headstart.common.errors import InputError
@@ -41,6 +45,11 @@ class Bottleneck:
         """How an image becomes what the backbone sees."""
         return self.taps[0].sizing
 
+    @property
+    def onnx(self) -> OnnxOptions | None:
+        """How the network of a file is fed; None for a backbone of the catalog."""
+        return _fed(self.taps[0])
+
     def tapped(self, cuts: Iterable[tuple[str, Pooling]]) -> "Bottleneck":
         """Return the same pass with other outputs.
 
@@ -54,6 +63,28 @@ class Bottleneck:
         return replace(self, taps=tuple(dict.fromkeys(taps)))
 
 
+def spec_of(options: ExtractOptions) -> BackboneSpec:
+    """Return the entry of the catalog, or what a file of ONNX says of its network.
+
+    Raises:
+        InputError: there is no such backbone, or the file cannot be used.
+    """
+    return _network(options)[0]
+
+
+def recover_spec(identity: FeatureIdentity) -> BackboneSpec:
+    """Return the entry of the backbone that features come from; see `spec_of`.
+
+    Raises:
+        InputError: it is the network of a file that is not to be had any more.
+    """
+    fed = _fed(identity)
+    if fed is None:
+        return catalog.get(identity.backbone)
+    file = onnx_network.open_file(identity.weights)
+    return onnx_network.spec_of(file, fed, identity.image_size)
+
+
 def identify(options: ExtractOptions, engine: EngineName) -> Bottleneck:
     """Resolve everything that decides a feature.
 
@@ -62,17 +93,21 @@ def identify(options: ExtractOptions, engine: EngineName) -> Bottleneck:
         engine: What runs it; `headstart.extraction.engines.resolve` turns "auto" into one.
 
     Returns:
-        A bottleneck with one tap. Whether a layer of that name exists is known only once the model
-        is built.
+        A bottleneck with one tap. Whether a backbone of the catalog has a layer of that name is
+        known only once the model is built.
 
     Raises:
         InputError: no such backbone, image size or weights.
     """
-    spec = catalog.get(options.backbone)
-    weights = resolve(spec, options.weights, options.seed)
-    spec = weights.adapt(spec)
-    layer = _resolve_layer(spec, options.layer)
-    _check_pooling(spec, layer, options.pooling)
+    spec, file, fed = _network(options)
+    if file is None:
+        weights = resolve(spec, options.weights, options.seed)
+        spec = weights.adapt(spec)
+        layer, size = _resolve_layer(spec, options.layer), spec.image_size(options.image_size)
+        _check_pooling(spec, layer, options.pooling)
+    else:
+        weights = onnx_network.weights_of(file)
+        layer, size = onnx_network.resolve_layer(file, options.layer), spec.default_size
     tap = FeatureIdentity(
         backbone=spec.name,
         # The seed is part of the name, so that the identity alone leads back to the weights.
@@ -80,12 +115,13 @@ def identify(options: ExtractOptions, engine: EngineName) -> Bottleneck:
         weights_sha256=weights.sha256,
         layer=layer,
         pooling=options.pooling,
-        image_size=spec.image_size(options.image_size),
+        image_size=size,
         resize=options.resize,
         interpolation=spec.interpolation,
         preprocessing_digest=spec.preprocessing.digest,
         precision=options.precision,
         engine=engine,
+        onnx=fed.model_dump_json() if fed else None,
     )
     return Bottleneck(spec=spec, weights=weights, taps=(tap,))
 
@@ -99,10 +135,14 @@ def recover(identity: FeatureIdentity) -> Bottleneck:
     Raises:
         InputError: its weights are not to be had any more, or are others by now.
     """
-    spec = catalog.get(identity.backbone)
-    name, _, seed = identity.weights.partition(":")
-    is_random = name == "random" and seed.isdecimal()
-    weights = resolve(spec, name, int(seed)) if is_random else resolve(spec, identity.weights, 0)
+    spec = recover_spec(identity)
+    if identity.onnx is None:
+        name, _, seed = identity.weights.partition(":")
+        is_random = name == "random" and seed.isdecimal()
+        chosen = (name, int(seed)) if is_random else (identity.weights, 0)
+        weights = resolve(spec, *chosen)
+    else:
+        weights = onnx_network.weights_of(onnx_network.open_file(identity.weights))
     if weights.sha256 != identity.weights_sha256:
         raise InputError(
             f"weights: expected those that the model was trained with (sha256 "
@@ -126,6 +166,27 @@ def _check_pooling(spec: BackboneSpec, layer: str, pooling: Pooling) -> None:
             "extract.pooling: last4 takes the last four blocks, normalized: expected extract.layer "
             f"norm, received {layer}"
         )
+
+
+def _network(
+    options: ExtractOptions,
+) -> tuple[BackboneSpec, OnnxFile | None, OnnxOptions | None]:
+    """Return an entry of the catalog, or what a file holds and how it is fed."""
+    if options.backbone != onnx.NAME:
+        if options.weights.endswith(onnx.SUFFIX):
+            raise InputError(
+                f"backbone: expected {onnx.NAME} with weights {options.weights}, received "
+                f"{options.backbone}"
+            )
+        return catalog.get(options.backbone), None, None
+    file = onnx_network.open_file(options.weights)
+    fed = onnx_network.resolved(file, options.onnx or OnnxOptions())
+    size = onnx_network.image_size(file, fed, options.image_size)
+    return onnx_network.spec_of(file, fed, size), file, fed
+
+
+def _fed(identity: FeatureIdentity) -> OnnxOptions | None:
+    return None if identity.onnx is None else OnnxOptions.model_validate_json(identity.onnx)
 
 
 def _resolve_layer(spec: BackboneSpec, layer: str) -> str:

@@ -51,7 +51,9 @@ def write_features(
             has changed since `prepare`.
     """
     started = time.perf_counter()
-    bottleneck = identify(options, engines.resolve(options.engine, options.precision))
+    bottleneck = identify(
+        options, engines.resolve(options.engine, options.precision, options.backbone)
+    )
     identity = bottleneck.taps[0]
     print(
         f"{identity.backbone}, {bottleneck.weights.description}; layer {identity.layer}, "

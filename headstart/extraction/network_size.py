@@ -30,8 +30,8 @@ class NetworkSize:
 def network_size(identity: FeatureIdentity, store: FeatureStore | None = None) -> NetworkSize:
     """Return the size of the network that features come from.
 
-    Counted in the network's graph, for which TensorFlow is imported, and then kept beside the
-    feature store: later calls do without.
+    Counted in the network's graph, for which TensorFlow is imported unless it is a file's, and then
+    kept beside the feature store: later calls do without.
 
     Args:
         identity: Of the features.
@@ -43,14 +43,24 @@ def network_size(identity: FeatureIdentity, store: FeatureStore | None = None) -
     content = _keep(store).get(_key(identity))
     if content is not None:
         return NetworkSize(**content)
+    size = _count(identity)
+    remember(identity, size, store)
+    return size
+
+
+def _count(identity: FeatureIdentity) -> NetworkSize:
+    if identity.onnx is not None:
+        # Here, because they are above this module.
+        from headstart.extraction.bottleneck import recover
+        from headstart.extraction.engines import onnx_conversion
+
+        _, (size,) = onnx_conversion.assemble(recover(identity), ["features"])
+        return size
     # Here, because importing TensorFlow takes seconds.
     from headstart.catalog.building import build_architecture
 
     spec = catalog.get(identity.backbone)
-    network = build_architecture(spec, identity.image_size, seed=0)
-    size = size_up_to(network, identity.layer)
-    remember(identity, size, store)
-    return size
+    return size_up_to(build_architecture(spec, identity.image_size, seed=0), identity.layer)
 
 
 def size_up_to(network: "keras.Model", layer: str) -> NetworkSize:
@@ -75,7 +85,9 @@ def _keep(store: FeatureStore | None) -> Keep:
 
 
 def _key(identity: FeatureIdentity) -> dict[str, Any]:
+    network = {"file": identity.weights_sha256, "onnx": identity.onnx} if identity.onnx else {}
     return {
+        **network,
         "backbone": identity.backbone,
         "image_size": list(identity.image_size),
         "layer": identity.layer,

@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from headstart.catalog.onnx.options import OnnxOptions
 from headstart.common.params import Section, Seed, Side
 from headstart.common.vocabulary import ChosenPooling, Precision, Resize
 from headstart.images.options import AugmentOptions
@@ -23,3 +24,4 @@ class ExtractOptions(Section):
     engine: Literal["auto", "tensorflow", "openvino"]
     precision: Precision
     augment: AugmentOptions
+    onnx: OnnxOptions | None = None

@@ -333,7 +333,8 @@ class FeatureFile:
 
 def _read_header(file: h5py.File, feature_shape: tuple[int, ...]) -> Header:
     attributes = file.attrs
-    fields = FeatureIdentity.__dataclass_fields__
+    # What an identity leaves out is no attribute.
+    fields = [name for name in FeatureIdentity.__dataclass_fields__ if name in attributes]
     return Header(
         class_names=tuple(json.loads(attributes["class_names"])),
         identity=FeatureIdentity.from_dict({name: _plain(attributes[name]) for name in fields}),

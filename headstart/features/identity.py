@@ -37,6 +37,8 @@ class FeatureIdentity:
         engine: What ran it; a GPU's numbers differ from the CPU's in their last digits, and in
             bfloat16 by more.
         numerics: Version of this project's own numerics.
+        onnx: Section `extract.onnx` as JSON, where the network is that of a file; else None, and
+            then it is left out of every record.
     """
 
     backbone: str
@@ -51,11 +53,14 @@ class FeatureIdentity:
     precision: Precision
     engine: EngineName
     numerics: int = NUMERICS
+    onnx: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Return the fields as JSON types."""
         content = asdict(self)
         content["image_size"] = list(self.image_size)
+        if self.onnx is None:
+            del content["onnx"]
         return content
 
     @classmethod

@@ -4,7 +4,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from headstart.common.errors import InputError
 from headstart.common.params import Count, Positive, Section, Seed, Share
+from headstart.features.identity import FeatureIdentity
 from headstart.heads.options import OptimizerOptions
 
 
@@ -40,3 +42,17 @@ class FinetuneOptions(OptimizerOptions):
     def start(self) -> str | None:
         """Name of the head that it starts from; None where nothing learns."""
         return None if self.unfreeze == "none" else self.head
+
+    def check_backbone(self, identity: FeatureIdentity) -> None:
+        """Check that the network that features come from can learn.
+
+        Raises:
+            InputError: it shall, and is that of an ONNX file, which holds no more than its way
+                forward.
+        """
+        if self.start is not None and identity.onnx is not None:
+            raise InputError(
+                f"params.yaml: finetune.unfreeze: expected none, since the features come from "
+                f"{identity.weights}, and the network of an ONNX file cannot be trained; received "
+                f"{self.unfreeze}. Heads on its features can: section train"
+            )

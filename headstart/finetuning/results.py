@@ -50,6 +50,7 @@ def fine_tune(
     if options.start is None:
         _skip(model, metrics, plots)
         return
+    options.check_backbone(file.header.identity)
     folder = heads / options.head
     require_start(options.head, trained_heads(heads))
     head = load(folder)

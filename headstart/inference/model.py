@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from headstart.catalog import onnx
 from headstart.catalog.weights import FILE_SUFFIXES
 from headstart.common import places
 from headstart.common.errors import InputError
@@ -241,7 +242,7 @@ def _recover_near(folder: Path, identity: FeatureIdentity) -> Bottleneck:
         identity: Of the features; a weights file is named relative to the project's folder, which
             holds the model's.
     """
-    if identity.weights.endswith(FILE_SUFFIXES):
+    if identity.weights.endswith((*FILE_SUFFIXES, onnx.SUFFIX)):
         for above in folder.absolute().parents:
             if (above / identity.weights).is_file():
                 return recover(replace(identity, weights=str(above / identity.weights)))

@@ -24,9 +24,9 @@ _TABLE = Path(__file__).with_name("table.csv")
 
 Source: keras-hub 0.32 (`*_presets.py`: preset, version; tools/checkpoint_conversion: the published
 weights that each was made of), and those weights' own configurations for the networks' arguments.
-The parameters are those of the image's network alone, with CLIP's projection and without what does
-not learn (KerasHub's own counts hold that too, and both towers of CLIP and SigLIP). The size is
-that of the whole preset in float32, computed from its parameters.
+The parameters are those of the image's network without top: of CLIP's and SigLIP's two towers the
+image's, with CLIP's projection. The size is that of the whole preset in float32, computed from its
+parameters, so with both towers.
 
 Left out: DINOv3 of 7 billion parameters (27 GB), KerasHub's copies of networks that Keras has, and
 CNNs whose stages it keeps in one layer (HGNetV2), which could not be cut.
@@ -145,7 +145,7 @@ def _spec(row: dict[str, str]) -> BackboneSpec:
         top5=_share(row["top5"]),
         linear_probe=_share(row["linear_probe"]),
         zero_shot=_share(row["zero_shot"]),
-        figure_source=row["figure_source"],
+        figure_source=row["figure_source"] or None,
         size_mb=float(row["size_mb"]),
         source=family.source,
     )
@@ -170,6 +170,3 @@ def _frozen(value: Any) -> Any:
 
 def _share(percent: str) -> float | None:
     return round(float(percent) / 100, 4) if percent else None
-
-
-SPECS = tuple(specs())

@@ -11,10 +11,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from headstart.catalog.hub import NO_HUB
 from headstart.catalog.hub.block import Block
 from headstart.catalog.spec import BackboneSpec, HubKind
+from headstart.common import interruption
 from headstart.common.errors import InputError
-from headstart.common.tensorflow_runtime import keras, standard_error_silenced
+from headstart.common.tensorflow_runtime import keras, left_out, standard_error_silenced
 
 CLASSES: dict[HubKind, str] = {
     "vit": "ViTBackbone",
@@ -31,6 +33,9 @@ CLASSES: dict[HubKind, str] = {
 _VISION = {"clip": "CLIPVisionEncoder", "siglip": "SigLIPVisionEncoder"}
 _TEXT = {"clip": "CLIPTextEncoder", "siglip": "SigLIPTextEncoder"}
 _PROJECTION = "projection_dim"
+# KerasHub imports these where it finds them, for what is not used here: half of its start. A
+# notebook may use it.
+_DISPENSABLE = ("kagglehub", "tensorflow_text") if interruption.guarded else ()
 
 
 class _Part(NamedTuple):
@@ -47,13 +52,10 @@ def hub_class(name: str) -> Any:
         InputError: KerasHub is not installed.
     """
     try:
-        with standard_error_silenced():
+        with standard_error_silenced(), left_out(_DISPENSABLE):
             from keras_hub import models
     except ImportError as error:
-        raise InputError(
-            f"backbone: it is one of KerasHub's, which cannot be imported ({error}); install it: "
-            'pip install "headstart[hub]"'
-        ) from None
+        raise InputError(f"{NO_HUB} ({error})") from None
     return getattr(models, name)
 
 

@@ -15,6 +15,7 @@ from headstart.commands.advise.recommendation import (
 from headstart.commands.advise.search import Found, search
 from headstart.commands.advise.strategies import Arm, Size, arms, full_size
 from headstart.commands.params import Params
+from headstart.common.errors import InputError
 from headstart.dataset.manifest import Manifest
 from headstart.extraction.store import FeatureStore
 from headstart.features.file import FeatureFile
@@ -82,6 +83,14 @@ def advise(
     Raises:
         InputError: no image can be held out, or see `headstart.finetuning.finetune.finetune`.
     """
+    identity = file.header.identity
+    if identity.onnx is not None:
+        raise InputError(
+            f"{file.path}: advise weighs cuts against ways of training the backbone, and that of "
+            f"an ONNX file ({identity.weights}) cannot be trained; expected features of a backbone "
+            f"of the catalog. Heads on it choose their own settings (`dvc repro`); other layers: "
+            f"`headstart backbones {identity.weights} --cuts`"
+        )
     store = store or FeatureStore()
     images = Images.of(file, manifest, params.extract, params.train)
     evidence = gather(images, store)

@@ -67,7 +67,9 @@ class Candidate:
             InputError: see `headstart.extraction.bottleneck.identify`.
         """
         extract = self.params.extract
-        return identify(extract, engines.resolve(extract.engine, extract.precision))
+        return identify(
+            extract, engines.resolve(extract.engine, extract.precision, extract.backbone)
+        )
 
 
 def _apply(overrides: Iterable[Override], params: dict[str, Any]) -> dict[str, Any]:

@@ -12,8 +12,8 @@ from typing import Any
 import jinja2
 from ruamel.yaml import YAML
 
-from headstart import catalog
 from headstart.commands.export.export import Exported, ExportJob
+from headstart.extraction.bottleneck import recover_spec
 
 HEADLINE = {
     "accuracy": "Accuracy",
@@ -79,7 +79,7 @@ def render(job: ExportJob, exported: Exported, facts: CardFacts) -> str:
         job=job,
         card=job.card,
         identity=identity,
-        spec=catalog.get(identity.backbone),
+        spec=recover_spec(identity),
         exported=exported,
         agreement=exported.agreement,
         facts=facts,

@@ -10,6 +10,7 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from headstart.catalog import onnx
 from headstart.common.errors import InputError
 from headstart.common.hardware import has_gpu
 from headstart.common.vocabulary import EngineName, Precision
@@ -51,15 +52,26 @@ class Engine(Protocol):
         ...
 
 
-def resolve(name: Literal["auto"] | EngineName, precision: Precision) -> EngineName:
+def resolve(
+    name: Literal["auto"] | EngineName, precision: Precision, backbone: str = ""
+) -> EngineName:
     """Choose the engine, and check that it has the precision on this machine.
 
-    "auto" is TensorFlow if it sees a GPU, else OpenVINO, else TensorFlow on the CPU.
+    "auto" is TensorFlow if it sees a GPU, else OpenVINO, else TensorFlow on the CPU. The network of
+    an ONNX file runs on OpenVINO alone.
 
     Raises:
-        InputError: the hardware does not have the precision, or OpenVINO is not installed.
+        InputError: the hardware does not have the precision, OpenVINO is not installed, or another
+            one cannot run the backbone.
     """
     has_openvino = importlib.util.find_spec("openvino") is not None
+    if backbone == onnx.NAME:
+        if name not in ("auto", "openvino"):
+            raise InputError(
+                f"extract.engine: expected auto or openvino, which run backbone {onnx.NAME}; "
+                f"received {name}"
+            )
+        name = "openvino"
     if name == "openvino" and not has_openvino:
         raise InputError(
             "extract.engine: openvino is not installed on this machine (`pip install openvino`); "

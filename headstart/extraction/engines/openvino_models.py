@@ -10,7 +10,7 @@ from headstart.common.openvino_runtime import openvino
 from headstart.common.vocabulary import Pooling
 from headstart.extraction.bottleneck import Bottleneck
 from headstart.extraction.engines.openvino_unpooling import without_pooling
-from headstart.extraction.network_size import remember
+from headstart.extraction.network_size import NetworkSize, remember
 from headstart.extraction.store import FeatureStore
 
 BATCH_SIZE = 1
@@ -55,19 +55,31 @@ def obtain(bottleneck: Bottleneck, store: FeatureStore) -> ConvertedModel:
     key = _key(bottleneck)
     folder = keep.find(key) or _unpooled(bottleneck, keep)
     if folder is None:
-        # This imports TensorFlow, which a start with a kept model can do without.
-        from headstart.extraction.engines.openvino_conversion import convert
-
+        libraries = (
+            ("keras", "openvino", "tensorflow") if bottleneck.onnx is None else ("openvino",)
+        )
         about = {
             "taps": [tap.as_dict() for tap in bottleneck.taps],
-            "versions": {name: version(name) for name in ("keras", "openvino", "tensorflow")},
+            "versions": {name: version(name) for name in libraries},
         }
         with keep.create(key, **about) as new:
-            sizes = convert(bottleneck, _names(bottleneck), BATCH_SIZE, new / _MODEL)
+            sizes = _convert(bottleneck, new / _MODEL)
         for tap, size in zip(bottleneck.taps, sizes, strict=True):
             remember(tap, size, store)
         folder = keep.root / key
     return ConvertedModel(folder / _MODEL, read_card(folder)["versions"])
+
+
+def _convert(bottleneck: Bottleneck, path: Path) -> tuple[NetworkSize, ...]:
+    names = _names(bottleneck)
+    if bottleneck.onnx is not None:
+        from headstart.extraction.engines import onnx_conversion
+
+        return onnx_conversion.convert(bottleneck, names, path)
+    # This imports TensorFlow, which a start with a kept model can do without.
+    from headstart.extraction.engines import openvino_conversion
+
+    return openvino_conversion.convert(bottleneck, names, BATCH_SIZE, path)
 
 
 def _names(bottleneck: Bottleneck) -> list[str]:

@@ -7,9 +7,20 @@ import numpy as np
 import pytest
 
 from headstart import catalog
-from headstart.catalog.spec import CAFFE, GRAY, LITE, NONE, TF, TORCH, Preprocessing
+from headstart.catalog.spec import (
+    CAFFE,
+    CLIP,
+    GRAY,
+    LITE,
+    NONE,
+    SATELLITE,
+    TF,
+    TORCH,
+    Preprocessing,
+)
 from headstart.common.errors import InputError
 
+RULES = [TF, TORCH, CAFFE, NONE, LITE, GRAY, CLIP, SATELLITE]
 IMAGE = np.random.default_rng(0).integers(0, 256, (2, 5, 7, 3), dtype=np.uint8)
 
 
@@ -35,7 +46,7 @@ def test_gray_is_the_luma_that_pillow_computes() -> None:
     np.testing.assert_allclose(received, expected, atol=0.51)
 
 
-@pytest.mark.parametrize("rule", [TF, TORCH, CAFFE, NONE, LITE, GRAY], ids=lambda rule: rule.name)
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
 def test_the_affine_form_and_the_graph_form_equal_the_rule(rule: Preprocessing) -> None:
     from headstart.catalog.building import preprocess
 
@@ -54,13 +65,12 @@ def test_a_rule_leaves_the_array_it_is_given_alone() -> None:
 
 def test_the_digest_names_the_rule_and_not_its_label() -> None:
     assert dataclasses.replace(TF, name="other").digest == TF.digest
-    rules = [TF, TORCH, CAFFE, NONE, LITE, GRAY]
-    assert len({rule.digest for rule in rules}) == len(rules)
+    assert len({rule.digest for rule in RULES}) == len(RULES)
 
 
 def test_the_catalog_has_every_name_once_and_needs_no_tensorflow() -> None:
     names = [spec.name for spec in catalog.specs()]
-    assert len(names) == len(set(names)) == 47
+    assert len(names) == len(set(names)) == 120
     code = (
         "import sys; from headstart import catalog; catalog.get('VGG16'); "
         "from headstart.catalog import weights; "

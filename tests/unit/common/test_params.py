@@ -71,7 +71,7 @@ def test_configurations_of_one_kind_stand_side_by_side(edited):
 @pytest.mark.parametrize(
     ("pattern", "replacement", "message"),
     [
-        (r"pooling: avg  .*", "pooling: mean", "extract.pooling: .*'avg', 'max' or 'none'.*'mean'"),
+        (r"pooling: avg  .*", "pooling: mean", "extract.pooling: .*'avg', 'max'.*'mean'"),
         (r"validation: 0.2  ", "validation: 1.5  ", "prepare.validation: .*less than 1.*1.5"),
         (r"validation: 0.2  ", "validation: '0.2'", "prepare.validation: .*number.*'0.2'"),
         (r"  seed: 0   .*salt.*\n", "", "prepare.seed: Field required"),
