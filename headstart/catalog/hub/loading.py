@@ -166,8 +166,8 @@ def _told(spec: BackboneSpec, folder: PresetFolder, file: Path) -> Iterator[None
     except Exception as error:
         said = " ".join(str(error).split())[:300]
         raise InputError(
-            f"weights: {file}: expected that of {spec.name} in the {folder.layout} layout, received "
-            f"a file that cannot be read as that ({type(error).__name__}: {said})"
+            f"weights: {file}: expected that of {spec.name} in the {folder.layout} layout, "
+            f"received a file that cannot be read as that ({type(error).__name__}: {said})"
         ) from None
 
 
