@@ -3,7 +3,6 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from headstart.catalog.spec import Preprocessing
 from headstart.common.files import digest_of
 from headstart.common.vocabulary import (
     NUMERICS,
@@ -39,8 +38,8 @@ class FeatureIdentity:
             bfloat16 by more.
         numerics: Version of this project's own numerics.
         onnx: Section `extract.onnx` as JSON, where the network is that of a file; else None.
-        preprocessing: The rule itself, where the weights came with another than the catalog's; else
-            None.
+        own_preprocessing: The rule itself as JSON, where the weights came with another than the
+            catalog's; else None.
     """
 
     backbone: str
@@ -56,24 +55,19 @@ class FeatureIdentity:
     engine: EngineName
     numerics: int = NUMERICS
     onnx: str | None = None
-    preprocessing: Preprocessing | None = None
+    own_preprocessing: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Return the fields as JSON types; those that are None are left out."""
         content = {name: value for name, value in asdict(self).items() if value is not None}
         content["image_size"] = list(self.image_size)
-        if self.preprocessing is not None:
-            content["preprocessing"] = self.preprocessing.as_dict()
         return content
 
     @classmethod
     def from_dict(cls, content: dict[str, Any]) -> "FeatureIdentity":
         """Undo `as_dict`."""
         height, width = content["image_size"]
-        fields = {**content, "image_size": (int(height), int(width))}
-        if rule := content.get("preprocessing"):
-            fields["preprocessing"] = Preprocessing.from_dict(rule)
-        return cls(**fields)
+        return cls(**{**content, "image_size": (int(height), int(width))})
 
     @property
     def sizing(self) -> Sizing:
