@@ -31,6 +31,8 @@ def spatial_maps(results: Results, store: FeatureStore | None = None) -> Spatial
         identity = file.header.identity
         rows = file.rows()
         wanted = rows[np.searchsorted(file.image[rows], images)]
+        if identity.pooling == "cls":
+            return None
         if identity.pooling == "none":
             activations = file.features[wanted]
         else:
