@@ -160,7 +160,8 @@ class _Pooling:
                 raise NoMap(
                     f"extract.pooling: {self._file}: the {count - prefix} tokens of {self._layer} "
                     f"are no grid over an image of {self._size[0]} x {self._size[1]}; expected "
-                    f"avg or max, or another extract.onnx.prefix_tokens than {prefix}; received {pooling}"
+                    f"avg or max, or another extract.onnx.prefix_tokens than {prefix}; "
+                    f"received {pooling}"
                 )
             return _OPS.reshape(patches, _indices([1, *grid, channels]), special_zero=False)
         if grid is None and self._grid(count - prefix - 1) is not None:
