@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from headstart import catalog
+from headstart.catalog.spec import Preprocessing
 from headstart.catalog.weights import WeightsIdentity
 from headstart.common.files import sha256_of
 from headstart.common.hardware import has_gpu
@@ -40,7 +41,10 @@ def as_bottleneck(folder: Path, card: FinetunedCard) -> Bottleneck:
     weights = WeightsIdentity(
         kind="file", path=path, sha256=sha256, seed=None, description=f"fine-tuned weights {path}"
     )
-    return Bottleneck(spec=catalog.get(identity.backbone), weights=weights, taps=(identity,))
+    spec = replace(
+        catalog.get(identity.backbone), preprocessing=Preprocessing.from_dict(card.preprocessing)
+    )
+    return Bottleneck(spec=spec, weights=weights, taps=(identity,))
 
 
 def load_engine(bottleneck: Bottleneck, store: FeatureStore) -> Engine:

@@ -29,6 +29,8 @@ def spatial_maps(results: Results, store: FeatureStore | None = None) -> Spatial
         if file is None:
             return None
         identity = file.header.identity
+        if identity.pooling not in ("avg", "max", "none"):
+            return None  # A class token is of no place in the image.
         rows = file.rows()
         wanted = rows[np.searchsorted(file.image[rows], images)]
         if identity.pooling == "none":
