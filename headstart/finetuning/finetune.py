@@ -306,7 +306,6 @@ def _write(
             seed=head.seed,
             card_sha256=sha256_of(run.head_folder / CARD_FILE),
         ),
-        preprocessing=assembly.preprocessing.as_dict(),
         cut=steps[-1].cut,
     )
     save_weights(assembly, folder)

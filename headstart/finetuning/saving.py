@@ -5,12 +5,12 @@ from pathlib import Path
 
 from pydantic import TypeAdapter
 
-from headstart import catalog
 from headstart.catalog import building
 from headstart.catalog.readout import Readout
-from headstart.catalog.spec import Preprocessing
 from headstart.common.files import atomic_write
 from headstart.common.tensorflow_runtime import keras
+from headstart.extraction.bottleneck import recover_spec
+from headstart.features.identity import FeatureIdentity
 from headstart.finetuning.assembly import Assembly
 from headstart.finetuning.head_layers import empty_layers
 from headstart.heads import create
@@ -50,18 +50,18 @@ def load_finetuned(folder: Path) -> Finetuned:
         InputError: there is no fine-tuned model, or its files do not belong together.
     """
     card = read_finetuned_card(folder)
-    identity = card.head.identity
-    spec = catalog.get(identity.backbone)
-    backbone = building.build_architecture(spec, identity.image_size, seed=0)
-    readout = Readout.of(spec, identity.pooling, identity.image_size)
-    assembly = Assembly(
-        readout.up_to(backbone, identity.layer),
-        Preprocessing.from_dict(card.preprocessing),
-        readout,
-        _empty_head(card.start, card.head),
-    )
+    head = card.head
+    assembly = build_assembly(head.identity, _empty_head(card.start, head))
     assembly.logits_from(None).load_weights(folder / WEIGHTS_FILE)
     return Finetuned(card, assembly)
+
+
+def build_assembly(identity: FeatureIdentity, head: keras.Model) -> Assembly:
+    """Build the architecture with random weights in the backbone."""
+    spec = recover_spec(identity)
+    backbone = building.build_architecture(spec, identity.image_size, seed=0)
+    readout = Readout.of(spec, identity.pooling, identity.image_size)
+    return Assembly(readout.up_to(backbone, identity.layer), spec.preprocessing, readout, head)
 
 
 def _empty_head(start: Start, head: HeadCard) -> keras.Model:

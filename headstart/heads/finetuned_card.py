@@ -47,14 +47,11 @@ class FinetunedCard:
         head: What every head's card says; `identity` is that of the features of the backbone
             before fine-tuning, `options` the section `finetune`.
         start: The head it started from.
-        preprocessing: The rule from RGB in [0, 255] to the network's input, as
-            `headstart.catalog.spec.Preprocessing.as_dict` gives it: weights may bring their own.
         cut: Name of the lowest cut above which something learned; None where everything did.
     """
 
     head: HeadCard
     start: Start
-    preprocessing: dict[str, Any]
     cut: str | None
 
     def write(self, folder: Path) -> None:
@@ -68,7 +65,6 @@ class FinetunedCard:
             "weights_file_sha256": digests[WEIGHTS_FILE],
             "files": digests,
             "start": asdict(self.start),
-            "preprocessing": self.preprocessing,
             "cut": self.cut,
         }
         write_sealed_json(folder / CARD_FILE, content)
@@ -91,18 +87,10 @@ def read_finetuned_card(folder: Path) -> FinetunedCard:
             f"{folder / CARD_FILE}: expected a fine-tuned model, received a head of kind "
             f"{content['kind']!r}: {_REMEDY}"
         )
-    if "preprocessing" not in content:
-        raise InputError(
-            f"{folder / CARD_FILE}: expected the key preprocessing, received a card of an earlier "
-            f"version without it: {_REMEDY}"
-        )
     for name, digest in content["files"].items():
         require_digest(folder / name, digest, folder / CARD_FILE, _REMEDY)
     return FinetunedCard(
-        head=HeadCard.from_dict(content),
-        start=Start(**content["start"]),
-        preprocessing=content["preprocessing"],
-        cut=content["cut"],
+        head=HeadCard.from_dict(content), start=Start(**content["start"]), cut=content["cut"]
     )
 
 

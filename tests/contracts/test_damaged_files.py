@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given, settings
 
 from headstart import heads
-from headstart.catalog.spec import TF
 from headstart.common.cache import Keep
 from headstart.common.errors import InputError
 from headstart.common.files import sha256_of
@@ -126,7 +125,7 @@ def _finetuned(root: Path) -> list[Artifact]:
     began = Start(name="ridge", kind="ridge", options={}, seed=0, card_sha256="0" * 64)
     options = {**card.options, "seed": 0}
     head = card.__class__.from_dict({**card.as_dict(), "options": options})
-    FinetunedCard(head=head, start=began, preprocessing=TF.as_dict(), cut="block1").write(folder)
+    FinetunedCard(head=head, start=began, cut="block1").write(folder)
 
     def read() -> Any:
         card = read_finetuned_card(folder)
