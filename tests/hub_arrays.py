@@ -63,9 +63,15 @@ _SWIN = {
     **{"window_size": 3, "mlp_ratio": 2.0, "drop_path": 0.0},
 }
 _DINO = {"patch_size": 4, "num_layers": 4, "intermediate_dim": 48, **_HEADS}
-_DINOV2 = {**_DINO, "position_embedding_shape": (28, 28)}
+_DINOV2 = {
+    **{**_DINO, "num_register_tokens": 0, "use_swiglu_ffn": False},
+    **{"position_embedding_shape": (28, 28), "antialias_in_interpolation": False},
+}
 _REGISTERS = {"num_register_tokens": 4, "antialias_in_interpolation": True}
-_DINOV3 = {**_DINO, "num_register_tokens": 4, "use_key_bias": False}
+_DINOV3 = {
+    **{**_DINO, "num_register_tokens": 4, "use_key_bias": False},
+    **{"use_gated_mlp": False, "hidden_activation": "gelu"},
+}
 _GATED = {"use_gated_mlp": True, "hidden_activation": "silu"}
 _RESNET = {
     **{"stackwise_num_filters": (64, 80), "stackwise_num_blocks": (2, 2)},

@@ -62,6 +62,11 @@ class Preprocessing:
         content = asdict(self)
         return {**content, "mean": list(self.mean), "std": list(self.std)}
 
+    @classmethod
+    def from_dict(cls, content: dict[str, Any]) -> "Preprocessing":
+        """Undo `as_dict`."""
+        return cls(**{**content, "mean": tuple(content["mean"]), "std": tuple(content["std"])})
+
     def is_close_to(self, other: "Preprocessing") -> bool:
         """Return whether both rules are one, up to rounding of their numbers."""
         pairs = zip(self.affine(), other.affine(), strict=True)

@@ -3,6 +3,7 @@
 Needs no TensorFlow; `headstart.extraction.model` makes a Keras model of it.
 """
 
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
@@ -11,13 +12,17 @@ from headstart.catalog import onnx
 from headstart.catalog.onnx import network as onnx_network
 from headstart.catalog.onnx.file import OnnxFile
 from headstart.catalog.onnx.options import OnnxOptions
-from headstart.catalog.spec import BackboneSpec
+from headstart.catalog.spec import BackboneSpec, Preprocessing
 from headstart.catalog.weights import WeightsIdentity, resolve
 from headstart.common.errors import InputError
 from headstart.common.hardware import has_gpu
 from headstart.common.vocabulary import EngineName, Pooling, Sizing
 from headstart.extraction.options import ExtractOptions
 from headstart.features.identity import FeatureIdentity
+
+
+class NoMap(InputError):
+    """A layer gives tokens that lie nowhere in the image."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,14 +78,16 @@ def spec_of(options: ExtractOptions) -> BackboneSpec:
 
 
 def recover_spec(identity: FeatureIdentity) -> BackboneSpec:
-    """Return the entry of the backbone that features come from; see `spec_of`.
+    """Return the backbone that features come from, as `identify` had it.
 
     Raises:
         InputError: it is the network of a file that is not to be had any more.
     """
     fed = _fed(identity)
     if fed is None:
-        return catalog.get(identity.backbone)
+        spec, own = catalog.get(identity.backbone), identity.own_preprocessing
+        rule = spec.preprocessing if own is None else Preprocessing.from_dict(json.loads(own))
+        return replace(spec, preprocessing=rule, interpolation=identity.interpolation)
     file = onnx_network.open_file(identity.weights)
     return onnx_network.spec_of(file, fed, identity.image_size)
 
@@ -100,9 +107,12 @@ def identify(options: ExtractOptions, engine: EngineName) -> Bottleneck:
         InputError: no such backbone, image size or weights.
     """
     spec, file, fed = _network(options)
+    own = None
     if file is None:
         weights = resolve(spec, options.weights, options.seed)
-        spec = weights.adapt(spec)
+        published, spec = spec.preprocessing, weights.adapt(spec)
+        if spec.preprocessing != published:
+            own = json.dumps(spec.preprocessing.as_dict())
         layer, size = _resolve_layer(spec, options.layer), spec.image_size(options.image_size)
         _check_pooling(spec, layer, options.pooling)
     else:
@@ -122,6 +132,7 @@ def identify(options: ExtractOptions, engine: EngineName) -> Bottleneck:
         precision=options.precision,
         engine=engine,
         onnx=fed.model_dump_json() if fed else None,
+        own_preprocessing=own,
     )
     return Bottleneck(spec=spec, weights=weights, taps=(tap,))
 
@@ -151,7 +162,7 @@ def recover(identity: FeatureIdentity) -> Bottleneck:
         )
     if identity.engine == "tensorflow-gpu" and not has_gpu():
         identity = replace(identity, engine="tensorflow", precision="float32")
-    return Bottleneck(spec=weights.adapt(spec), weights=weights, taps=(identity,))
+    return Bottleneck(spec=spec, weights=weights, taps=(identity,))
 
 
 def _check_pooling(spec: BackboneSpec, layer: str, pooling: Pooling) -> None:

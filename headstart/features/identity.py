@@ -37,8 +37,9 @@ class FeatureIdentity:
         engine: What ran it; a GPU's numbers differ from the CPU's in their last digits, and in
             bfloat16 by more.
         numerics: Version of this project's own numerics.
-        onnx: Section `extract.onnx` as JSON, where the network is that of a file; else None, and
-            then it is left out of every record.
+        onnx: Section `extract.onnx` as JSON, where the network is that of a file; else None.
+        own_preprocessing: The rule itself as JSON, where the weights came with another than the
+            catalog's; else None.
     """
 
     backbone: str
@@ -54,13 +55,12 @@ class FeatureIdentity:
     engine: EngineName
     numerics: int = NUMERICS
     onnx: str | None = None
+    own_preprocessing: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the fields as JSON types."""
-        content = asdict(self)
+        """Return the fields as JSON types; those that are None are left out."""
+        content = {name: value for name, value in asdict(self).items() if value is not None}
         content["image_size"] = list(self.image_size)
-        if self.onnx is None:
-            del content["onnx"]
         return content
 
     @classmethod

@@ -5,11 +5,11 @@ from pathlib import Path
 
 from pydantic import TypeAdapter
 
-from headstart import catalog
 from headstart.catalog import building
 from headstart.catalog.readout import Readout
 from headstart.common.files import atomic_write
 from headstart.common.tensorflow_runtime import keras
+from headstart.extraction.bottleneck import recover_spec
 from headstart.features.identity import FeatureIdentity
 from headstart.finetuning.assembly import Assembly
 from headstart.finetuning.head_layers import empty_layers
@@ -58,7 +58,7 @@ def load_finetuned(folder: Path) -> Finetuned:
 
 def build_assembly(identity: FeatureIdentity, head: keras.Model) -> Assembly:
     """Build the architecture with random weights in the backbone."""
-    spec = catalog.get(identity.backbone)
+    spec = recover_spec(identity)
     backbone = building.build_architecture(spec, identity.image_size, seed=0)
     readout = Readout.of(spec, identity.pooling, identity.image_size)
     return Assembly(readout.up_to(backbone, identity.layer), spec.preprocessing, readout, head)

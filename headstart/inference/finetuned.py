@@ -7,11 +7,10 @@ network nor TensorFlow.
 from dataclasses import replace
 from pathlib import Path
 
-from headstart import catalog
 from headstart.catalog.weights import WeightsIdentity
 from headstart.common.files import sha256_of
 from headstart.common.hardware import has_gpu
-from headstart.extraction.bottleneck import Bottleneck
+from headstart.extraction.bottleneck import Bottleneck, recover_spec
 from headstart.extraction.engines import Engine
 from headstart.extraction.store import FeatureStore
 from headstart.heads.finetuned_card import WEIGHTS_FILE, FinetunedCard
@@ -40,7 +39,7 @@ def as_bottleneck(folder: Path, card: FinetunedCard) -> Bottleneck:
     weights = WeightsIdentity(
         kind="file", path=path, sha256=sha256, seed=None, description=f"fine-tuned weights {path}"
     )
-    return Bottleneck(spec=catalog.get(identity.backbone), weights=weights, taps=(identity,))
+    return Bottleneck(spec=recover_spec(identity), weights=weights, taps=(identity,))
 
 
 def load_engine(bottleneck: Bottleneck, store: FeatureStore) -> Engine:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Literal
 
 from headstart.common.progress import notify
 from headstart.common.vocabulary import SPLITS
@@ -32,6 +33,9 @@ _MOST_LISTED = 100
 
 _SHARE_OF_NEIGHBORS = 0.9
 
+NoHeat = Literal["class_token", "vector"] | None
+"""Why there are no heat maps; see `Report.no_heat`."""
+
 
 def collect(
     places: RunPlaces, results: Results, options: ReportOptions, spatial: SpatialMaps
@@ -57,7 +61,8 @@ def collect(
         album.add(everything)
     near = () if file is None else _add_neighbors(file, results, album)
     album.add(everything)
-    heat = drawn = None
+    drawn = None
+    heat: HeatPart | NoHeat = None
     with ThreadPoolExecutor(1) as pool:
         if file is not None:
             drawn = pool.submit(map_part, file, album, options.projections, options.seed)
@@ -77,7 +82,8 @@ def collect(
         gaps=score_gaps(results.heads),
         map=None if drawn is None else drawn.result(),
         neighbors=numbered(near, album),
-        heat=heat,
+        heat=heat if isinstance(heat, HeatPart) else None,
+        no_heat=None if isinstance(heat, HeatPart) else heat,
         comparison=comparison_part(results.comparison, places.comparison),
         facts=_facts(file, album, len(manifest)),
     )
@@ -105,7 +111,7 @@ def _heat(
     album: Album,
     explained: Sequence[int],
     spatial: SpatialMaps,
-) -> HeatPart | None:
+) -> HeatPart | NoHeat:
     rows = results.manifest.rows
     # A photo that has gone since leaves nothing to draw on.
     shown = [image for image in explained if image in album and Path(rows[image].path).is_file()]
@@ -113,7 +119,7 @@ def _heat(
         return None
     activations = spatial(shown)
     if activations is None:
-        return None
+        return "class_token" if file.header.identity.pooling == "cls" else "vector"
     head = load(explainer.folder)
     head.check_features(file.header, file.path)
     return heat_part(
@@ -123,7 +129,7 @@ def _heat(
         results.manifest,
         album,
         dict(zip(shown, activations, strict=True)),
-        file.header.identity,
+        file,
     )
 
 

@@ -4,7 +4,7 @@ Collecting fills them, rendering writes them; neither knows how the other works.
 """
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 Series = tuple[float | None, ...]
 
@@ -243,11 +243,13 @@ class HeatPart:
         head: Whose decisions they explain.
         views: By picture: the image as the backbone saw it, as a `data:` URI.
         maps: One or two per picture: for the class decided on, and for the own class.
+        with_class_token: Whether the head also looks at class tokens, of which no map can be.
     """
 
     head: str
     views: dict[int, str]
     maps: tuple[HeatMap, ...]
+    with_class_token: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -328,7 +330,9 @@ class Report:
         gaps: Per split that lacks classes.
         map: None when there are fewer than three images.
         neighbors: For some test images.
-        heat: None when the cut has no map, or no image could be read.
+        heat: None where the features know no positions, or no image could be read.
+        no_heat: What the features are instead: "class_token" or "vector"; None where there are
+            heat maps, or nothing to make them of.
         comparison: None where none was made or is not asked for.
         facts: Digests and versions, by name.
     """
@@ -345,5 +349,6 @@ class Report:
     map: MapPart | None = None
     neighbors: tuple[NearestPictures, ...] = ()
     heat: HeatPart | None = None
+    no_heat: Literal["class_token", "vector"] | None = None
     comparison: ComparisonPart | None = None
     facts: dict[str, str] = field(default_factory=dict)

@@ -15,7 +15,11 @@ _CHUNK_BYTES = 2**27
 
 
 def class_evidence(
-    spatial: npt.NDArray[np.float32], pooling: Pooling, logits: Logits, label: int
+    spatial: npt.NDArray[np.float32],
+    feature: npt.NDArray[np.float32],
+    pooling: Pooling,
+    logits: Logits,
+    label: int,
 ) -> npt.NDArray[np.float64]:
     """Tell how much each position of a feature map speaks for a class.
 
@@ -25,9 +29,13 @@ def class_evidence(
     head, whose contributions add up to the logit, the original class activation map. It is taken
     by central differences, so that any head will do, whatever it is written in.
 
+    Where class tokens stand beside the patches' average, they stay as they are: they have seen the
+    whole image, and no position of the map is theirs.
+
     Args:
         spatial: Activations at the cut, (h, w, c).
-        pooling: What stands between them and the head.
+        feature: What the head is given for the image, (*feature_shape).
+        pooling: What stands between them; all but "cls", through which no position is seen.
         logits: Of a batch of the head's features.
         label: The class.
 
@@ -40,33 +48,32 @@ def class_evidence(
     """
     height, width = spatial.shape[:2]
     positions = height * width
-    base = _pool(spatial, pooling)
-    step = max(1, _CHUNK_BYTES // (2 * base.nbytes))
+    step = max(1, _CHUNK_BYTES // (2 * feature.nbytes))
     evidence = np.empty(positions)
     for start in range(0, positions, step):
         chunk = np.arange(start, min(start + step, positions))
-        moves = _STEP * _contributions(spatial, pooling, chunk)
-        both = np.concatenate([base + moves, base - moves]).astype(np.float32)
+        moves = _STEP * _contributions(spatial, feature, pooling, chunk)
+        both = np.concatenate([feature + moves, feature - moves]).astype(np.float32)
         scores = logits(both).astype(np.float64)
         centered = scores[:, label] - scores.mean(axis=1)
         evidence[chunk] = (centered[: len(chunk)] - centered[len(chunk) :]) / (2 * _STEP)
     return evidence.reshape(height, width)
 
 
-def _pool(spatial: npt.NDArray[np.float32], pooling: Pooling) -> npt.NDArray[np.float32]:
-    if pooling == "avg":
-        return np.asarray(spatial.mean(axis=(0, 1)))
-    return np.asarray(spatial.max(axis=(0, 1))) if pooling == "max" else spatial
-
-
 def _contributions(
-    spatial: npt.NDArray[np.float32], pooling: Pooling, chunk: npt.NDArray[np.int64]
+    spatial: npt.NDArray[np.float32],
+    feature: npt.NDArray[np.float32],
+    pooling: Pooling,
+    chunk: npt.NDArray[np.int64],
 ) -> npt.NDArray[np.float32]:
     """Return what each position of `chunk` adds to the head's features, (n, *feature_shape)."""
     height, width, channels = spatial.shape
     flat = spatial.reshape(height * width, channels)
-    if pooling == "avg":
-        return np.asarray(flat[chunk] / np.float32(len(flat)))
+    if pooling in ("avg", "cls+avg", "last4"):
+        # The average is the last part of the feature, or all of it.
+        moved = np.zeros((len(chunk), *feature.shape), np.float32)
+        moved[:, -channels:] = flat[chunk] / np.float32(len(flat))
+        return moved
     if pooling == "max":
         # Only the first position that reaches a channel's maximum is passed on.
         return np.where(flat.argmax(axis=0) == chunk[:, None], flat[chunk], np.float32(0))

@@ -8,7 +8,6 @@ import numpy.typing as npt
 
 from headstart.dataset.manifest import Manifest
 from headstart.features.file import FeatureFile
-from headstart.features.identity import FeatureIdentity
 from headstart.features.neighbors import NeighborIndex
 from headstart.heads.base import Head
 from headstart.report.content import HeatMap, HeatPart, MapPart, NearestPictures
@@ -21,7 +20,7 @@ from headstart.report.results import called
 from headstart.scoring.predictions import Predictions
 
 SpatialMaps = Callable[[Sequence[int]], npt.NDArray[np.float32] | None]
-"""Images to activations at the cut, (n, h, w, c); None when the cut gives no map."""
+"""Images to activations at the cut, (n, h, w, c); None where the features know no positions."""
 
 NEIGHBORS = 6
 STREAMING_ABOVE = 2**30
@@ -129,7 +128,7 @@ def heat_part(
     manifest: Manifest,
     album: Album,
     activations: Mapping[int, npt.NDArray[np.float32]],
-    identity: FeatureIdentity,
+    file: FeatureFile,
 ) -> HeatPart:
     """Tell where the head saw the class it decided on and, on mistakes, the true one.
 
@@ -140,15 +139,22 @@ def heat_part(
         manifest: All images.
         album: Those with a picture.
         activations: By image, all of them in the album: what the cut gave, (h, w, c).
-        identity: Of the features that the head was made for.
+        file: The features that the head was made for.
     """
+    identity, row_of = file.header.identity, _row_of_image(file)
     decided = dict(zip(predictions.image.tolist(), called(predictions).tolist(), strict=True))
     numbers = album.numbers(activations)
     maps = []
     for number, (image, activation) in zip(numbers, activations.items(), strict=True):
+        feature = np.asarray(file.features[row_of[image]])
         for label in dict.fromkeys([decided[image], int(manifest.labels[image])]):
-            evidence = class_evidence(activation, identity.pooling, head.logits, label)
+            evidence = class_evidence(activation, feature, identity.pooling, head.logits, label)
             maps.append(HeatMap(picture=number, label=label, grid=brightness(evidence)))
     paths = [manifest.rows[image].path for image in activations]
     seen = as_seen(paths, identity.sizing, _SEEN_SIDE)
-    return HeatPart(head=name, views=dict(zip(numbers, seen, strict=True)), maps=tuple(maps))
+    return HeatPart(
+        head=name,
+        views=dict(zip(numbers, seen, strict=True)),
+        maps=tuple(maps),
+        with_class_token=identity.pooling in ("cls+avg", "last4"),
+    )

@@ -145,7 +145,7 @@ def _sections(report: Report, drawn: bool, judged: bool) -> list[str]:
         "confusion": judged,
         "map": report.map is not None,
         "neighbors": bool(report.neighbors),
-        "heat": report.heat is not None,
+        "heat": report.heat is not None or report.no_heat is not None,
         "comparison": report.comparison is not None,
         "about": True,
     }

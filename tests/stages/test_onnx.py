@@ -139,3 +139,31 @@ def test_options_that_cannot_be_used(changes: dict[str, Any], message: str) -> N
     write_params(extract=changes)
     with pytest.raises(InputError, match=message):
         extract.main()
+
+
+def test_openvino_holds_network_and_head_in_one_graph(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    # It compares the probabilities itself.
+    for head in ("logistic", "prototype"):
+        arguments = ["--format", "openvino", "--head", head, "-o", str(tmp_path / head)]
+        assert cli.main(["export", *arguments]) == 0
+        assert (tmp_path / head / "model.xml").is_file()
+    assert "one image at a time" in (tmp_path / head / "README.md").read_text(encoding="utf-8")
+    assert "largest difference from the pipeline" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--format", "keras"], ["--format", "onnx"], ["--format", "openvino", "--quantize", "int8"]],
+)
+def test_formats_that_cannot_hold_it(
+    capsys: pytest.CaptureFixture[str], arguments: list[str]
+) -> None:
+    assert cli.main(["export", *arguments]) == 1
+    assert "of an ONNX file (models/weights/net.onnx), which this" in capsys.readouterr().err
+
+
+def test_compare_takes_its_name(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["compare", "onnx:gone.onnx", "LeNet5:random"]) == 1
+    assert "gone.onnx: no such file" in capsys.readouterr().err

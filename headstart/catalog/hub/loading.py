@@ -75,8 +75,8 @@ def whole_model(spec: BackboneSpec, image_size: tuple[int, int], folder: PresetF
         vision = config.get("vision_encoder")
         config = config | (vision.get("config", {}) if isinstance(vision, dict) else {})
     _check(spec, folder, config)
-    model = hub_model(_at_its_own_size(spec, config), image_size, text)
-    with _told(spec, folder):
+    with _told(spec, folder, folder.weights):
+        model = hub_model(_at_its_own_size(spec, config), image_size, text)
         model.load_weights(str(folder.weights))
     return model
 
@@ -84,13 +84,16 @@ def whole_model(spec: BackboneSpec, image_size: tuple[int, int], folder: PresetF
 def _from_safetensors(spec: BackboneSpec, image_size: tuple[int, int], folder: PresetFolder) -> Any:
     assert spec.network is not None
     converter = _converter(spec, folder)
-    with _told(spec, folder):
+    with _told(spec, folder, folder.path / CONFIG):
         config = converter.convert_backbone_config(folder.config)
     _check(spec, folder, config)
     model = hub_model(_at_its_own_size(spec, config), image_size)
     from keras_hub.src.utils.transformers.safetensor_utils import SafetensorLoader
 
-    with _told(spec, folder), SafetensorLoader(str(folder.path), prefix="") as loader:
+    with (
+        _told(spec, folder, folder.weights),
+        SafetensorLoader(str(folder.path), prefix="") as loader,
+    ):
         converter.convert_weights(model, loader, folder.config)
     return model
 
@@ -158,8 +161,8 @@ def _plain_arguments(hub: Any, config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 @contextmanager
-def _told(spec: BackboneSpec, folder: PresetFolder) -> Iterator[None]:
-    """Turn what readers and converters raise about the folder's files into one message."""
+def _told(spec: BackboneSpec, folder: PresetFolder, file: Path) -> Iterator[None]:
+    """Turn what readers and converters raise about a file of the folder into one message."""
     try:
         yield
     except InputError:
@@ -168,8 +171,8 @@ def _told(spec: BackboneSpec, folder: PresetFolder) -> Iterator[None]:
     except Exception as error:
         said = " ".join(str(error).split())[:300]
         raise InputError(
-            f"weights: {folder.weights}: expected weights of {spec.name} in {folder.layout}'s "
-            f"layout, received a file that cannot be read as that ({type(error).__name__}: {said})"
+            f"weights: {file}: expected that of {spec.name} in the {folder.layout} layout, "
+            f"received a file that cannot be read as that ({type(error).__name__}: {said})"
         ) from None
 
 

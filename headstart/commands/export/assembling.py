@@ -57,15 +57,30 @@ def whole_model(folder: Path) -> keras.Model:
     return _with_resizing(identity, keras.Model(images, head_model(features)), 1.0)
 
 
+def resizing_of(identity: FeatureIdentity) -> keras.Model:
+    """Return the model from images of any size, (batch, any, any, 3) uint8, to the backbone's."""
+    images = _images((None, None))
+    pixels = keras.ops.cast(resized(images, identity.sizing), "uint8")
+    return keras.Model(images, pixels, name=RESIZING)
+
+
+def classifier_of(head: Head) -> keras.Model:
+    """Return the model from features to calibrated probabilities.
+
+    Raises:
+        InputError: a head of this kind cannot be a graph.
+    """
+    features = keras.Input(head.card.feature_shape, name="features")
+    return keras.Model(features, keras.layers.Softmax()(_head_model(head)(features)))
+
+
 def _with_resizing(
     identity: FeatureIdentity, logits: keras.Model, temperature: float
 ) -> keras.Model:
     small = _images(identity.image_size)
     scaled = logits(small) / np.float32(temperature)
     classifier = keras.Model(small, keras.layers.Softmax()(scaled), name="classifier")
-    images = _images((None, None))
-    pixels = keras.ops.cast(resized(images, identity.sizing), "uint8")
-    resizing = keras.Model(images, pixels, name=RESIZING)
+    resizing = resizing_of(identity)
     images = _images((None, None))
     # The name of the last operation becomes the output's name.
     probabilities = keras.layers.Identity(name=OUTPUT)(classifier(resizing(images)))

@@ -11,7 +11,7 @@ from headstart.common.errors import InputError
 from headstart.common.files import expect_room
 from headstart.common.openvino_runtime import openvino
 from headstart.common.progress import notify
-from headstart.extraction.bottleneck import Bottleneck
+from headstart.extraction.bottleneck import Bottleneck, NoMap
 from headstart.extraction.engines.onnx_graph import (
     channel_axis,
     describe,
@@ -157,12 +157,10 @@ class _Pooling:
         grid = self._grid(count - prefix)
         if pooling == "none":
             if grid is None:
-                raise self._misfit(
-                    pooling,
-                    shape,
-                    f"{count - prefix} tokens that are no grid over an image of "
-                    f"{self._size[0]} x {self._size[1]}",
-                    "avg or max, or another onnx.prefix_tokens",
+                raise NoMap(
+                    f"pooling: {self._file}: the {count - prefix} tokens of {self._layer} are no "
+                    f"grid over an image of {self._size[0]} x {self._size[1]}; expected avg or "
+                    f"max, or another onnx.prefix_tokens than {prefix}; received {pooling}"
                 )
             return _OPS.reshape(patches, _indices([1, *grid, channels]), special_zero=False)
         if grid is None and self._grid(count - prefix - 1) is not None:
