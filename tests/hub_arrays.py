@@ -63,9 +63,15 @@ _SWIN = {
     **{"window_size": 3, "mlp_ratio": 2.0, "drop_path": 0.0},
 }
 _DINO = {"patch_size": 4, "num_layers": 4, "intermediate_dim": 48, **_HEADS}
-_DINOV2 = {**_DINO, "position_embedding_shape": (28, 28)}
+_DINOV2 = {
+    **{**_DINO, "num_register_tokens": 0, "use_swiglu_ffn": False},
+    **{"position_embedding_shape": (28, 28), "antialias_in_interpolation": False},
+}
 _REGISTERS = {"num_register_tokens": 4, "antialias_in_interpolation": True}
-_DINOV3 = {**_DINO, "num_register_tokens": 4, "use_key_bias": False}
+_DINOV3 = {
+    **{**_DINO, "num_register_tokens": 4, "use_key_bias": False},
+    **{"use_gated_mlp": False, "hidden_activation": "gelu"},
+}
 _GATED = {"use_gated_mlp": True, "hidden_activation": "silu"}
 _RESNET = {
     **{"stackwise_num_filters": (64, 80), "stackwise_num_blocks": (2, 2)},
@@ -96,16 +102,11 @@ _DINOV2_SMALL = {
     **{**_DINOV2, "patch_size": 14, "num_layers": 12, "hidden_dim": 384, "num_heads": 6},
     **{"intermediate_dim": 1536, "position_embedding_shape": (518, 518)},
 }
-_DEIT_TINY = {
-    **{"patch_size": 16, "num_layers": 12, "hidden_dim": 192, "num_heads": 3},
-    **{"intermediate_dim": 768},
-}
 FULL = {
     "resnet18": Tiny("resnet", _RESNET18, (64, 64), None, 12),
     "dinov2_small": Tiny("dinov2", _DINOV2_SMALL, (518, 518), 1, 13),
-    "deit_tiny": Tiny("deit", _DEIT_TINY, (224, 224), 2, 14),
 }
-"""In their published sizes, for what looks them up by name; 5 to 22 million random weights."""
+"""In their published sizes, for what looks them up by name; 11 and 22 million random weights."""
 
 _OTHERS = ("clip", "siglip", "resnet")
 TRANSFORMERS = tuple(name for name, tiny in NETWORKS.items() if tiny.kind not in _OTHERS)

@@ -10,11 +10,16 @@ from headstart.catalog.weights import resolve
 from headstart.common.vocabulary import EngineName, Pooling
 from headstart.extraction.bottleneck import Bottleneck
 from headstart.features.identity import FeatureIdentity
-from tests.hub_arrays import NETWORKS
+from tests.hub_arrays import NETWORKS, TRANSFORMERS
 
 _LAST = {"clip": "projection", "siglip": "head", "resnet": "stack1_block1_out"}
 # Only pretraining uses it; entries of the catalog leave it out.
 _OF_TRAINING = ("drop_path",)
+
+
+def layout_of(name: str) -> str:
+    """Return the layout that the network is published in, KerasHub's where it has no other."""
+    return "transformers" if name in TRANSFORMERS else "keras_hub"
 
 
 def spec_of(name: str) -> BackboneSpec:

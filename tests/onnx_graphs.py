@@ -101,8 +101,11 @@ def nhwc_net(path: Path, shape: Sequence[int | str] = (1, 32, 32, 3)) -> Path:
 HEADS = {"query": (0, 2, 1, 3), "key": (0, 2, 3, 1), "value": (0, 2, 1, 3)}
 
 
-def vit(path: Path, prefix: int = 1) -> Path:
-    """Patches of 8 x 8 after `prefix` tokens, and one block of a transformer with two heads."""
+def vit(path: Path, prefix: int = 1, *, open_batch: bool = False) -> Path:
+    """Patches of 8 x 8 after `prefix` tokens, and one block of a transformer with two heads.
+
+    With an open batch axis, shapes are computed from the input's, as PyTorch exports them.
+    """
     weights, width, patches = Weights(2), 12, 16
     count = prefix + patches
     weights.normal("patch", width, 3, 8, 8)
@@ -117,11 +120,30 @@ def vit(path: Path, prefix: int = 1) -> Path:
     weights.given("rows_shape", (1, width, patches))
     weights.given("heads_shape", (1, count, 2, width // 2))
     weights.given("merged_shape", (1, count, width))
+    batch, first = [], "class"
+    if open_batch:
+        weights.tensors = [one for one in weights.tensors if not one.name.endswith("_shape")]
+        weights.given("zero", (0,))
+        rests = {"rows": (width, -1), "heads": (-1, 2, width // 2), "merged": (-1, width)}
+        rests["first"] = (-1, -1)
+        batch += [node("Shape", "images", "whole"), node("Gather", "whole zero", "size")]
+        for name, rest in rests.items():
+            weights.given(f"{name}_rest", rest)
+            batch.append(node("Concat", f"size {name}_rest", f"{name}_shape", axis=0))
+        batch += [
+            node("Equal", "first_shape minus", "any"),
+            node("Where", "any ones first_shape", "wanted"),
+            node("Expand", "class wanted", "classes"),
+        ]
+        weights.given("minus", (-1,))
+        weights.given("ones", (1, 1, 1))
+        first = "classes"
     nodes = [
+        *batch,
         node("Conv", "images patch", "patches", strides=[8, 8]),
         node("Reshape", "patches rows_shape", "rows"),
         node("Transpose", "rows", "columns", perm=[0, 2, 1]),
-        *([node("Concat", "class columns", "sequence", axis=1)] if prefix else []),
+        *([node("Concat", f"{first} columns", "sequence", axis=1)] if prefix else []),
         node("Add", f"{'sequence' if prefix else 'columns'} position", "embedded"),
         node("LayerNormalization", "embedded scale1 shift1", "norm1", axis=-1),
         *(
@@ -146,7 +168,8 @@ def vit(path: Path, prefix: int = 1) -> Path:
         node("MatMul", "activated down", "dense"),
         node("Add", "attended dense", "tokens"),
     ]
-    return save(path, nodes, weights, (1, 3, 32, 32), {"tokens": (1, count, width)})
+    size = "batch" if open_batch else 1
+    return save(path, nodes, weights, (size, 3, 32, 32), {"tokens": (size, count, width)})
 
 
 def channels_last_blocks(path: Path) -> Path:
@@ -252,3 +275,16 @@ def dynamic_output_net(path: Path) -> Path:
     )
     weights.given("shape", (1, 16 * 16, 8))
     return save(path, nodes, weights, (1, 3, 32, 32), {"output": None})
+
+
+def half_net(path: Path) -> Path:
+    """A network in float16, input and weights alike."""
+    conv_net(path)
+    model = onnx.load(path)
+    for tensor in model.graph.initializer:
+        values = numpy_helper.to_array(tensor).astype(np.float16)
+        tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
+    for value in (*model.graph.input, *model.graph.output):
+        value.type.tensor_type.elem_type = TensorProto.FLOAT16
+    onnx.save(model, path)
+    return path

@@ -20,6 +20,10 @@ from headstart.extraction.options import ExtractOptions
 from headstart.features.identity import FeatureIdentity
 
 
+class NoMap(InputError):
+    """A layer gives tokens that lie nowhere in the image."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bottleneck:
     """One pass through a backbone, with one output per tap.
@@ -80,9 +84,9 @@ def recover_spec(identity: FeatureIdentity) -> BackboneSpec:
     """
     fed = _fed(identity)
     if fed is None:
-        spec = replace(catalog.get(identity.backbone), interpolation=identity.interpolation)
-        own = identity.own_preprocessing
-        return replace(spec, preprocessing=Preprocessing.from_json(own)) if own else spec
+        spec, own = catalog.get(identity.backbone), identity.own_preprocessing
+        rule = spec.preprocessing if own is None else Preprocessing.from_json(own)
+        return replace(spec, preprocessing=rule, interpolation=identity.interpolation)
     file = onnx_network.open_file(identity.weights)
     return onnx_network.spec_of(file, fed, identity.image_size)
 
@@ -102,11 +106,11 @@ def identify(options: ExtractOptions, engine: EngineName) -> Bottleneck:
         InputError: no such backbone, image size or weights.
     """
     spec, file, fed = _network(options)
-    own_rule = None
+    own = None
     if file is None:
         weights = resolve(spec, options.weights, options.seed)
         published, spec = spec.preprocessing, weights.adapt(spec)
-        own_rule = None if spec.preprocessing == published else spec.preprocessing.as_json()
+        own = None if spec.preprocessing == published else spec.preprocessing.as_json()
         layer, size = _resolve_layer(spec, options.layer), spec.image_size(options.image_size)
         _check_pooling(spec, layer, options.pooling)
     else:
@@ -126,7 +130,7 @@ def identify(options: ExtractOptions, engine: EngineName) -> Bottleneck:
         precision=options.precision,
         engine=engine,
         onnx=fed.model_dump_json() if fed else None,
-        own_preprocessing=own_rule,
+        own_preprocessing=own,
     )
     return Bottleneck(spec=spec, weights=weights, taps=(tap,))
 

@@ -38,8 +38,8 @@ class FeatureIdentity:
             bfloat16 by more.
         numerics: Version of this project's own numerics.
         onnx: Section `extract.onnx` as JSON, where the network is that of a file; else None.
-        own_preprocessing: The rule as JSON, where the weights come with another than the catalog's;
-            else None.
+        own_preprocessing: The rule itself as JSON, where the weights came with another than the
+            catalog's; else None.
     """
 
     backbone: str

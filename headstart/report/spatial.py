@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from headstart.extraction.bottleneck import recover
+from headstart.extraction.bottleneck import NoMap, recover
 from headstart.extraction.extract import extract, requests_of
 from headstart.extraction.store import FeatureStore
 from headstart.report.features import SpatialMaps
@@ -38,7 +38,10 @@ def spatial_maps(results: Results, store: FeatureStore | None = None) -> Spatial
         else:
             bottleneck = recover(replace(identity, pooling="none"))
             requests = requests_of(file, results.manifest, wanted)
-            activations = extract(bottleneck, requests, store=store).array()
+            try:
+                activations = extract(bottleneck, requests, store=store).array()
+            except NoMap:
+                return None
         # A vector, or a map of one position, says nothing about where.
         return activations if activations.ndim == 4 and max(activations.shape[1:3]) > 1 else None
 

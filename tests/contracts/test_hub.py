@@ -1,104 +1,70 @@
-"""Features of KerasHub's backbones, through the whole extractor, against golden forward passes."""
+"""Features of KerasHub's backbones, layer by layer, against golden forward passes."""
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
+from headstart.catalog.cuts import find_cuts
 from headstart.common.vocabulary import Pooling
-from headstart.extraction.model import assemble, outputs_of
-from tests.golden_transformers import Taps, final_norm, golden
-from tests.hub_arrays import NETWORKS, TRANSFORMERS
-from tests.hub_presets import MEAN, STD
-from tests.hub_specs import bottleneck_of, spec_of
+from headstart.extraction.model import assemble, backbone_of, outputs_of
+from tests.golden_features import assert_agree, golden_feature, golden_taps, images_of
+from tests.hub_arrays import NETWORKS
+from tests.hub_specs import bottleneck_of, layout_of, spec_of
 
 pytest.importorskip("keras_hub", reason="hub backbones need the extra: headstart[hub]")
 
 Folder = Callable[[str, str], Path]
-Features = list[tuple[str, str, NDArray[np.float32]]]
-
-LAYOUTS = [
-    *(("transformers", name) for name in TRANSFORMERS),
-    *(("keras_hub", name) for name in NETWORKS),
-]
+Ways = list[tuple[str, Pooling]]
 
 
-def images_of(height: int, width: int) -> list[NDArray[np.uint8]]:
-    """Two images of that size, so that nothing is resized."""
-    rng = np.random.default_rng(3)
-    return list(rng.integers(0, 256, (2, height, width, 3), dtype=np.uint8))
-
-
-def expected_taps(name: str, images: list[NDArray[np.uint8]]) -> Taps:
-    """The golden network on the images, normalized as its presets say."""
-    tiny = NETWORKS[name]
-    pixels = (np.stack(images) / 255 - np.array(MEAN)) / np.array(STD)
-    return golden(tiny, tiny.arrays(), pixels.astype(np.float32))
-
-
-def pooled(name: str, taps: Taps, layer: str, pooling: str) -> NDArray[np.float64]:
-    """The paper's readout of a golden layer."""
-    tiny, x = NETWORKS[name], taps[layer]
-    if x.ndim == 2:
-        return x
-    if tiny.prefix_tokens is None:
-        axes = (1, 2)
-        return {"avg": x.mean(axes), "max": x.max(axes), "none": x}[pooling]
-    patches = x[:, tiny.prefix_tokens :]
-    mean = patches.mean(axis=1)
-    if pooling == "last4":
-        blocks = [taps[f"block_{tiny.depth - back}"][:, 0] for back in (3, 2, 1, 0)]
-        arrays = tiny.arrays()
-        return np.concatenate([*(final_norm(tiny, arrays, one) for one in blocks), mean], axis=-1)
-    if pooling == "none":
-        return patches.reshape(len(x), *grid_of(name, layer, taps), -1)
-    ways = {
-        "avg": mean,
-        "max": patches.max(axis=1),
-        "cls": x[:, 0],
-        "cls+avg": np.concatenate([x[:, 0], mean], axis=-1),
-    }
-    return ways[pooling]
-
-
-def grid_of(name: str, layer: str, taps: Taps) -> tuple[int, int]:
-    """Height and width in patches, which Swin's merges halve."""
-    tiny = NETWORKS[name]
-    before = list(taps)[: list(taps).index(layer) + 1]
-    side = tiny.arguments["patch_size"] * 2 ** sum("merge" in one for one in before)
-    return tiny.image_size[0] // side, tiny.image_size[1] // side
-
-
-def agree(found: Any, expected: Any, tolerance: float, what: str) -> None:
-    """Compare relative to the largest number."""
-    assert found.shape == expected.shape, what
-    difference = np.abs(found - expected).max() / np.abs(expected).max()
-    assert difference <= tolerance, f"{what}: {difference:.1e}"
-
-
-def ways_of(name: str, taps: Taps) -> list[tuple[str, Pooling]]:
-    """Every layer in every pooling that users may choose there."""
-    spec = spec_of(name)
-    return [
+@pytest.mark.parametrize("name", NETWORKS)
+def test_every_layer_is_a_cut_with_the_golden_features(name: str, hub_folder: Folder) -> None:
+    """All tokens of every layer, and all poolings of the last block and what follows it."""
+    tiny, spec = NETWORKS[name], spec_of(name)
+    images = images_of(*tiny.image_size)
+    taps = golden_taps(name, images)
+    last = list(taps).index(f"block_{tiny.depth}") if spec.prefix_tokens is not None else -1
+    ways: Ways = [(layer, "none") for layer in taps] + [
         (layer, pooling)
-        for layer, values in taps.items()
-        for pooling in (spec.poolings if values.ndim > 2 else ("avg",))
+        for layer in list(taps)[last:]
+        for pooling in spec.poolings
         if pooling != "last4" or layer == "norm"
     ]
+    bottleneck = bottleneck_of(spec, hub_folder(layout_of(name), name), ways)
+    network = backbone_of(bottleneck)
+    cuts = find_cuts(network)
+    if spec.prefix_tokens is None:
+        assert set(taps) <= {cut.name for cut in cuts}
+    else:
+        assert [cut.name for cut in cuts] == list(taps)
+    assert {cut.parameters_below + cut.parameters_above for cut in cuts} == {network.count_params()}
+    outputs = outputs_of(assemble(bottleneck, backbone=network), images)
+    for tap, found in zip(bottleneck.taps, outputs, strict=True):
+        expected = golden_feature(name, taps, tap.layer, tap.pooling, tiny.image_size)
+        assert_agree(np.asarray(found), expected, 1e-5, f"{tap.layer}, {tap.pooling}")
 
 
-@pytest.mark.parametrize(("layout", "name"), LAYOUTS)
-def test_features_at_every_layer_in_every_pooling(
-    layout: str, name: str, hub_folder: Folder
-) -> None:
+@pytest.mark.parametrize("name", ["vit", "deit", "swin", "dinov2_registers", "dinov3"])
+def test_kerashub_layout_gives_the_same(name: str, hub_folder: Folder) -> None:
     images = images_of(*NETWORKS[name].image_size)
-    taps = expected_taps(name, images)
-    ways = ways_of(name, taps)
-    bottleneck = bottleneck_of(spec_of(name), hub_folder(layout, name), ways)
-    outputs = outputs_of(assemble(bottleneck), np.stack(images))
-    for (layer, pooling), found in zip(ways, outputs, strict=True):
-        expected = pooled(name, taps, layer, pooling)
-        agree(np.asarray(found), expected, 1e-5, f"{layer}, {pooling}")
+    bottleneck = bottleneck_of(spec_of(name), hub_folder("keras_hub", name), [("auto", "none")])
+    (found,) = outputs_of(assemble(bottleneck), images)
+    size = NETWORKS[name].image_size
+    expected = golden_feature(name, golden_taps(name, images), "norm", "none", size)
+    assert_agree(np.asarray(found), expected, 1e-5, name)
+
+
+@pytest.mark.parametrize(
+    ("name", "size"),
+    # See test_golden.py for the ratios.
+    [("dinov2", (56, 56)), ("dinov2_registers", (36, 36)), ("dinov3", (24, 40))],
+)
+def test_another_image_size(name: str, size: tuple[int, int], hub_folder: Folder) -> None:
+    images = images_of(*size)
+    folder = hub_folder("transformers", name)
+    bottleneck = bottleneck_of(spec_of(name), folder, [("norm", "none")], image_size=size)
+    (found,) = outputs_of(assemble(bottleneck), images)
+    expected = golden_feature(name, golden_taps(name, images), "norm", "none", size)
+    assert_agree(np.asarray(found), expected, 1e-5, name)

@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import chdir
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,9 @@ from ruamel.yaml import YAML
 from headstart import BottleneckFeatures, load_model
 from headstart.commands import cli
 from headstart.common.errors import InputError
+from headstart.dataset.manifest import read_manifest
 from headstart.features.file import FeatureFile
+from headstart.report.spatial import spatial_maps
 from pipeline import evaluate, extract, finetune, novelty, prepare, pretrain, report, train
 from tests import onnx_graphs
 
@@ -139,3 +142,51 @@ def test_options_that_cannot_be_used(changes: dict[str, Any], message: str) -> N
     write_params(extract=changes)
     with pytest.raises(InputError, match=message):
         extract.main()
+
+
+def test_openvino_holds_network_and_head_in_one_graph(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    # It compares the probabilities itself.
+    for head in ("logistic", "prototype"):
+        arguments = ["--format", "openvino", "--head", head, "-o", str(tmp_path / head)]
+        assert cli.main(["export", *arguments]) == 0
+        assert (tmp_path / head / "model.xml").is_file()
+    assert "one image at a time" in (tmp_path / head / "README.md").read_text(encoding="utf-8")
+    assert "largest difference from the pipeline" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--format", "keras"], ["--format", "onnx"], ["--format", "openvino", "--quantize", "int8"]],
+)
+def test_formats_that_cannot_hold_it(
+    capsys: pytest.CaptureFixture[str], arguments: list[str]
+) -> None:
+    assert cli.main(["export", *arguments]) == 1
+    assert "of an ONNX file (models/weights/net.onnx), which this" in capsys.readouterr().err
+
+
+def test_compare_takes_its_name(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["compare", "onnx:gone.onnx", "LeNet5:random"]) == 1
+    assert "gone.onnx: no such file" in capsys.readouterr().err
+
+
+def test_the_report_does_without_maps_of_tokens_that_have_no_places(
+    project: Path, tmp_path: Path
+) -> None:
+    copy = shutil.copytree(project, tmp_path / "copy")
+    with chdir(copy):
+        onnx_graphs.vit(Path("models/weights/net.onnx"))
+        write_params(extract={"layer": "auto", "onnx": {"prefix_tokens": 0}})
+        extract.main()
+        results = SimpleNamespace(
+            features=FeatureFile.open(Path("features/bottleneck.h5")),
+            manifest=read_manifest(Path("data/manifest.csv")),
+        )
+        assert spatial_maps(results)([0, 1]) is None
+        # With its class token told there are 4 x 4 patches.
+        write_params(extract={"layer": "auto", "onnx": {"prefix_tokens": 1}})
+        extract.main()
+        results.features = FeatureFile.open(Path("features/bottleneck.h5"))
+        assert spatial_maps(results)([0, 1]).shape == (2, 4, 4, 12)

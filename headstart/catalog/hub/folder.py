@@ -61,13 +61,15 @@ class PresetFolder:
         content = _read(self.weights)
         listed = content.get("weight_map")
         if not isinstance(listed, dict):
-            raise InputError(f"{self.weights}: expected a key weight_map, received none")
+            raise InputError(f"weights: {self.weights}: expected a key weight_map, received none")
         names: set[str] = set()
         for value in listed.values():
             names |= {value} if isinstance(value, str) else set(value)
         for name in names:
             if Path(name).name != name or not (self.path / name).is_file():
-                raise InputError(f"{self.weights}: it lists {name!r}, which is not beside it")
+                raise InputError(
+                    f"weights: {self.weights}: it lists {name!r}, which is not beside it"
+                )
         return sorted(names)
 
     def preprocessing(self) -> tuple[Preprocessing, Interpolation | None] | None:

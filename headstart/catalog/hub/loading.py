@@ -36,7 +36,7 @@ def build(spec: BackboneSpec, image_size: tuple[int, int], path: Path) -> keras.
     assert spec.network is not None
     folder = read_folder(path)
     if folder.layout == "KerasHub":
-        model = _from_kerashub(spec, image_size, folder)
+        model = whole_model(spec, image_size, folder)
     else:
         model = _from_safetensors(spec, image_size, folder)
     return chain(spec, image_size, model)
@@ -56,7 +56,12 @@ def text_config(spec: BackboneSpec, folder: PresetFolder) -> dict[str, Any]:
     return _plain_arguments(hub_class(kind), content["config"])
 
 
-def _from_kerashub(spec: BackboneSpec, image_size: tuple[int, int], folder: PresetFolder) -> Any:
+def whole_model(spec: BackboneSpec, image_size: tuple[int, int], folder: PresetFolder) -> Any:
+    """Return KerasHub's own model of a preset in KerasHub's layout, text tower included.
+
+    Raises:
+        InputError: the preset is of another network, or incomplete, or damaged.
+    """
     assert spec.network is not None
     expected = CLASSES[spec.network.kind]
     if folder.config["class_name"] != expected:
@@ -70,8 +75,8 @@ def _from_kerashub(spec: BackboneSpec, image_size: tuple[int, int], folder: Pres
         vision = config.get("vision_encoder")
         config = config | (vision.get("config", {}) if isinstance(vision, dict) else {})
     _check(spec, folder, config)
-    model = hub_model(_at_its_own_size(spec, config), image_size, text)
-    with _told(spec, folder):
+    with _told(spec, folder, folder.weights):
+        model = hub_model(_at_its_own_size(spec, config), image_size, text)
         model.load_weights(str(folder.weights))
     return model
 
@@ -79,13 +84,16 @@ def _from_kerashub(spec: BackboneSpec, image_size: tuple[int, int], folder: Pres
 def _from_safetensors(spec: BackboneSpec, image_size: tuple[int, int], folder: PresetFolder) -> Any:
     assert spec.network is not None
     converter = _converter(spec, folder)
-    with _told(spec, folder):
+    with _told(spec, folder, folder.path / CONFIG):
         config = converter.convert_backbone_config(folder.config)
     _check(spec, folder, config)
     model = hub_model(_at_its_own_size(spec, config), image_size)
     from keras_hub.src.utils.transformers.safetensor_utils import SafetensorLoader
 
-    with _told(spec, folder), SafetensorLoader(str(folder.path), prefix="") as loader:
+    with (
+        _told(spec, folder, folder.weights),
+        SafetensorLoader(str(folder.path), prefix="") as loader,
+    ):
         converter.convert_weights(model, loader, folder.config)
     return model
 
@@ -153,8 +161,8 @@ def _plain_arguments(hub: Any, config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 @contextmanager
-def _told(spec: BackboneSpec, folder: PresetFolder) -> Iterator[None]:
-    """Turn what readers and converters raise about the folder's files into one message."""
+def _told(spec: BackboneSpec, folder: PresetFolder, file: Path) -> Iterator[None]:
+    """Turn what readers and converters raise about a file of the folder into one message."""
     try:
         yield
     except InputError:
@@ -163,8 +171,8 @@ def _told(spec: BackboneSpec, folder: PresetFolder) -> Iterator[None]:
     except Exception as error:
         said = " ".join(str(error).split())[:300]
         raise InputError(
-            f"weights: {folder.weights}: expected weights of {spec.name} in {folder.layout}'s "
-            f"layout, received a file that cannot be read as that ({type(error).__name__}: {said})"
+            f"weights: {file}: expected that of {spec.name} in the {folder.layout} layout, "
+            f"received a file that cannot be read as that ({type(error).__name__}: {said})"
         ) from None
 
 

@@ -7,6 +7,7 @@ per block, so that cuts, fine-tuning and heat maps find blocks as they do in con
 import math
 import warnings
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -284,6 +285,10 @@ def _settled(embedding: Any, image_size: tuple[int, int]) -> Any:
         settled.patch_embeddings.weights, embedding.patch_embeddings.weights, strict=True
     ):
         new.assign(old)
+    # Keras' own ways of saving: KerasHub's take over what the positions for this size have learned
+    # only where the sum of their changes is negative.
+    settled.save_own_variables = partial(keras.layers.Layer.save_own_variables, settled)
+    settled.load_own_variables = partial(keras.layers.Layer.load_own_variables, settled)
     return settled
 
 

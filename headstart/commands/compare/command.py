@@ -10,6 +10,8 @@ from pathlib import Path
 from rich.console import Console
 
 from headstart import catalog
+from headstart.catalog import onnx
+from headstart.catalog.onnx.file import read
 from headstart.catalog.weights import available_offline
 from headstart.commands import yaml_text
 from headstart.commands.compare.candidates import Candidate, make_candidates, parse_over
@@ -44,7 +46,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="BACKBONE[:WEIGHTS]",
         nargs="*",
         help="as `headstart backbones` lists them (default: that of params.yaml), where wanted "
-        "with other weights than those of params.yaml: LeNet5:random",
+        "with other weights than those of params.yaml: LeNet5:random, onnx:model.onnx",
     )
     parser.add_argument(
         "--all-offline",
@@ -137,7 +139,8 @@ def _backbones(args: argparse.Namespace) -> list[str]:
     names = []
     for given in args.backbones:
         name, colon, weights = given.partition(":")
-        names.append(catalog.get(name).name + colon + weights)
+        known = name if name == onnx.NAME else catalog.get(name).name
+        names.append(known + colon + weights)
     if args.all_offline:
         offline = [spec.name for spec in catalog.specs() if available_offline(spec)]
         names += [name for name in offline if name not in names]
@@ -149,6 +152,10 @@ def _inputs(candidates: list[Candidate]) -> list[str]:
     every = [candidate.params for candidate in candidates]
     sources = {one.prepare.source for one in every} | {one.pretrain.source for one in every}
     paths = sources | {one.extract.weights for one in every} | {"models/weights"}
+    for bottleneck in (candidate.bottleneck for candidate in candidates):
+        if bottleneck.onnx is not None and bottleneck.weights.path is not None:
+            # Weights may lie beside the network.
+            paths |= {str(path) for path in read(bottleneck.weights.path).files}
     for source in sources:
         if source.lower().endswith(TABLES) and Path(source) != places.MANIFEST:
             # A table names images anywhere; the folders that hold them are what is linked.

@@ -18,7 +18,7 @@ from headstart.heads import load
 from headstart.heads.base import Head, read_card
 from headstart.heads.finetuned_card import KIND as FINETUNED
 from headstart.heads.knn import KnnHead
-from headstart.heads.prototype import PrototypeHead
+from headstart.heads.prototype import CosineHead
 
 INPUT, OUTPUT = "images", "probabilities"
 """Names of the exported model's input and output, in every format that has names."""
@@ -57,15 +57,30 @@ def whole_model(folder: Path) -> keras.Model:
     return _with_resizing(identity, keras.Model(images, head_model(features)), 1.0)
 
 
+def resizing_of(identity: FeatureIdentity) -> keras.Model:
+    """Return the model from images of any size, (batch, any, any, 3) uint8, to the backbone's."""
+    images = _images((None, None))
+    pixels = keras.ops.cast(resized(images, identity.sizing), "uint8")
+    return keras.Model(images, pixels, name=RESIZING)
+
+
+def classifier_of(head: Head) -> keras.Model:
+    """Return the model from features to calibrated probabilities.
+
+    Raises:
+        InputError: a head of this kind cannot be a graph.
+    """
+    features = keras.Input(head.card.feature_shape, name="features")
+    return keras.Model(features, keras.layers.Softmax()(_head_model(head)(features)))
+
+
 def _with_resizing(
     identity: FeatureIdentity, logits: keras.Model, temperature: float
 ) -> keras.Model:
     small = _images(identity.image_size)
     scaled = logits(small) / np.float32(temperature)
     classifier = keras.Model(small, keras.layers.Softmax()(scaled), name="classifier")
-    images = _images((None, None))
-    pixels = keras.ops.cast(resized(images, identity.sizing), "uint8")
-    resizing = keras.Model(images, pixels, name=RESIZING)
+    resizing = resizing_of(identity)
     images = _images((None, None))
     # The name of the last operation becomes the output's name.
     probabilities = keras.layers.Identity(name=OUTPUT)(classifier(resizing(images)))
@@ -83,12 +98,12 @@ def _head_model(head: Head) -> keras.Model:
             "a knn head cannot be exported: it needs its training features beside it. Name "
             "another one with --head, such as a logistic or a prototype head"
         )
-    if isinstance(head, PrototypeHead):
-        return _prototype_model(head)
+    if isinstance(head, CosineHead):
+        return _cosine_model(head)
     return head_layers(head)
 
 
-def _prototype_model(head: PrototypeHead) -> keras.Model:
+def _cosine_model(head: CosineHead) -> keras.Model:
     ops, card, model = keras.ops, head.card, head.as_prototypes()
     features = keras.Input(card.feature_shape, name="features")
     pooled = ops.mean(features, axis=(1, 2)) if len(card.feature_shape) > 1 else features
@@ -96,4 +111,4 @@ def _prototype_model(head: PrototypeHead) -> keras.Model:
     length = ops.sqrt(ops.sum(ops.square(centered), axis=1, keepdims=True))
     cosines = ops.matmul(centered / ops.maximum(length, 1e-12), model.prototypes)
     logits = (cosines + model.bias) / np.float32(card.temperature)
-    return keras.Model(features, logits, name="prototype")
+    return keras.Model(features, logits, name=head.kind)

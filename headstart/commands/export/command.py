@@ -20,7 +20,7 @@ from headstart.commands.export.export import (
     check_folder,
     export,
 )
-from headstart.commands.export.formats import FORMATS
+from headstart.commands.export.formats import FORMATS, Format
 from headstart.common import places
 from headstart.common.errors import InputError
 from headstart.common.params import load_section
@@ -100,12 +100,9 @@ def run(args: argparse.Namespace) -> int:
             f"{model}: trained on the classes {', '.join(card.class_names)}, but "
             f"{places.MANIFEST} has {', '.join(manifest.class_names)}; run `dvc repro`"
         )
-    # Here, because it imports TensorFlow, which takes seconds.
-    from headstart.commands.export.assembling import whole_model
-
     job = ExportJob(
         format=form,
-        model=whole_model(model),
+        model=_graph(model, card, form, args.quantize),
         card=card,
         reference=lambda: _reference(
             model, card, manifest, MEASURED_IMAGES if args.quantize else CHECKED_IMAGES
@@ -116,6 +113,18 @@ def run(args: argparse.Namespace) -> int:
     exported = export(job, folder, lambda exported: render(job, exported, facts))
     print(_summary(job, exported))
     return 0
+
+
+def _graph(model: Path, card: HeadCard, form: Format, quantize: str | None) -> Any:
+    # Here, because they import TensorFlow, which takes seconds.
+    if card.identity.onnx is not None:
+        from headstart.commands.export import onnx_backbone
+
+        onnx_backbone.check_format(card.identity, form, quantize)
+        return onnx_backbone.whole_graph(model)
+    from headstart.commands.export.assembling import whole_model
+
+    return whole_model(model)
 
 
 def _reference(model: Path, card: HeadCard, manifest: Manifest, most: int) -> Reference:

@@ -17,14 +17,19 @@ _FILE = FORMATS["openvino"].file
 
 
 def write(
-    model: keras.Model, folder: Path, class_names: Sequence[str], calibration: Calibration | None
+    model: keras.Model | openvino.Model,
+    folder: Path,
+    class_names: Sequence[str],
+    calibration: Calibration | None,
 ) -> None:
     """See `headstart.commands.export.formats.Writer`; the class names are JSON in the model's info.
 
     OpenVINO's own quantizer is a package with torch among its dependencies, so an 8-bit model is
     quantized by ONNX Runtime and converted.
     """
-    if calibration is None:
+    if isinstance(model, openvino.Model):
+        converted = model
+    elif calibration is None:
         images = tf.TensorSpec((None, None, None, 3), tf.uint8, name=INPUT)
         serve = tf.function(
             lambda images: {OUTPUT: model(images, training=False)}, input_signature=[images]

@@ -147,6 +147,18 @@ def test_tokens(
     assert_close(features(wanted, store), pooled(tokens))
 
 
+def test_shapes_that_follow_the_batch(tmp_path: Path, store: FeatureStore) -> None:
+    path = graphs.vit(tmp_path / "vit.onnx", open_batch=True)
+    tokens = reference(path, "tokens", nchw(normalized()))
+    found = features(bottleneck(path, pooling="cls", onnx={"prefix_tokens": 1}), store)
+    assert_close(found, tokens[:, 0])
+
+
+def test_float16(tmp_path: Path, store: FeatureStore) -> None:
+    half, full = graphs.half_net(tmp_path / "half.onnx"), graphs.conv_net(tmp_path / "full.onnx")
+    assert_close(features(bottleneck(half), store), features(bottleneck(full), store), 5e-3)
+
+
 def test_a_forgotten_class_token_is_told(
     tmp_path: Path, store: FeatureStore, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -291,7 +303,11 @@ def test_nothing_imports_tensorflow(tmp_path: Path) -> None:
             r"stem is a map \(1 x 8 x 16 x 16\)",
         ),
         (graphs.vit, {"pooling": "cls"}, r"tokens \(1 x 17 x 12\).*says that there is none"),
-        (graphs.vit, {"pooling": "none"}, "17 tokens that are no grid over an image of 32 x 32"),
+        (
+            graphs.vit,
+            {"pooling": "none"},
+            "17 tokens of tokens are no grid over an image of 32",
+        ),
         (
             graphs.vit,
             {"pooling": "last4", "onnx": {"prefix_tokens": 1}},
@@ -331,3 +347,29 @@ def test_it_runs_on_openvino_beside_a_gpu(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(engines, "has_gpu", lambda: True)
     path = graphs.conv_net(tmp_path / "net.onnx")
     assert bottleneck(path).taps[0].engine == "openvino"
+
+
+@pytest.mark.slow
+def test_real_weights_give_the_features_of_the_catalogs_own(
+    tmp_path: Path, store: FeatureStore, photo: Callable[[int, int, int], np.ndarray]
+) -> None:
+    from headstart.common.tensorflow_runtime import tf
+    from headstart.extraction.model import backbone_of
+
+    own = bottleneck(tmp_path, backbone="EfficientNetLite0", weights="pretrained", image_size=96)
+    network = backbone_of(own)
+    path = tmp_path / "lite0.onnx"
+    images = tf.TensorSpec((None, 96, 96, 3), tf.float32, name="images")
+    with pytest.warns(FutureWarning):
+        network.export(path, format="onnx", verbose=False, input_signature=[images])
+    fed = {"layout": "nhwc", "scale": 1.0, "mean": [127.0] * 3, "std": [128.0] * 3}
+    wanted = bottleneck(path, onnx=fed)
+    engine = engines.load(wanted, store)
+    for seed in range(3):
+        pixels = photo(seed, 96, 96)[None]
+        maps = network((pixels.astype(np.float32) - 127) / 128, training=False).numpy()
+        (found,) = engine(pixels)
+        assert_close(found, maps.mean((1, 2)))
+    assert network_size(wanted.taps[0], store).multiply_adds == (
+        network_size(own.taps[0], store).multiply_adds
+    )

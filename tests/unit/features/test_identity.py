@@ -1,0 +1,21 @@
+"""Fingerprints decide whether cached features and trained heads are found again."""
+
+from headstart.features.identity import FeatureIdentity
+from tests.feature_files import make_identity
+
+
+def test_earlier_features_and_heads_are_found_again() -> None:
+    identity = make_identity()
+    # As of version 0.1, before there were networks of ONNX files.
+    assert identity.fingerprint == (
+        "ccfc7357ac0883c53284ab8627ece169bae239fc18a561d92fc84d8e05899879"
+    )
+    assert identity.feature_digest == (
+        "9f5bcf26715506d584a6e407d67956dd2639eb2e011a561d9d665913f2a8a66c"
+    )
+    assert "onnx" not in identity.as_dict()
+
+
+def test_records_lead_back() -> None:
+    for identity in (make_identity(), make_identity(onnx='{"scale":1.0}')):
+        assert FeatureIdentity.from_dict(identity.as_dict()) == identity
