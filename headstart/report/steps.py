@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from headstart import catalog
+from headstart.catalog.weights import FILE_SUFFIXES
 from headstart.features.identity import FeatureIdentity
 from headstart.heads.finetuned_card import NAME as FINETUNED
 from headstart.report.content import Fact, StageStep
@@ -72,8 +73,9 @@ def _extract(results: Results) -> StageStep | None:
 
 
 def _license(identity: FeatureIdentity) -> list[Fact]:
-    """Tell the license of published weights; of a file's network, and of random ones, none is."""
-    if identity.onnx is not None or identity.weights.startswith("random:"):
+    """Tell the license of published weights; a file of the user's and random ones have none."""
+    own = identity.weights.startswith("random:") or identity.weights.endswith(FILE_SUFFIXES)
+    if own or identity.onnx is not None:
         return []
     return [Fact(text="fact.license", values={"name": catalog.get(identity.backbone).license})]
 

@@ -89,6 +89,9 @@ def content() -> Callable[[], dict]:
 @pytest.mark.usefixtures("here")
 def test_heat_maps_are_of_the_patches(content: Callable[[], dict]) -> None:
     heat = content()["heat"]
+    facts = {one["text"]: one["values"] for one in content()["steps"][1]["facts"]}
+    assert facts["fact.license"] == {"name": "Some License 1.0"}
+    assert float(facts["fact.cost"]["multiply_adds"]) > 0
     assert heat["with_class_token"]
     assert {np.shape(one["grid"]) for one in heat["maps"]} == {(7, 7)}
     assert "class tokens, which sum up the whole image" in Path("report/index.html").read_text()
