@@ -93,9 +93,11 @@ def _finetune(results: Results) -> StageStep | None:
     for head in results.heads:
         if head.name == FINETUNED:
             card = head.card
-            start = card.get("start", {}).get("name", "")
+            start, cut = card.get("start", {}).get("name", ""), card.get("cut")
             facts = [
-                Fact(text="fact.cut_above", values={"cut": card.get("cut", "")}),
+                Fact(text="fact.cut_above", values={"cut": cut})
+                if cut
+                else Fact(text="fact.cut_nowhere"),
                 Fact(text="fact.start", values={"name": start}),
                 Fact(text="fact.epochs", values={"n": len(head.history)}),
             ]

@@ -176,6 +176,7 @@ def test_no_name_of_a_head_is_reserved(
     assert [head["name"] for head in told["heads"]] == [*names, FINETUNED]
     assert told["selected"] == test["selected"]["head"]
     assert [step["stage"] for step in told["steps"]][2:] == ["train", "finetune", "evaluate"]
+    assert told["steps"][3]["facts"][0]["text"] == "fact.cut_nowhere"
     accuracies = [head["scores"]["test"]["accuracy"]["value"] for head in told["heads"]]
     expected = [*test["heads"].values(), test["finetuned"]]
     assert accuracies == [scores["accuracy"] for scores in expected]
