@@ -68,3 +68,14 @@ def test_another_image_size(name: str, size: tuple[int, int], hub_folder: Folder
     (found,) = outputs_of(assemble(bottleneck), images)
     expected = golden_feature(name, golden_taps(name, images), "norm", "none", size)
     assert_agree(np.asarray(found), expected, 1e-5, name)
+
+
+@pytest.mark.parametrize("name", ["clip", "dinov2", "dinov3"])
+def test_random_weights_know_where_a_patch_is(name: str) -> None:
+    """Without positions a class token sees the same in any order of the patches."""
+    tiny = NETWORKS[name]
+    images = images_of(*tiny.image_size)
+    turned = np.roll(images, tiny.arguments["patch_size"], axis=1)
+    model = assemble(bottleneck_of(spec_of(name), "random", [(f"block_{tiny.depth}", "cls")]))
+    one, other = (np.asarray(outputs_of(model, pixels)[0]) for pixels in (images, turned))
+    assert np.abs(one - other).max() > 1e-4 * np.abs(one).max()

@@ -83,14 +83,25 @@ def _from_safetensors(spec: BackboneSpec, image_size: tuple[int, int], folder: P
         config = converter.convert_backbone_config(folder.config)
     _check(spec, folder, config)
     model = hub_model(_at_its_own_size(spec, config), image_size)
-    from keras_hub.src.utils.transformers.safetensor_utils import SafetensorLoader
-
-    with (
-        _told(spec, folder, folder.weights),
-        SafetensorLoader(str(folder.path), prefix="") as loader,
-    ):
+    with _told(spec, folder, folder.weights), _arrays_of(folder) as loader:
         converter.convert_weights(model, loader, folder.config)
     return model
+
+
+def _arrays_of(folder: PresetFolder) -> Any:
+    """Return what reads arrays by the names that KerasHub's converters know.
+
+    A model that was saved without a task's head has names without their first part, "vit.".
+    """
+    from keras_hub.src.utils.transformers.safetensor_utils import SafetensorLoader
+
+    class Arrays(SafetensorLoader):  # type: ignore[misc]  # KerasHub ships no types.
+        def get_prefixed_key(self, hf_weight_key: str, dict_like: Any) -> str:
+            found: str = super().get_prefixed_key(hf_weight_key, dict_like)
+            names, short = dict_like.keys(), hf_weight_key.partition(".")[2]
+            return short if found not in names and short in names else found
+
+    return Arrays(str(folder.path), prefix="")
 
 
 def _converter(spec: BackboneSpec, folder: PresetFolder) -> Any:

@@ -77,6 +77,9 @@ def hub_model(
     config["image_shape"] = (*image_size, 3)
     if kind in _VISION:
         vision = hub_class(_VISION[kind])(**config)
+        ids = vision.embedding.position_ids
+        # CLIP's start at 0 for every patch; SigLIP's, and those of presets, are right.
+        ids.assign(keras.ops.reshape(keras.ops.arange(ids.shape[1]), ids.shape))
         if text is None:
             return vision
         towers = {"vision_encoder": vision, "text_encoder": hub_class(_TEXT[kind])(**text)}
