@@ -20,7 +20,10 @@ sys.path.insert(0, str(ROOT))
 from bench.results import machine, write_section
 from bench.sets import SET_NAMES, Sets
 
-POINTS = ("intervals", "choice", "few_shot", "balance", "advice", "leaks", "novelty", "rungs")
+POINTS = (
+    *("intervals", "choice", "few_shot", "text_start", "balance", "advice"),
+    *("leaks", "novelty", "rungs"),
+)
 
 
 def main() -> None:

@@ -9,6 +9,7 @@ from headstart.common.files import digest_of
 from headstart.dataset.manifest import Manifest, ManifestRow, write_manifest
 from headstart.features.file import Columns, FeatureFile, Header, write_feature_file
 from headstart.features.identity import FeatureIdentity
+from headstart.features.text import ClassTexts, Texts
 
 _RULE = {"channel_order": "rgb", "divisor": 255.0}
 
@@ -45,6 +46,19 @@ def blobs(
     return (features + 1).astype(np.float32), labels
 
 
+def class_means(features: np.ndarray, labels: np.ndarray, scale: float = 10.0) -> ClassTexts:
+    """Text vectors that point where the images of their class lie."""
+    pooled = features.reshape(len(features), -1, features.shape[-1]).mean(axis=1)
+    means = np.stack([pooled[labels == label].mean(axis=0) for label in np.unique(labels)])
+    vectors = means / np.linalg.norm(means, axis=1, keepdims=True)
+    return ClassTexts(
+        vectors=vectors.astype(np.float32),
+        scale=scale,
+        bias=-1.0,
+        prompts=tuple((f"a photo of a class {index}.",) for index in range(len(means))),
+    )
+
+
 def spread_splits(n_images: int) -> np.ndarray:
     """Three in five train, one in five each for validation and test."""
     names = np.array(["train", "train", "train", "validation", "test"])
@@ -60,6 +74,7 @@ def write_project(
     views: int = 0,
     group: np.ndarray | None = None,
     class_names: Sequence[str] | None = None,
+    texts: Texts = None,
 ) -> FeatureFile:
     """Write features/bottleneck.h5 and data/manifest.csv under `root`; one row per image given.
 
@@ -82,7 +97,7 @@ def write_project(
         view=view, group=group[image], image=image,
     )  # fmt: skip
     path = root / "features" / "bottleneck.h5"
-    write_feature_file(path, make_header(names, features.shape[1:]), columns, rows)
+    write_feature_file(path, make_header(names, features.shape[1:]), columns, rows, texts)
     write_manifest(
         root / "data" / "manifest.csv",
         Manifest(

@@ -36,6 +36,7 @@ KINDS = {
     INSPECTIONS: "checks of photos",
     "prepared": "tables of photos",
     FEATURES: "features",
+    "texts": "text vectors of class names",
     "models": "converted models",
     "costs": "sizes of networks",
     "times": "times of networks",

@@ -20,6 +20,7 @@ from headstart.extraction.bottleneck import Bottleneck
 from headstart.extraction.forward_pass import BackbonePass, Computed, ImageTask
 from headstart.extraction.store import Collection, FeatureStore, make_keys, unique_keys
 from headstart.features.file import Columns, FeatureFile, Header, create_feature_file
+from headstart.features.text import Texts
 from headstart.images import augmentation, decoding
 from headstart.images.decoding import UnusableImage
 from headstart.images.options import AugmentOptions
@@ -184,7 +185,14 @@ class Extraction:
             vectors[positions] = block
         return vectors[~self._skipped] if self._skipped.any() else vectors
 
-    def write(self, path: Path, class_names: Sequence[str], columns: Columns, tap: int = 0) -> None:
+    def write(
+        self,
+        path: Path,
+        class_names: Sequence[str],
+        columns: Columns,
+        tap: int = 0,
+        texts: Texts = None,
+    ) -> None:
         """Write all vectors of a tap to a feature file, in the order of the requests.
 
         Args:
@@ -192,6 +200,7 @@ class Extraction:
             class_names: What the labels stand for.
             columns: What stands beside each request.
             tap: Number of the tap in the bottleneck.
+            texts: Text vectors of the classes.
         """
         has_views = any(request.view for request in self._requests)
         header = Header(
@@ -203,7 +212,7 @@ class Extraction:
             versions=self._collections[tap].versions(self._keys),
         )
         with (
-            create_feature_file(path, header, columns) as writer,
+            create_feature_file(path, header, columns, texts) as writer,
             progress(total=len(self._requests), desc="Assembling") as bar,
         ):
             for rows, vectors in self.read(tap):

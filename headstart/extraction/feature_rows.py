@@ -9,7 +9,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from headstart.common.cache import Keep
 from headstart.common.files import atomic_write, write_json
+from headstart.common.progress import notify
 from headstart.dataset.manifest import Manifest, ManifestRow
 from headstart.dataset.splits import Sample, choose_share
 from headstart.extraction import engines
@@ -18,6 +20,7 @@ from headstart.extraction.extract import Request, extract
 from headstart.extraction.network_size import network_size
 from headstart.extraction.options import ExtractOptions
 from headstart.extraction.store import FeatureStore
+from headstart.extraction.texts import class_texts
 from headstart.features.file import Columns
 from headstart.images.contact_sheet import SheetImage, contact_sheet
 from headstart.images.decoding import read_checked
@@ -59,10 +62,13 @@ def write_features(
         f"{identity.backbone}, {bottleneck.weights.description}; layer {identity.layer}, "
         f"{identity.engine}, {identity.precision}"
     )
+    if bottleneck.spec.terms and bottleneck.weights.kind != "random":
+        notify(f"note: {bottleneck.spec.terms}")
     store = store or FeatureStore()
     images, rows, requests, recipe = wanted_features(manifest, options)
     extraction = extract(bottleneck, requests, recipe=recipe, store=store)
-    extraction.write(features, manifest.class_names, _columns(manifest, rows))
+    texts = class_texts(bottleneck, options.text, manifest.class_names, Keep("texts", store.root))
+    extraction.write(features, manifest.class_names, _columns(manifest, rows), texts=texts)
     seconds = time.perf_counter() - started
     _write_sheet(views, manifest, images, options.augment, bottleneck)
     counts = extraction.counts

@@ -2,12 +2,35 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from headstart.catalog.onnx.options import OnnxOptions
-from headstart.common.params import Section, Seed, Side
+from headstart.common.params import ClassName, Section, Seed, Side
 from headstart.common.vocabulary import ChosenPooling, Precision, Resize
 from headstart.images.options import AugmentOptions
+
+DEFAULT_TEMPLATES = ["a photo of a {}."]
+
+Words = Annotated[str, Field(min_length=1)]
+Sentences = Annotated[list[Words], Field(min_length=1)]
+
+
+def _check_places(templates: list[str]) -> list[str]:
+    if without := [template for template in templates if "{}" not in template]:
+        raise ValueError(
+            f"expected {{}} in each where the class's name goes, which {without[0]!r} lacks; "
+            "sentences of one class stand as {class name: [sentences]}"
+        )
+    return templates
+
+
+class TextOptions(Section):
+    """What a backbone paired with text is told of the classes."""
+
+    templates: Annotated[Sentences, AfterValidator(_check_places)] | dict[ClassName, Sentences] = (
+        Field(default_factory=lambda: list(DEFAULT_TEMPLATES))
+    )
+    names: dict[ClassName, Words | Sentences] = Field(default_factory=dict)
 
 
 class ExtractOptions(Section):
@@ -25,3 +48,4 @@ class ExtractOptions(Section):
     precision: Precision
     augment: AugmentOptions
     onnx: OnnxOptions | None = None
+    text: TextOptions = Field(default_factory=TextOptions)

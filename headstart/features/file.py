@@ -1,6 +1,7 @@
 """The HDF5 file of bottleneck features that a stage hands on: layout, header, reading.
 
-One row per image and view, in manifest order, view 0 (the image itself) before views 1..K. The
+One row per image and view, in manifest order, view 0 (the image itself) before views 1..K; of a
+text-paired backbone also one text vector per class. The
 features lie contiguous and uncompressed, so that readers map them instead of loading them. They
 are the payload of the file's seal, which is checked before anything of it is read; format 1 had
 no seal.
@@ -24,6 +25,7 @@ from headstart.common.files import atomic_write, digest_of
 from headstart.common.hdf5 import open_hdf5
 from headstart.common.seal import USER_BLOCK, open_h5, open_sealed_h5, require_seal, seal_h5
 from headstart.features.identity import FeatureIdentity
+from headstart.features.text import Texts, read_texts, write_texts
 
 KIND = "features 2"
 
@@ -143,10 +145,12 @@ class FeatureWriter:
 
 
 @contextmanager
-def create_feature_file(path: Path, header: Header, columns: Columns) -> Iterator[FeatureWriter]:
+def create_feature_file(
+    path: Path, header: Header, columns: Columns, texts: Texts = None
+) -> Iterator[FeatureWriter]:
     """Create a feature file; it appears under its name, whole, when the block succeeds.
 
-    The same header, columns and features give the same bytes.
+    The same header, columns, texts and features give the same bytes.
 
     Raises:
         ValueError: the columns do not fit each other or the header, or the block ends with rows
@@ -165,6 +169,7 @@ def create_feature_file(path: Path, header: Header, columns: Columns) -> Iterato
             _write_attributes(file, header)
             for name, dtype in COLUMN_TYPES.items():
                 _write_column(file, name, np.asarray(getattr(columns, name)), dtype, n_rows)
+            write_texts(file, texts, len(header.class_names), header.feature_shape[-1])
             offset, size = _allocate(file, "features", (n_rows, *header.feature_shape))
         descriptor = os.open(temporary, os.O_RDWR)
         try:
@@ -178,10 +183,14 @@ def create_feature_file(path: Path, header: Header, columns: Columns) -> Iterato
 
 
 def write_feature_file(
-    path: Path, header: Header, columns: Columns, features: npt.NDArray[np.float32]
+    path: Path,
+    header: Header,
+    columns: Columns,
+    features: npt.NDArray[np.float32],
+    texts: Texts = None,
 ) -> None:
     """Write a feature file whose features, (n_rows, *feature_shape), are already in memory."""
-    with create_feature_file(path, header, columns) as writer:
+    with create_feature_file(path, header, columns, texts) as writer:
         writer.write(np.arange(len(columns)), features)
 
 
@@ -287,6 +296,12 @@ class FeatureFile:
     def _column(self, name: str) -> npt.NDArray[Any]:
         with open_sealed_h5(self.path, KIND, _REMEDY) as file:
             return np.asarray(file[name][:])
+
+    @cached_property
+    def texts(self) -> Texts:
+        """Text vectors of the classes, or why there are none."""
+        with open_sealed_h5(self.path, KIND, _REMEDY) as file:
+            return read_texts(file)
 
     @cached_property
     def label(self) -> npt.NDArray[np.int64]:

@@ -12,6 +12,7 @@ from headstart.heads.gap import GapHead
 from headstart.heads.linear_path import LinearHead
 from headstart.heads.network import LOGITS, NetworkHead
 from headstart.heads.options import DenseOptions, GapPooling
+from headstart.heads.zero_shot import ZeroShotHead
 
 
 def head_layers(head: Head, *, keep_weights: bool = True) -> keras.Model:
@@ -29,25 +30,36 @@ def head_layers(head: Head, *, keep_weights: bool = True) -> keras.Model:
     Raises:
         InputError: the kind of head is no layer, such as nearest neighbors.
     """
-    if not isinstance(head, NetworkHead | LinearHead):
+    if not isinstance(head, NetworkHead | LinearHead | ZeroShotHead):
         raise InputError(
             f"finetune.head: a {head.kind} head has no equivalent layer to fine-tune; name a head "
-            "of kind dense, gap, linear_svc, logistic or ridge"
+            "of kind dense, gap, linear_svc, logistic, ridge or zero_shot"
         )
     card = head.card
     model = empty_layers(head, card.feature_shape, len(card.class_names))
     if keep_weights:
-        own = head.arrays.values() if isinstance(head, NetworkHead) else head.as_linear()
-        model.set_weights(list(own))
+        model.set_weights(_weights(head))
         last = model.get_layer(LOGITS)
         last.set_weights([np.asarray(one) / np.float32(card.temperature) for one in last.weights])
     return model
+
+
+def _weights(head: NetworkHead | LinearHead | ZeroShotHead) -> list[Any]:
+    """Return a head's weights in the order of its layers'."""
+    if isinstance(head, NetworkHead):
+        return list(head.arrays.values())
+    if isinstance(head, LinearHead):
+        return list(head.as_linear())
+    texts = head.as_prototypes()
+    return [texts.prototypes, texts.bias]
 
 
 def empty_layers(head: Head, feature_shape: tuple[int, ...], n_classes: int) -> keras.Model:
     """Return the layers of such a head, with new weights, which lie in the order of its own."""
     if isinstance(head, DenseHead):
         return _dense_layers(head.options, feature_shape, n_classes)
+    if isinstance(head, ZeroShotHead):
+        return _cosine_layers(feature_shape, n_classes)
     pooling = head.options.pooling if isinstance(head, GapHead) else "avg"
     decay = head.options.l2 if isinstance(head, GapHead) else 0.0
     return pooled_layers(feature_shape, n_classes, pooling, decay)
@@ -73,6 +85,12 @@ def _dense_layers(
             x = keras.layers.Dropout(options.dropout, name=f"dropout_{index}")(x)
     logits = keras.layers.Dense(n_classes, kernel_regularizer=decay, name=LOGITS)(x)
     return keras.Model(inputs, logits, name="dense")
+
+
+def _cosine_layers(feature_shape: tuple[int, ...], n_classes: int) -> keras.Model:
+    inputs = keras.Input(feature_shape, name="features")
+    x = keras.layers.UnitNormalization(name="direction")(inputs)
+    return keras.Model(inputs, keras.layers.Dense(n_classes, name=LOGITS)(x), name="zero_shot")
 
 
 def pooled_layers(

@@ -37,6 +37,10 @@ def _class_of(kind: HeadKind) -> type[Head]:
             from headstart.heads.prototype import PrototypeHead
 
             return PrototypeHead
+        case "zero_shot":
+            from headstart.heads.zero_shot import ZeroShotHead
+
+            return ZeroShotHead
         case "knn":
             from headstart.heads.knn import KnnHead
 

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from headstart.common.errors import InputError
 from headstart.features.file import FeatureFile, Header
+from headstart.features.text import Texts
 from headstart.heads.folds import FOLDS, NEVER, Fold, Rows, stratified_folds
 from headstart.scoring.calibration import FEWEST_UNITS
 from headstart.scoring.choosing import HeldOut, dealt
@@ -47,6 +48,7 @@ class TrainingData:
             that are trained in epochs a fifth of it.
         streaming_above: Bytes of training features above which they are read block by block.
         seed: Of the folds and of what a head draws.
+        texts: Text vectors of the classes, or why there are none.
         settings: The arguments of `from_file`, with which the same rows can be taken again.
     """
 
@@ -65,6 +67,7 @@ class TrainingData:
     folds_below: int
     streaming_above: int
     seed: int
+    texts: Texts
     settings: dict[str, Any]
 
     @classmethod
@@ -127,6 +130,7 @@ class TrainingData:
             folds_below=folds_below,
             streaming_above=streaming_above,
             seed=seed,
+            texts=file.texts,
             settings={
                 "class_weight": class_weight if isinstance(class_weight, str) else {**class_weight},
                 "min_validation": min_validation,

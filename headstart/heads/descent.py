@@ -1,12 +1,12 @@
 """Regularized linear classifiers along a path of penalties, by preconditioned L-BFGS.
 
-Minimizes sum_i c_i loss(W x_i + b, y_i) + penalty / 2 |W|^2 over a falling sequence of penalties,
-each started from where the ones before point to. The unknowns are rotated into the eigenbasis of
-the features' covariance, where the curvature that loss and penalty have is nearly a diagonal
-matrix: a handful of passes over the features per penalty instead of hundreds. What the descent has
-learned of the loss's curvature at one penalty serves the next, since the penalty's own is known.
-Small features are computed with in float64, others in float32, part by part on all cores; large
-ones are never copied, so they need not fit in memory.
+Minimizes sum_i c_i loss(W x_i + b, y_i) + penalty / 2 |W|^2, or |W - W_start|^2, over a falling
+sequence of penalties, each started from where the ones before point to. The unknowns are rotated
+into the eigenbasis of the features' covariance, where the curvature that loss and penalty have is
+nearly a diagonal matrix: a handful of passes over the features per penalty instead of hundreds.
+What the descent has learned of the loss's curvature at one penalty serves the next, since the
+penalty's own is known. Small features are computed with in float64, others in float32, part by part
+on all cores; large ones are never copied, so they need not fit in memory.
 
 Source: Nocedal and Wright, Numerical Optimization, 2006, algorithms 3.1 and 7.4.
 """
@@ -71,6 +71,7 @@ class _Objective:
         measured: Moments of the same features and weights.
         loss: What is minimized besides the penalty.
         n_classes: Number of classes.
+        start: What a solution is added to; nothing where there is none.
 
     Attributes:
         dtype: Precision of the products.
@@ -87,6 +88,7 @@ class _Objective:
         measured: Moments,
         loss: Loss,
         n_classes: int,
+        start: Linear | None,
     ) -> None:
         rank = len(measured.variances)
         small = 8 * matrix.shape[0] * rank <= _SMALL_BYTES
@@ -97,6 +99,9 @@ class _Objective:
         self._measured, self._labels, self._loss = measured, labels, loss
         self._counts = weights.astype(self.dtype)
         self._total = measured.total * n_classes
+        self._start = start
+        # Of the features, all lies in the basis; what a start has beside it moves none of them.
+        self._offset = np.zeros(self.shape) if start is None else self._rotated(start)
         self._map = matrix.map
         self._basis: Floats | None = None
         if matrix.whole is not None and matrix.shape[0] < matrix.shape[1]:
@@ -111,10 +116,11 @@ class _Objective:
 
     def at(self, solution: Float64s) -> _Point:
         """Evaluate the loss."""
-        weights = solution[:, :-1].astype(self.dtype)
+        moved = solution + self._offset
+        weights = moved[:, :-1].astype(self.dtype)
         if self._basis is not None:
             weights = weights @ self._basis.T
-        intercept = solution[:, -1:].astype(self.dtype)
+        intercept = moved[:, -1:].astype(self.dtype)
 
         def part(place: slice, block: Floats) -> tuple[float, Floats, Floats, float]:
             # The narrow product is faster this way round, what numpy does with it the other.
@@ -144,12 +150,24 @@ class _Objective:
         """Return the classifier of raw features."""
         measured = self._measured
         weights = measured.basis @ solution[:, :-1].T.astype(np.float32)
-        return Linear.from_standardized(
+        found = Linear.from_standardized(
             self._mirror(weights.T).T,
             self._mirror(solution[:, -1:])[:, 0],
             measured.mean,
             measured.scale,
         )
+        start = self._start
+        if start is None:
+            return found
+        return Linear(found.weights + start.weights, found.bias + start.bias)
+
+    def _rotated(self, start: Linear) -> Float64s:
+        """Return a classifier of raw features as a solution."""
+        measured, weights = self._measured, start.weights.astype(np.float64)
+        intercept = start.bias + measured.mean @ weights
+        by_direction = measured.basis.T @ (weights * measured.scale[:, None])
+        rotated = np.concatenate([by_direction, intercept[None]]).T
+        return (rotated[1:] - rotated[:1]) / 2 if self.logits_each == 2 else rotated
 
     def _mirror(self, vectors: Floats) -> Floats:
         """Return one row per class."""
@@ -228,8 +246,12 @@ def descend(
     loss: Loss,
     penalties: Sequence[float],
     n_classes: int,
+    start: Linear | None = None,
 ) -> Iterator[Linear]:
     """Yield the minimizer at each penalty.
+
+    The penalty is |W - W_start|^2, and of the intercept likewise as if it were the weight of a
+    column as long as a row of features is: a strong one leaves nothing but the start.
 
     Args:
         matrix: Standardized features.
@@ -239,15 +261,18 @@ def descend(
         loss: What is minimized.
         penalties: Falling, so that each solution is a good start for the next.
         n_classes: Number of classes.
+        start: A classifier of raw features to start from; zero without.
     """
-    objective = _Objective(matrix, labels, weights, measured, loss, n_classes)
+    objective = _Objective(matrix, labels, weights, measured, loss, n_classes, start)
     memory = _Memory(objective.dtype)
     path = _Continuation(np.zeros(objective.shape))
     strongest = loss.first_curvature(n_classes) * measured.variances.max(initial=0.0)
     lead_in = _lead_in(float(strongest), penalties[0])
     for index, penalty in enumerate((*lead_in, *penalties)):
         decay = np.full_like(objective.spread, objective.logits_each * penalty)
-        if not loss.penalised_intercept:
+        if start is not None:
+            decay[-1] *= measured.total / max(measured.variances.sum(), 1e-30)
+        elif not loss.penalised_intercept:
             decay[-1] = 0.0
         solution = _minimize(objective, memory, decay, path.continued_to(penalty))
         path.add(penalty, solution)

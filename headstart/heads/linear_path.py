@@ -58,6 +58,10 @@ class DescentHead(LinearHead):
     def _penalty(self, setting: float, n_classes: int) -> float:
         """Return the factor of |W|^2 / 2 beside the summed loss."""
 
+    def _start(self, data: TrainingData, train: Rows) -> Linear | None:
+        """Return the classifier that the penalty draws to, if not to zero."""
+        return None
+
     def _path(
         self, data: TrainingData, train: Rows, held_out: Rows, settings: Sequence[float | None]
     ) -> Iterator[SettingFit]:
@@ -75,6 +79,7 @@ class DescentHead(LinearHead):
             loss,
             [self._penalty(value, data.n_classes) for value in values],
             data.n_classes,
+            self._start(data, train),
         )
         for value, model in zip(values, models, strict=True):
             yield SettingFit(value, logits_of(model, judged, data.n_classes), model)

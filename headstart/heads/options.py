@@ -88,6 +88,7 @@ class LogisticOptions(Section):
 
     kind: Literal["logistic"]
     l2: Literal["auto"] | Positive = "auto"
+    start: Literal["none", "text"] = "none"
 
 
 class RidgeOptions(Section):
@@ -101,6 +102,12 @@ class PrototypeOptions(Section):
     """Nearest class mean by cosine."""
 
     kind: Literal["prototype"]
+
+
+class ZeroShotOptions(Section):
+    """The class whose name is nearest by cosine, for backbones paired with text; no training."""
+
+    kind: Literal["zero_shot"]
 
 
 class KnnOptions(Section):
@@ -117,10 +124,13 @@ HeadOptions = Annotated[
     | LogisticOptions
     | RidgeOptions
     | PrototypeOptions
+    | ZeroShotOptions
     | KnnOptions,
     Field(discriminator="kind"),
 ]
-HeadKind = Literal["dense", "gap", "linear_svc", "logistic", "ridge", "prototype", "knn"]
+HeadKind = Literal[
+    "dense", "gap", "linear_svc", "logistic", "ridge", "prototype", "zero_shot", "knn"
+]
 HEAD_KINDS: tuple[HeadKind, ...] = get_args(HeadKind)
 
 

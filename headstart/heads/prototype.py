@@ -21,7 +21,7 @@ class Prototypes:
 
     Attributes:
         mean: (n_columns,) float32, of the training features.
-        prototypes: (n_columns, n_classes) float32, of length 1.
+        prototypes: (n_columns, n_classes) float32, all of one length.
         bias: (n_classes,) float32; 0, or -2 for a class without images, below any cosine.
     """
 
@@ -30,7 +30,7 @@ class Prototypes:
     bias: npt.NDArray[np.float32]
 
     def logits(self, features: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """Return the cosines with the prototypes, (n_samples, n_classes)."""
+        """Return the cosines with the prototypes times their length, (n_samples, n_classes)."""
         return directions(features, self.mean) @ self.prototypes + self.bias
 
     def arrays(self) -> dict[str, npt.NDArray[np.float32]]:
@@ -43,16 +43,9 @@ class Prototypes:
         return self.mean.size + self.prototypes.size
 
 
-class PrototypeHead(PathHead):
-    """Centered features of length 1, nearest class mean; nothing to choose.
+class CosineHead(PathHead):
+    """A head whose logits are cosines with one direction per class; nothing to choose."""
 
-    A class weight changes nothing: it would multiply all of a class's images alike.
-
-    Source: Wang et al., SimpleShot, 2019 (its CL2N variant).
-    """
-
-    kind = "prototype"
-    options_type = PrototypeOptions
     model_type = Prototypes
     _model: Prototypes
 
@@ -62,6 +55,18 @@ class PrototypeHead(PathHead):
 
     def _settings(self, data: TrainingData) -> tuple[float | None, ...]:
         return (None,)
+
+
+class PrototypeHead(CosineHead):
+    """Centered features of length 1, nearest class mean.
+
+    A class weight changes nothing: it would multiply all of a class's images alike.
+
+    Source: Wang et al., SimpleShot, 2019 (its CL2N variant).
+    """
+
+    kind = "prototype"
+    options_type = PrototypeOptions
 
     def _path(
         self, data: TrainingData, train: Rows, held_out: Rows, settings: Sequence[float | None]

@@ -36,7 +36,7 @@ def build(spec: BackboneSpec, image_size: tuple[int, int], path: Path) -> keras.
     assert spec.network is not None
     folder = read_folder(path)
     if folder.layout == "KerasHub":
-        model = _from_kerashub(spec, image_size, folder)
+        model = whole_model(spec, image_size, folder)
     else:
         model = _from_safetensors(spec, image_size, folder)
     return chain(spec, image_size, model)
@@ -56,7 +56,12 @@ def text_config(spec: BackboneSpec, folder: PresetFolder) -> dict[str, Any]:
     return _plain_arguments(hub_class(kind), content["config"])
 
 
-def _from_kerashub(spec: BackboneSpec, image_size: tuple[int, int], folder: PresetFolder) -> Any:
+def whole_model(spec: BackboneSpec, image_size: tuple[int, int], folder: PresetFolder) -> Any:
+    """Return KerasHub's own model of a preset in KerasHub's layout, text tower included.
+
+    Raises:
+        InputError: the preset is of another network, or incomplete, or damaged.
+    """
     assert spec.network is not None
     expected = CLASSES[spec.network.kind]
     if folder.config["class_name"] != expected:

@@ -18,7 +18,7 @@ from headstart.heads import load
 from headstart.heads.base import Head, read_card
 from headstart.heads.finetuned_card import KIND as FINETUNED
 from headstart.heads.knn import KnnHead
-from headstart.heads.prototype import PrototypeHead
+from headstart.heads.prototype import CosineHead
 
 INPUT, OUTPUT = "images", "probabilities"
 """Names of the exported model's input and output, in every format that has names."""
@@ -98,12 +98,12 @@ def _head_model(head: Head) -> keras.Model:
             "a knn head cannot be exported: it needs its training features beside it. Name "
             "another one with --head, such as a logistic or a prototype head"
         )
-    if isinstance(head, PrototypeHead):
-        return _prototype_model(head)
+    if isinstance(head, CosineHead):
+        return _cosine_model(head)
     return head_layers(head)
 
 
-def _prototype_model(head: PrototypeHead) -> keras.Model:
+def _cosine_model(head: CosineHead) -> keras.Model:
     ops, card, model = keras.ops, head.card, head.as_prototypes()
     features = keras.Input(card.feature_shape, name="features")
     pooled = ops.mean(features, axis=(1, 2)) if len(card.feature_shape) > 1 else features
@@ -111,4 +111,4 @@ def _prototype_model(head: PrototypeHead) -> keras.Model:
     length = ops.sqrt(ops.sum(ops.square(centered), axis=1, keepdims=True))
     cosines = ops.matmul(centered / ops.maximum(length, 1e-12), model.prototypes)
     logits = (cosines + model.bias) / np.float32(card.temperature)
-    return keras.Model(features, logits, name="prototype")
+    return keras.Model(features, logits, name=head.kind)

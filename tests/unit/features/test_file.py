@@ -14,6 +14,7 @@ from headstart.features.file import (
     create_feature_file,
     write_feature_file,
 )
+from headstart.features.text import ClassTexts
 from tests.feature_files import make_identity
 
 PREPROCESSING = {"name": "plain", "divisor": 255.0}
@@ -69,6 +70,47 @@ def test_round_trip(written: Path) -> None:
         assert np.array_equal(getattr(opened, name), getattr(columns, name)), name
     assert len(opened) == N_ROWS
     assert opened.header.feature_dim == 5
+
+
+def make_texts(shape: tuple[int, int] = (2, 5)) -> ClassTexts:
+    vectors = make_features(shape)
+    prompts = (("사진: 고양이", "고양이"), ("a photo of a dog.",))
+    return ClassTexts(vectors=vectors, scale=14.3, bias=-9.5, prompts=prompts)
+
+
+def test_text_vectors_stand_beside_the_features(written: Path, tmp_path: Path) -> None:
+    content = (make_header(), make_columns(), make_features((N_ROWS, 5)))
+    paths = [tmp_path / name for name in ("a.h5", "b.h5")]
+    for path in paths:
+        write_feature_file(path, *content, make_texts())
+    opened, expected = FeatureFile.open(paths[0]), make_texts()
+    assert isinstance(opened.texts, ClassTexts)
+    np.testing.assert_array_equal(opened.texts.vectors, expected.vectors)
+    assert opened.texts.vectors.dtype == np.float32
+    for name in ("scale", "bias", "prompts"):
+        assert getattr(opened.texts, name) == getattr(expected, name)
+    np.testing.assert_array_equal(opened.features, content[2])
+    # The same bytes, and another digest than without or with other text.
+    assert paths[0].read_bytes() == paths[1].read_bytes()
+    other = tmp_path / "other.h5"
+    write_feature_file(other, *content, dataclasses.replace(expected, scale=14.4))
+    digests = {FeatureFile.open(path).digest for path in (written, paths[0], other)}
+    assert len(digests) == 3
+
+
+def test_why_there_are_no_text_vectors_is_kept(written: Path, tmp_path: Path) -> None:
+    assert FeatureFile.open(written).texts is None
+    path = tmp_path / "other.h5"
+    content = (make_header(), make_columns(), make_features((N_ROWS, 5)))
+    write_feature_file(path, *content, "the preset lacks tokenizer.json")
+    assert FeatureFile.open(path).texts == "the preset lacks tokenizer.json"
+
+
+def test_text_vectors_that_do_not_fit_are_refused(tmp_path: Path) -> None:
+    content = (make_header(), make_columns(), make_features((N_ROWS, 5)))
+    for shape in ((3, 5), (2, 4)):
+        with pytest.raises(ValueError, match=r"text vectors: expected shape \(2, 5\)"):
+            write_feature_file(tmp_path / "a.h5", *content, make_texts(shape))
 
 
 def test_rows_by_split_and_view(written: Path) -> None:
