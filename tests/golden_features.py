@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tests.golden_transformers import Floats, Taps, final_norm, golden
-from tests.hub_arrays import NETWORKS
+from tests.hub_arrays import ALL
 from tests.hub_presets import MEAN, STD
 
 Images = NDArray[np.uint8]
@@ -19,7 +19,7 @@ def images_of(height: int, width: int, count: int = 2) -> Images:
 
 def golden_taps(name: str, images: Images) -> Taps:
     """Run the golden network on images, normalized as its presets say."""
-    tiny = NETWORKS[name]
+    tiny = ALL[name]
     pixels = (images / 255 - np.array(MEAN)) / np.array(STD)
     return golden(tiny, tiny.arrays(), pixels.astype(np.float32))
 
@@ -36,7 +36,7 @@ def golden_feature(
         pooling: As in `extract.pooling`.
         size: (height, width) of the images.
     """
-    tiny, x = NETWORKS[name], taps[layer]
+    tiny, x = ALL[name], taps[layer]
     if x.ndim == 2:
         return x
     if tiny.prefix_tokens is None:

@@ -108,6 +108,8 @@ FULL = {
 }
 """In their published sizes, for what looks them up by name; 11 and 22 million random weights."""
 
+ALL = NETWORKS | FULL
+
 _OTHERS = ("clip", "siglip", "resnet")
 TRANSFORMERS = tuple(name for name, tiny in NETWORKS.items() if tiny.kind not in _OTHERS)
 """Those that keras-hub reads in Transformers' layout."""

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from headstart import catalog
 from headstart.catalog.cuts import find_cuts
 from headstart.common.vocabulary import Pooling
 from headstart.extraction.model import assemble, backbone_of, outputs_of
@@ -70,12 +71,28 @@ def test_another_image_size(name: str, size: tuple[int, int], hub_folder: Folder
     assert_agree(np.asarray(found), expected, 1e-5, name)
 
 
-@pytest.mark.parametrize("name", ["clip", "dinov2", "dinov3"])
-def test_random_weights_know_where_a_patch_is(name: str) -> None:
+def test_timm_layout(hub_folder: Folder) -> None:
+    """timm names an architecture and no sizes, so it is the real one, and the catalog's."""
+    size = (64, 96)
+    images = images_of(*size)
+    bottleneck = bottleneck_of(
+        catalog.get("ResNet18"),
+        hub_folder("timm", "resnet18"),
+        [("stack1_block1_out", "none"), ("auto", "avg")],
+        image_size=size,
+    )
+    taps = golden_taps("resnet18", images)
+    outputs = outputs_of(assemble(bottleneck), images)
+    for tap, found in zip(bottleneck.taps, outputs, strict=True):
+        expected = golden_feature("resnet18", taps, tap.layer, tap.pooling, size)
+        assert_agree(np.asarray(found), expected, 1e-5, tap.layer)
+
+
+def test_random_clip_knows_where_a_patch_is() -> None:
     """Without positions a class token sees the same in any order of the patches."""
-    tiny = NETWORKS[name]
+    tiny = NETWORKS["clip"]
     images = images_of(*tiny.image_size)
     turned = np.roll(images, tiny.arguments["patch_size"], axis=1)
-    model = assemble(bottleneck_of(spec_of(name), "random", [(f"block_{tiny.depth}", "cls")]))
+    model = assemble(bottleneck_of(spec_of("clip"), "random", [("block_4", "cls")]))
     one, other = (np.asarray(outputs_of(model, pixels)[0]) for pixels in (images, turned))
     assert np.abs(one - other).max() > 1e-4 * np.abs(one).max()
