@@ -6,8 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tests.golden_transformers import Floats, Taps, final_norm, golden
-from tests.hub_arrays import ALL
-from tests.hub_presets import MEAN, STD
+from tests.hub_arrays import ALL, MEAN, STD
 
 Images = NDArray[np.uint8]
 

@@ -11,6 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+MEAN, STD = (0.52, 0.44, 0.37), (0.31, 0.26, 0.22)
+"""Of pixels in [0, 1]: the presets' own, which no entry of the catalog has."""
+
 Arrays = dict[str, NDArray[np.float32]]
 Shapes = dict[str, tuple[int, ...]]
 

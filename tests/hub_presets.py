@@ -11,10 +11,7 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save_file
 
-from tests.hub_arrays import ALL, Arrays, Tiny
-
-MEAN, STD = (0.52, 0.44, 0.37), (0.31, 0.26, 0.22)
-"""Of pixels in [0, 1]: the presets' own, which no entry of the catalog has."""
+from tests.hub_arrays import ALL, MEAN, STD, Arrays, Tiny
 
 
 def transformers_folder(name: str, folder: Path) -> Arrays:
