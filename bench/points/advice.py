@@ -135,7 +135,7 @@ def _measure(name: str, images: Path, scratch: Path, kept: Path) -> None:
     advice = advise(base.file, base.manifest, base.params, minutes=MINUTES, tell=print)
     print(f"{name}: advised in {time.perf_counter() - started:.0f} s", flush=True)
     evidence = advice.evidence
-    frozen = [changes_frozen(probe, evidence.last) for probe in evidence.probes]
+    frozen = [changes_frozen(probe, evidence) for probe in evidence.probes]
     ours, before = advice.recommendation.changes, _before(evidence)
     results = _read(kept) if kept.is_file() else []
     content: dict[str, Any] = {
@@ -179,7 +179,7 @@ def _fine_tuned(advice: Advice) -> list[dict[str, Any]]:
     for cost in advice.costs:
         if cost.arm is not None:
             size = Size(images=evidence.n_train, epochs=cost.epochs)
-            found.append(changes_for(cost.arm, size, evidence.last))
+            found.append(changes_for(cost.arm, size, evidence))
     return found
 
 

@@ -33,9 +33,11 @@ class BottleneckFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
     Args:
         backbone: Name in the catalog; `headstart.backbones()` lists them.
-        weights: "pretrained", "random" or the path of a weights file.
+        weights: "pretrained", "random" or the path of a weights file; of KerasHub's backbones, of
+            a preset's folder.
         layer: "auto" for the last feature layer, or the name of an earlier cut.
-        pooling: What is done to a spatial map: "avg", "max" or "none" (it is flattened).
+        pooling: What is done to a spatial map: "avg", "max" or "none" (it is flattened); of a
+            transformer with class tokens also "cls", "cls+avg" or "last4".
         image_size: "auto" for the backbone's own, one side or (height, width), in pixels.
         resize: How an image of another shape gets there: "stretch", "crop" or "pad".
         seed: Of random weights.
@@ -221,10 +223,11 @@ class _Extractor:
         return vectors
 
 
-def _changed(weights: Path) -> tuple[int, int] | None:
-    """Return the size and time of a weights file, which may be written anew; None if it is none."""
-    try:
-        status = weights.stat()
-    except OSError:
-        return None
-    return status.st_size, status.st_mtime_ns
+def _changed(weights: Path) -> tuple[tuple[int, int], ...]:
+    """Return size and time of a file, or of those of a preset's folder, which may be written anew.
+
+    Nothing where there is neither.
+    """
+    files = sorted(weights.iterdir()) if weights.is_dir() else [weights]
+    found = [file.stat() for file in files if file.exists()]
+    return tuple((status.st_size, status.st_mtime_ns) for status in found)

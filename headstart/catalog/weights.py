@@ -95,7 +95,7 @@ def resolve(spec: BackboneSpec, weights: str, seed: int) -> WeightsIdentity:
             "seed": seed,
             "numerics": NUMERICS,
             "keras": keras_version,
-            **({} if spec.network is None else {"keras-hub": _hub_version()}),
+            **({} if spec.network is None else {"keras-hub": hub_version()}),
         }
         return WeightsIdentity(
             kind="random",
@@ -107,7 +107,12 @@ def resolve(spec: BackboneSpec, weights: str, seed: int) -> WeightsIdentity:
     return _file(Path(weights))
 
 
-def _hub_version() -> str:
+def hub_version() -> str:
+    """Return KerasHub's version.
+
+    Raises:
+        InputError: it is not installed.
+    """
     try:
         return version("keras-hub")
     except PackageNotFoundError:

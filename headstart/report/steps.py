@@ -1,9 +1,12 @@
 """The stages of the pipeline as they ran, for the page."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 
+from headstart import catalog
+from headstart.features.identity import FeatureIdentity
 from headstart.heads.finetuned_card import NAME as FINETUNED
 from headstart.report.content import Fact, StageStep
 from headstart.report.results import Results
@@ -39,8 +42,9 @@ def _extract(results: Results) -> StageStep | None:
     facts = [
         Fact(
             text="fact.backbone",
-            values={"backbone": identity.backbone, "weights": identity.weights},
+            values={"backbone": identity.backbone, "weights": Path(identity.weights).name},
         ),
+        *_license(identity),
         Fact(text="fact.cut", values={"layer": identity.layer, "pooling": identity.pooling}),
         Fact(
             text="fact.image_size",
@@ -48,6 +52,9 @@ def _extract(results: Results) -> StageStep | None:
         ),
         Fact(text="fact.features", values={"rows": len(file), "dim": file.header.feature_dim}),
     ]
+    if cost := results.extract.get("cost"):
+        millions = {name: f"{cost[name] / 1e6:,.1f}" for name in ("multiply_adds", "parameters")}
+        facts.append(Fact(text="fact.cost", values=millions))
     views = int(np.count_nonzero(file.view))
     if views:
         facts.append(Fact(text="fact.views", values={"n": views}))
@@ -62,6 +69,13 @@ def _extract(results: Results) -> StageStep | None:
         computed=results.extract.get("computed"),
         reused=results.extract.get("reused"),
     )
+
+
+def _license(identity: FeatureIdentity) -> list[Fact]:
+    """Tell the license of published weights; of a file's network, and of random ones, none is."""
+    if identity.onnx is not None or identity.weights.startswith("random:"):
+        return []
+    return [Fact(text="fact.license", values={"name": catalog.get(identity.backbone).license})]
 
 
 def _train(results: Results) -> StageStep | None:

@@ -12,6 +12,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from headstart import catalog
+from headstart.api.features import BottleneckFeatures
 from headstart.commands.cli import main
 from headstart.dataset.manifest import read_manifest
 from headstart.features.file import FeatureFile
@@ -114,6 +115,7 @@ def test_features_are_preprocessed_as_the_preset_says() -> None:
     header = FeatureFile.open(Path("features/bottleneck.h5")).header
     assert tuple(header.preprocessing["mean"]) == MEAN
     assert tuple(header.preprocessing["std"]) == STD
+    assert "keras-hub" in header.versions
     assert json.loads(header.identity.own_preprocessing or "{}") == header.preprocessing
 
 
@@ -164,6 +166,22 @@ def test_a_keras_file_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
         "project. Use one of savedmodel, onnx, openvino, litert, which hold the arithmetic itself"
     )
     assert not Path("refused").exists()
+
+
+def test_the_transformer_of_python_gives_the_same_and_sees_a_preset_written_anew(
+    here: Path, tiny: str, tmp_path: Path
+) -> None:
+    file = FeatureFile.open(Path("features/bottleneck.h5"))
+    paths = [row.path for row in read_manifest(Path("data/manifest.csv"))][:3]
+    shutil.copytree(here / "weights", tmp_path / "weights")
+    features = BottleneckFeatures(
+        tiny, weights=str(tmp_path / "weights"), pooling="cls+avg", engine="tensorflow"
+    )
+    np.testing.assert_array_equal(features.fit_transform(paths), file.features[:3])
+    processor = tmp_path / "weights" / "preprocessor_config.json"
+    content = json.loads(processor.read_text())
+    processor.write_text(json.dumps(content | {"image_mean": [0.1, 0.2, 0.3]}))
+    assert np.abs(features.transform(paths) - file.features[:3]).max() > 0.01
 
 
 @pytest.mark.usefixtures("here")

@@ -9,6 +9,7 @@ from headstart.commands.advise.facts import NetworkFacts
 from headstart.commands.advise.images import Images
 from headstart.commands.advise.network import imagenet_probabilities, network_facts
 from headstart.commands.advise.quality import Quality, gain_interval, quality
+from headstart.common.vocabulary import Pooling
 from headstart.extraction.bottleneck import Bottleneck
 from headstart.extraction.extract import extract
 from headstart.extraction.store import FeatureStore
@@ -31,7 +32,8 @@ class Probe:
 
     Attributes:
         cut: Name of the cut.
-        feature_dim: Number of features, averaged over the map.
+        pooling: What is done to the map or the tokens there.
+        feature_dim: Number of features.
         multiply_adds: Per image, up to the cut.
         accuracy: Of held-out images.
         interval: 95 % interval of the accuracy.
@@ -43,6 +45,7 @@ class Probe:
     """
 
     cut: str
+    pooling: Pooling
     feature_dim: int
     multiply_adds: int
     accuracy: float
@@ -124,7 +127,7 @@ def gather(images: Images, store: FeatureStore) -> Evidence:
     data, bottleneck = images.data, images.bottleneck
     network = network_facts(bottleneck, store)
     cuts = network.probed(_SHARES)
-    tapped = bottleneck.tapped([(cut, "avg") for cut in cuts])
+    tapped = images.tapped(cuts)
     extraction = extract(tapped, images.requests, store=store)
     below = {cut.name: cut.multiply_adds_below for cut in network.blocks}
     below[network.last] = network.multiply_adds
@@ -144,6 +147,7 @@ def gather(images: Images, store: FeatureStore) -> Evidence:
         probes.append(
             Probe(
                 cut=cut,
+                pooling=tapped.taps[tap].pooling,
                 feature_dim=features.shape[1],
                 multiply_adds=below[cut],
                 accuracy=float(own.right.mean()),

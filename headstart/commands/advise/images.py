@@ -1,11 +1,13 @@
 """The images that the advice looks at: training and validation, never test."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from headstart.common.errors import InputError
+from headstart.common.vocabulary import Pooling
 from headstart.dataset.manifest import Manifest
 from headstart.extraction.bottleneck import Bottleneck, identify
 from headstart.extraction.extract import Request, requests_of
@@ -39,6 +41,23 @@ class Images:
     folds: tuple[Fold, ...]
     bottleneck: Bottleneck
     seed: int
+
+    def tapped(self, cuts: Iterable[str]) -> Bottleneck:
+        """Return the backbone with features at cuts, averaged, or with class tokens.
+
+        Class tokens are where the user has them. Those of the last four blocks (pooling last4) are
+        of the last layer alone; elsewhere it is the cut's own.
+        """
+        return self.bottleneck.tapped((cut, self._pooling(cut)) for cut in cuts)
+
+    def _pooling(self, cut: str) -> Pooling:
+        spec, own = self.bottleneck.spec, self.bottleneck.taps[0].pooling
+        match own:
+            case "cls" | "cls+avg":
+                return own
+            case "last4":
+                return own if cut == spec.feature_layer else "cls+avg"
+        return "avg"
 
     @classmethod
     def of(

@@ -128,7 +128,7 @@ class Pilots:
         data = self._images.data
         digest = digest_of(
             {
-                "extractor": self._images.bottleneck.tapped([(arm.cut, "avg")]).taps[0].fingerprint,
+                "extractor": self._images.tapped([arm.cut]).taps[0].fingerprint,
                 "images": data.sha256[rows].tolist(),
                 "labels": data.label[rows].tolist(),
                 "units": data.unit[rows].tolist(),
@@ -191,8 +191,7 @@ class Pilots:
 
     def _extraction(self, cut: str, rows: Rows) -> Extraction:
         requests = [self._images.requests[row] for row in rows.tolist()]
-        bottleneck = self._images.bottleneck.tapped([(cut, "avg")])
-        return extract(bottleneck, requests, store=self._store)
+        return extract(self._images.tapped([cut]), requests, store=self._store)
 
     @contextlib.contextmanager
     def _data(

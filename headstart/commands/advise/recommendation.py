@@ -57,7 +57,7 @@ def recommend(evidence: Evidence, found: Found, full: dict[Arm, Size]) -> Recomm
             cut=arm.cut,
             l2=arm.l2,
             reasons=reasons,
-            changes=changes_for(arm, full[arm], evidence.last),
+            changes=changes_for(arm, full[arm], evidence),
         )
     return Recommendation(
         case=case,
@@ -65,7 +65,7 @@ def recommend(evidence: Evidence, found: Found, full: dict[Arm, Size]) -> Recomm
         cut=frozen.cut,
         l2=frozen.l2,
         reasons=reasons,
-        changes=changes_frozen(frozen, evidence.last),
+        changes=changes_frozen(frozen, evidence),
     )
 
 
@@ -82,35 +82,36 @@ def nothing_to_try(frozen: Probe, minutes: float, *, pretrained: bool) -> str | 
     return None if minutes else "none was run, as --minutes 0 asks for"
 
 
-def changes_frozen(probe: Probe, last: str) -> dict[str, Any]:
+def changes_frozen(probe: Probe, evidence: Evidence) -> dict[str, Any]:
     """Return the values of params.yaml by dotted key for a frozen backbone.
 
     Args:
         probe: Where the head's features are taken, and its penalty.
-        last: The last feature layer.
+        evidence: What it is one of.
     """
-    return {**_head(probe.cut, probe.l2, last), "finetune.unfreeze": "none"}
+    return {**_head(probe.cut, probe.l2, evidence), "finetune.unfreeze": "none"}
 
 
-def changes_for(arm: Arm, size: Size, last: str) -> dict[str, Any]:
+def changes_for(arm: Arm, size: Size, evidence: Evidence) -> dict[str, Any]:
     """Return the values of params.yaml by dotted key for a way of fine-tuning.
 
     Args:
         arm: Which.
         size: Of the whole run.
-        last: The last feature layer.
+        evidence: Of the frozen backbone.
     """
     finetuning = finetuning_of(arm, size)
     return {
-        **_head(arm.cut, arm.l2, last),
+        **_head(arm.cut, arm.l2, evidence),
         **{f"finetune.{key}": value for key, value in finetuning.items()},
     }
 
 
-def _head(cut: str, l2: float, last: str) -> dict[str, Any]:
+def _head(cut: str, l2: float, evidence: Evidence) -> dict[str, Any]:
+    pooling = next(probe.pooling for probe in evidence.probes if probe.cut == cut)
     return {
-        "extract.layer": "auto" if cut == last else cut,
-        "extract.pooling": "avg",
+        "extract.layer": "auto" if cut == evidence.last else cut,
+        "extract.pooling": pooling,
         "train.heads.logistic.l2": l2,
     }
 

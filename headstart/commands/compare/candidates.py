@@ -12,6 +12,8 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
+from headstart import catalog
+from headstart.catalog.spec import BackboneSpec
 from headstart.commands.params import Params, check_params
 from headstart.common.errors import InputError
 from headstart.common.files import digest_of
@@ -139,7 +141,8 @@ def make_candidates(
     """Combine backbones and the values of a grid, each with each.
 
     A cut and a weights file belong to one backbone. Where params.yaml names such for its own
-    backbone, the others are run with `layer: auto` and `weights: pretrained`.
+    backbone, the others are run with `layer: auto` and `weights: pretrained`; those that have not
+    its pooling or cannot take its image size, with `pooling: avg` and `image_size: auto`.
 
     Args:
         names: Backbones, each with or without weights (`LeNet5:random`); none means that of
@@ -189,7 +192,20 @@ def _of_backbone(name: str, params: dict[str, Any], axes: Sequence[str]) -> list
         its_own = extract["weights"] not in ("pretrained", "random")
         if its_own and not weights and WEIGHTS not in axes:
             overrides.append((WEIGHTS, "pretrained"))
+        spec = catalog.get(name)
+        if extract["pooling"] not in spec.poolings and "extract.pooling" not in axes:
+            overrides.append(("extract.pooling", "avg"))
+        if not _takes(spec, extract["image_size"]) and "extract.image_size" not in axes:
+            overrides.append(("extract.image_size", "auto"))
     return overrides
+
+
+def _takes(spec: BackboneSpec, image_size: Any) -> bool:
+    try:
+        spec.image_size(image_size)
+    except InputError:
+        return False
+    return True
 
 
 def _short_names(keys: Sequence[str]) -> dict[str, str]:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from headstart.catalog import cuts
+from headstart.catalog.readout import Readout
 from headstart.common.files import expect_room
 from headstart.common.openvino_runtime import openvino
 from headstart.common.tensorflow_runtime import tf
@@ -38,9 +39,11 @@ def convert(
         input_signature=[signature],
     )
     converted = openvino.convert_model(function.get_concrete_function())
+    unpooled = Readout.of(bottleneck.spec, "none", bottleneck.image_size)
     for name, tap in zip(output_names, bottleneck.taps, strict=True):
-        if tap.pooling != "none" and len(cuts.tensor_at(backbone, tap.layer).shape) == 4:
-            mark_pooled(converted, name)
+        shape = unpooled.pool(cuts.tensor_at(backbone, tap.layer)).shape
+        if tap.pooling not in ("none", "raw", "cls") and len(shape) == 4:
+            mark_pooled(converted, name, shape[1:3])
     expect_room(path.parent, 4 * model.count_params())
     openvino.save_model(converted, path, compress_to_fp16=False)
     return tuple(size_up_to(backbone, tap.layer) for tap in bottleneck.taps)

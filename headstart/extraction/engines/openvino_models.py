@@ -3,7 +3,9 @@
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
+from headstart.catalog.weights import hub_version
 from headstart.common.cache import Keep, read_card
 from headstart.common.files import digest_of, expect_room
 from headstart.common.openvino_runtime import openvino
@@ -15,7 +17,7 @@ from headstart.extraction.store import FeatureStore
 
 BATCH_SIZE = 1
 _MODEL = "model.xml"
-_POOLINGS: tuple[Pooling, ...] = ("avg", "max")
+_POOLINGS: tuple[Pooling, ...] = ("avg", "max", "cls+avg", "last4")
 
 # What an identity says that the converted model does not depend on: it always holds float32
 # weights and takes images of its own size.
@@ -58,10 +60,12 @@ def obtain(bottleneck: Bottleneck, store: FeatureStore) -> ConvertedModel:
         libraries = (
             ("keras", "openvino", "tensorflow") if bottleneck.onnx is None else ("openvino",)
         )
-        about = {
+        about: dict[str, Any] = {
             "taps": [tap.as_dict() for tap in bottleneck.taps],
             "versions": {name: version(name) for name in libraries},
         }
+        if bottleneck.spec.network is not None:
+            about["versions"]["keras-hub"] = hub_version()
         with keep.create(key, **about) as new:
             sizes = _convert(bottleneck, new / _MODEL)
         for tap, size in zip(bottleneck.taps, sizes, strict=True):

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from headstart.catalog.spec import BackboneSpec
+from headstart.catalog.weights import hub_version
 from headstart.common.tensorflow_runtime import dtype_policy, keras, tf
 from headstart.common.vocabulary import Precision
 from headstart.extraction.bottleneck import Bottleneck
@@ -41,12 +43,17 @@ class TensorFlowEngine:
     Args:
         replicas: Each computes a whole batch; a call uses an idle one.
         example: A batch of the right shape.
+        spec: The backbone, for the versions of what built it.
     """
 
-    def __init__(self, replicas: Sequence[_Run], example: NDArray[np.uint8]) -> None:
+    def __init__(
+        self, replicas: Sequence[_Run], example: NDArray[np.uint8], spec: BackboneSpec
+    ) -> None:
         self.batch_size = len(example)
         self.workers = len(replicas)
         self.versions = {name: version(name) for name in ("keras", "tensorflow")}
+        if spec.network is not None:
+            self.versions["keras-hub"] = hub_version()
         self._idle: SimpleQueue[_Run] = SimpleQueue()
         for run in replicas:
             # The first call compiles, and shows whether the batch fits.
@@ -86,7 +93,7 @@ def on_cpu(bottleneck: Bottleneck) -> TensorFlowEngine:
         with _optimizer_option(_BFLOAT16_ON_CPU, bfloat16), tf.device("CPU:0"):
             return tuple(output.numpy() for output in function(tf.constant(images)))
 
-    return TensorFlowEngine([run], example)
+    return TensorFlowEngine([run], example, bottleneck.spec)
 
 
 def on_gpus(bottleneck: Bottleneck, devices: Sequence[str]) -> TensorFlowEngine:
@@ -109,7 +116,7 @@ def on_gpus(bottleneck: Bottleneck, devices: Sequence[str]) -> TensorFlowEngine:
         try:
             # In turn, so that the first batches go to as many GPUs.
             replicas = [_compiled(*one, example.shape) for one in models] * _CALLS_PER_GPU
-            return TensorFlowEngine(replicas, example)
+            return TensorFlowEngine(replicas, example, bottleneck.spec)
         except tf.errors.ResourceExhaustedError:
             if batch_size == 1:
                 raise

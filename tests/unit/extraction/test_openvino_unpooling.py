@@ -13,6 +13,8 @@ from headstart.extraction.engines import openvino_models
 from headstart.extraction.options import ExtractOptions
 from headstart.extraction.store import FeatureStore
 from headstart.images.options import AugmentOptions
+from tests.hub_presets import transformers_folder
+from tests.hub_specs import bottleneck_of, spec_of
 
 CONVERSION = "headstart.extraction.engines.openvino_conversion"
 
@@ -53,6 +55,27 @@ def test_a_map_needs_no_second_conversion_and_is_the_same(
         np.testing.assert_allclose(vector, reduced, rtol=1e-4, atol=1e-6)
     folders = {openvino_models.obtain(maps, store).model.parent for store in stores}
     assert len({folder.name for folder in folders}) == 1
+
+
+@pytest.mark.parametrize("pooling", ["avg", "max", "cls+avg", "last4"])
+def test_so_do_the_patches_of_a_transformer(
+    pooling: Pooling,
+    stores: tuple[FeatureStore, FeatureStore],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pytest.importorskip("keras_hub", reason="the extra hub is not installed")
+    transformers_folder("deit", tmp_path / "weights")
+    spec, weights = spec_of("deit"), tmp_path / "weights"
+    patches = bottleneck_of(spec, weights, [("norm", "none")], engine="openvino")
+    (expected,) = outputs(patches, stores[1])
+    (vector,) = outputs(patches.tapped([("norm", pooling)]), stores[0])
+    monkeypatch.setitem(sys.modules, CONVERSION, None)
+    (found,) = outputs(patches, stores[0])
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+    assert found.shape == (1, 4, 4, 24)
+    reduced = found.max(axis=(1, 2)) if pooling == "max" else found.mean(axis=(1, 2))
+    np.testing.assert_allclose(vector[:, -24:], reduced, rtol=1e-4, atol=1e-5)
 
 
 def test_where_nothing_is_said_of_the_pooling_the_model_is_converted_anew(

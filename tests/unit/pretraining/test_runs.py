@@ -150,6 +150,10 @@ def test_a_kill_loses_one_run_and_leaves_the_old_output(project: Project) -> Non
     [
         ({"backbone": "LeNet6"}, r"^pretrain\.runs\.b\.backbone: there is no 'LeNet6'"),
         ({"image_size": 9}, r"^pretrain\.runs\.b\.image_size: LeNet5 takes images"),
+        (
+            {"backbone": "ResNet18"},
+            r"^pretrain\.runs\.b\.backbone: expected .* one file, received Res",
+        ),
         ({"classes": ["7"]}, r"^pretrain\.runs\.b\.classes: 7 not among the classes"),
     ],
 )

@@ -25,6 +25,8 @@ NONE = Found(minutes=5, trials=(), finalists=(), left_out=(), why="no pilot fits
 def probe(cut: str, gain: float, l2: float, half: float = 0.02) -> Probe:
     return Probe(
         cut=cut,
+        # As of a transformer's last four blocks.
+        pooling="last4" if cut == "top" else "cls+avg",
         feature_dim=16,
         multiply_adds=1,
         accuracy=0.8 + gain,
@@ -107,6 +109,7 @@ def test_what_gained_most_is_recommended(
     assert advice.case.startswith(case)
     assert advice.changes["finetune.unfreeze"] == ("none" if strategy == "freeze" else strategy)
     assert advice.changes["extract.layer"] == ("auto" if cut == "top" else cut)
+    assert advice.changes["extract.pooling"] == ("last4" if cut == "top" else "cls+avg")
     assert advice.changes["train.heads.logistic.l2"] == advice.l2
 
 

@@ -14,6 +14,7 @@ PARAMS = {
         "layer": "block_3",
         "weights": "my.weights.h5",
         "image_size": "auto",
+        "pooling": "avg",
     },
     "train": {"seed": 0, "heads": {"dense": {"units": [256]}}},
 }
@@ -80,6 +81,19 @@ def test_cut_and_weights_file_stay_with_their_backbone() -> None:
     assert own.content["extract"]["weights"] == "my.weights.h5"
     assert other.content["extract"]["layer"] == "auto"
     assert other.content["extract"]["weights"] == "pretrained"
+
+
+def test_what_a_backbone_cannot_have_of_another_is_its_own() -> None:
+    mine = {"backbone": "DINOv2Small", "pooling": "cls+avg", "image_size": 56}
+    params = {**PARAMS, "extract": {**PARAMS["extract"], **mine}}
+    names = ["DINOv2Small", "EfficientNetLite0", "DeiTTiny", "DINOv3Small"]
+    candidates = make_candidates(names, [], params)
+    chosen = [
+        (one.content["extract"]["pooling"], one.content["extract"]["image_size"])
+        for one in candidates
+    ]
+    # DINOv3 takes multiples of 16.
+    assert chosen == [("cls+avg", 56), ("avg", 56), ("cls+avg", "auto"), ("cls+avg", "auto")]
 
 
 def test_weights_may_stand_beside_their_backbone() -> None:
