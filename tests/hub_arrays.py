@@ -102,16 +102,11 @@ _DINOV2_SMALL = {
     **{**_DINOV2, "patch_size": 14, "num_layers": 12, "hidden_dim": 384, "num_heads": 6},
     **{"intermediate_dim": 1536, "position_embedding_shape": (518, 518)},
 }
-_DEIT_TINY = {
-    **{"patch_size": 16, "num_layers": 12, "hidden_dim": 192, "num_heads": 3},
-    **{"intermediate_dim": 768},
-}
 FULL = {
     "resnet18": Tiny("resnet", _RESNET18, (64, 64), None, 12),
     "dinov2_small": Tiny("dinov2", _DINOV2_SMALL, (518, 518), 1, 13),
-    "deit_tiny": Tiny("deit", _DEIT_TINY, (224, 224), 2, 14),
 }
-"""In their published sizes, for what looks them up by name; 5 to 22 million random weights."""
+"""In their published sizes, for what looks them up by name; 11 and 22 million random weights."""
 
 _OTHERS = ("clip", "siglip", "resnet")
 TRANSFORMERS = tuple(name for name, tiny in NETWORKS.items() if tiny.kind not in _OTHERS)

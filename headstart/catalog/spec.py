@@ -1,5 +1,6 @@
 """What a backbone is: the facts that must be right for its features to mean anything."""
 
+import json
 import math
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -62,9 +63,14 @@ class Preprocessing:
         content = asdict(self)
         return {**content, "mean": list(self.mean), "std": list(self.std)}
 
+    def as_json(self) -> str:
+        """Return the fields as text."""
+        return json.dumps(self.as_dict())
+
     @classmethod
-    def from_dict(cls, content: dict[str, Any]) -> "Preprocessing":
-        """Undo `as_dict`."""
+    def from_json(cls, text: str) -> "Preprocessing":
+        """Undo `as_json`."""
+        content = json.loads(text)
         return cls(**{**content, "mean": tuple(content["mean"]), "std": tuple(content["std"])})
 
     def is_close_to(self, other: "Preprocessing") -> bool:

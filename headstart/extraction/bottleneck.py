@@ -3,7 +3,6 @@
 Needs no TensorFlow; `headstart.extraction.model` makes a Keras model of it.
 """
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
@@ -86,7 +85,7 @@ def recover_spec(identity: FeatureIdentity) -> BackboneSpec:
     fed = _fed(identity)
     if fed is None:
         spec, own = catalog.get(identity.backbone), identity.own_preprocessing
-        rule = spec.preprocessing if own is None else Preprocessing.from_dict(json.loads(own))
+        rule = spec.preprocessing if own is None else Preprocessing.from_json(own)
         return replace(spec, preprocessing=rule, interpolation=identity.interpolation)
     file = onnx_network.open_file(identity.weights)
     return onnx_network.spec_of(file, fed, identity.image_size)
@@ -111,8 +110,7 @@ def identify(options: ExtractOptions, engine: EngineName) -> Bottleneck:
     if file is None:
         weights = resolve(spec, options.weights, options.seed)
         published, spec = spec.preprocessing, weights.adapt(spec)
-        if spec.preprocessing != published:
-            own = json.dumps(spec.preprocessing.as_dict())
+        own = None if spec.preprocessing == published else spec.preprocessing.as_json()
         layer, size = _resolve_layer(spec, options.layer), spec.image_size(options.image_size)
         _check_pooling(spec, layer, options.pooling)
     else:

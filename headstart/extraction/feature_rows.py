@@ -11,6 +11,7 @@ import numpy as np
 
 from headstart.common.cache import Keep
 from headstart.common.files import atomic_write, write_json
+from headstart.common.progress import notify
 from headstart.dataset.manifest import Manifest, ManifestRow
 from headstart.dataset.splits import Sample, choose_share
 from headstart.extraction import engines
@@ -61,6 +62,8 @@ def write_features(
         f"{identity.backbone}, {bottleneck.weights.description}; layer {identity.layer}, "
         f"{identity.engine}, {identity.precision}"
     )
+    if bottleneck.spec.terms and bottleneck.weights.kind != "random":
+        notify(f"note: {bottleneck.spec.terms}")
     store = store or FeatureStore()
     images, rows, requests, recipe = wanted_features(manifest, options)
     extraction = extract(bottleneck, requests, recipe=recipe, store=store)

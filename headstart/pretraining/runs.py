@@ -116,6 +116,12 @@ def _plan(name: str, run: PretrainRun, source: "Source") -> _Plan:
     except InputError as error:
         # It begins with the name of the option.
         raise InputError(f"{_key(name)}.{error}") from None
+    if spec.network is not None:
+        raise InputError(
+            f"{_key(name)}.backbone: expected a backbone whose weights are one file, received "
+            f"{spec.name}, whose weights are a preset of KerasHub; to train it on these images, "
+            "fine-tune it: finetune.unfreeze"
+        )
     listing = source.listing(_key(name), run)
     digest = digest_of(
         {

@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import chdir
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,9 @@ from ruamel.yaml import YAML
 from headstart import BottleneckFeatures, load_model
 from headstart.commands import cli
 from headstart.common.errors import InputError
+from headstart.dataset.manifest import read_manifest
 from headstart.features.file import FeatureFile
+from headstart.report.spatial import spatial_maps
 from pipeline import evaluate, extract, finetune, novelty, prepare, pretrain, report, train
 from tests import onnx_graphs
 
@@ -167,3 +170,23 @@ def test_formats_that_cannot_hold_it(
 def test_compare_takes_its_name(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["compare", "onnx:gone.onnx", "LeNet5:random"]) == 1
     assert "gone.onnx: no such file" in capsys.readouterr().err
+
+
+def test_the_report_does_without_maps_of_tokens_that_have_no_places(
+    project: Path, tmp_path: Path
+) -> None:
+    copy = shutil.copytree(project, tmp_path / "copy")
+    with chdir(copy):
+        onnx_graphs.vit(Path("models/weights/net.onnx"))
+        write_params(extract={"layer": "auto", "onnx": {"prefix_tokens": 0}})
+        extract.main()
+        results = SimpleNamespace(
+            features=FeatureFile.open(Path("features/bottleneck.h5")),
+            manifest=read_manifest(Path("data/manifest.csv")),
+        )
+        assert spatial_maps(results)([0, 1]) is None
+        # With its class token told there are 4 x 4 patches.
+        write_params(extract={"layer": "auto", "onnx": {"prefix_tokens": 1}})
+        extract.main()
+        results.features = FeatureFile.open(Path("features/bottleneck.h5"))
+        assert spatial_maps(results)([0, 1]).shape == (2, 4, 4, 12)

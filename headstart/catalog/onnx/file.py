@@ -132,7 +132,9 @@ def _read_graph(graph: memoryview, file: OnnxFile, found: dict[str, None]) -> No
     for number, value in fields(graph):
         if number == 1:
             node = message(value)
-            file.tensors += [text(name) for key, name in fields(node) if key == 2 and name]
+            # Inputs, outputs, name and operator: all must be text, also those that nobody asks for.
+            texts = [(key, text(name)) for key, name in fields(node) if key in (1, 2, 3, 4, 7)]
+            file.tensors += [name for key, name in texts if key == 2 and name]
             found |= dict.fromkeys(_data_of_node(node))
         elif number in (5, 15):
             tensor = next(_messages(message(value), 1)) if number == 15 else message(value)

@@ -47,8 +47,8 @@ def resolved(file: OnnxFile, options: OnnxOptions) -> OnnxOptions:
         )
     if options.input not in (None, names[0]):
         raise InputError(
-            f"onnx.input: expected the name of an input of {file.path} ({names[0]}), received "
-            f"{options.input!r}"
+            f"extract.onnx.input: expected the name of an input of {file.path} ({names[0]}), "
+            f"received {options.input!r}"
         )
     _check_channels(file, file.inputs[0], options)
     return options.model_copy(update={"input": names[0]})
@@ -103,7 +103,7 @@ def resolve_layer(file: OnnxFile, layer: str) -> str:
         near = difflib.get_close_matches(layer, file.tensors, n=_NEAR, cutoff=0.5)
         hint = f"did you mean {' or '.join(near)}? " if near else ""
         raise InputError(
-            f"layer: {file.path} computes no tensor {layer!r}; {hint}`headstart backbones "
+            f"extract.layer: {file.path} computes no tensor {layer!r}; {hint}`headstart backbones "
             f"{file.path} --cuts` lists them; auto is {file.outputs[0].name}"
         )
     return layer
@@ -153,13 +153,13 @@ def _check_channels(file: OnnxFile, tensor: TensorFacts, options: OnnxOptions) -
     if shape[channels] not in (None, 3):
         other = "nhwc" if options.layout == "nchw" else "nchw"
         remedy = (
-            f"set onnx.layout: {other}"
+            f"set extract.onnx.layout: {other}"
             if shape[AXES[other][2]] == 3
             else "export a network that takes RGB images"
         )
         raise InputError(
             f"weights: {file.path}: expected an input of 3 channels at axis {channels} "
-            f"(onnx.layout: {options.layout}), it has {_text(shape)}; {remedy}"
+            f"(extract.onnx.layout: {options.layout}), it has {_text(shape)}; {remedy}"
         )
 
 

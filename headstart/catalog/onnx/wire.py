@@ -20,6 +20,8 @@ def fields(message: memoryview) -> Iterator[tuple[int, Value]]:
     while position < end:
         tag, position = _varint(message, position)
         number, kind = tag >> 3, tag & 7
+        if not number:
+            raise ValueError("a field has the number 0")
         if kind == 0:
             value, position = _varint(message, position)
             yield number, value
@@ -30,7 +32,7 @@ def fields(message: memoryview) -> Iterator[tuple[int, Value]]:
             size = 8 if kind == 1 else 4
         else:
             raise ValueError(f"field {number} has the unknown type {kind}")
-        if number == 0 or position + size > end:
+        if position + size > end:
             raise ValueError(f"field {number} ends {position + size - end} bytes behind the file's")
         yield number, message[position : position + size]
         position += size

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from headstart.commands.export import archive
 from headstart.commands.export.formats import FORMATS, LABELS_FILE, Calibration, Predict
+from headstart.common.errors import InputError
 from headstart.common.tensorflow_runtime import keras
 
 _FILE = FORMATS["keras"].file
@@ -23,6 +24,7 @@ def write(
     """See `headstart.commands.export.formats.Writer`."""
     if calibration is not None:
         raise ValueError("Keras has no 8-bit convolutions")
+    _check_layers(model)
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         saved = Path(scratch) / _FILE
         model.save(saved)
@@ -31,6 +33,22 @@ def write(
                 content = _timeless(entry.filename, source.read(entry))
                 archive.add(target, entry.filename, content, entry.compress_type)
             archive.add(target, LABELS_FILE, ("\n".join(class_names) + "\n").encode())
+
+
+def _check_layers(model: keras.Model) -> None:
+    """Refuse what only those could load who have the same libraries.
+
+    Raises:
+        InputError: it has layers that are not Keras' own.
+    """
+    libraries = {type(layer).__module__.partition(".")[0] for layer in model._flatten_layers()}
+    if libraries != {"keras"}:
+        others = ", ".join(name for name in FORMATS if name != "keras")
+        raise InputError(
+            "--format keras: a .keras file only names the layers that it is made of, and some of "
+            "this backbone's are not Keras' own: whoever loads it would need KerasHub and this "
+            f"project. Use one of {others}, which hold the arithmetic itself"
+        )
 
 
 def _timeless(name: str, content: bytes) -> bytes:

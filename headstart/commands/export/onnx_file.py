@@ -6,12 +6,14 @@ import tempfile
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import onnxruntime
 from numpy.typing import NDArray
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+from tf2onnx.handler import tf_op
 
 from headstart.commands.export.assembling import INPUT, OUTPUT
 from headstart.commands.export.formats import FORMATS, Calibration, Predict
@@ -66,6 +68,26 @@ def _name_interface(model: onnx.ModelProto) -> None:
     for value, names in ((images, ("batch", "height", "width")), (output, ("batch",))):
         for dimension, name in zip(value.type.tensor_type.shape.dim, names, strict=False):
             dimension.dim_param = name
+
+
+@tf_op("Erfc")
+class _Erfc:
+    """How tf2onnx is to write erfc(x), which GELU is made of and ONNX lacks: as 1 - erf(x)."""
+
+    @classmethod
+    def version_9(cls, ctx: Any, node: Any, **_: Any) -> None:
+        (x,), outputs = node.input, node.output
+        shape, dtype = ctx.get_shape(outputs[0]), ctx.get_dtype(outputs[0])
+        ctx.remove_node(node.name)
+        erf = ctx.make_node("Erf", [x], shapes=[shape], dtypes=[dtype])
+        one = ctx.make_const(f"{node.name}_one", np.ones((), np.float32))
+        ctx.make_node(
+            "Sub",
+            [one.output[0], erf.output[0]],
+            outputs=outputs,
+            shapes=[shape],
+            dtypes=[dtype],
+        )
 
 
 class _Images(CalibrationDataReader):  # type: ignore[misc]  # ONNX Runtime is untyped

@@ -89,8 +89,8 @@ def _feed(model: Any, file: Path, options: OnnxOptions, size: tuple[int, int]) -
             pixels = _OPS.gather(pixels, _indices([2, 1, 0]), np.int64(3))
     else:
         raise InputError(
-            f"onnx: {file} takes whole numbers ({kind.get_type_name()}), so it scales them itself; "
-            "expected scale: 1, mean: [0, 0, 0] and std: [1, 1, 1]"
+            f"extract.onnx: {file} takes whole numbers ({kind.get_type_name()}), so it scales "
+            "them itself; expected scale: 1, mean: [0, 0, 0] and std: [1, 1, 1]"
         )
     if options.layout == "nchw":
         pixels = _OPS.transpose(pixels, _indices([0, 3, 1, 2]))
@@ -143,14 +143,14 @@ class _Pooling:
         prefix, (_, count, channels) = self._options.prefix_tokens, shape
         if prefix >= count:
             raise InputError(
-                f"onnx.prefix_tokens: {self._file}: {self._layer} has {count} tokens, received "
-                f"{prefix} before the patches; expected fewer than there are"
+                f"extract.onnx.prefix_tokens: {self._file}: {self._layer} has {count} tokens, "
+                f"received {prefix} before the patches; expected fewer than there are"
             )
         if "cls" in pooling and not prefix:
             raise InputError(
-                f"pooling: {self._file}: {pooling} takes the first token of {self._layer} "
-                f"({describe(shape)}), and onnx.prefix_tokens says that there is none before the "
-                "patches; expected 1 of most vision transformers"
+                f"extract.pooling: {self._file}: {pooling} takes the first token of {self._layer} "
+                f"({describe(shape)}), and extract.onnx.prefix_tokens says that there is none "
+                "before the patches; expected 1 of most vision transformers"
             )
         first = _tokens(values, 0, 1)
         patches = _tokens(values, prefix, count)
@@ -158,15 +158,16 @@ class _Pooling:
         if pooling == "none":
             if grid is None:
                 raise NoMap(
-                    f"pooling: {self._file}: the {count - prefix} tokens of {self._layer} are no "
-                    f"grid over an image of {self._size[0]} x {self._size[1]}; expected avg or "
-                    f"max, or another onnx.prefix_tokens than {prefix}; received {pooling}"
+                    f"extract.pooling: {self._file}: the {count - prefix} tokens of {self._layer} "
+                    f"are no grid over an image of {self._size[0]} x {self._size[1]}; expected "
+                    f"avg or max, or another extract.onnx.prefix_tokens than {prefix}; "
+                    f"received {pooling}"
                 )
             return _OPS.reshape(patches, _indices([1, *grid, channels]), special_zero=False)
         if grid is None and self._grid(count - prefix - 1) is not None:
             notify(
                 f"warning: {self._layer} gives {count} tokens, which are no grid of patches; if "
-                f"the first is a class token, set onnx.prefix_tokens: {prefix + 1}"
+                f"the first is a class token, set extract.onnx.prefix_tokens: {prefix + 1}"
             )
         if pooling == "cls":
             return _OPS.squeeze(first, _indices([1]))
@@ -186,7 +187,7 @@ class _Pooling:
 
     def _misfit(self, pooling: str, shape: tuple[int, ...], what: str, expected: str) -> InputError:
         return InputError(
-            f"pooling: {self._file}: {self._layer} is {what} ({describe(shape)}); expected "
+            f"extract.pooling: {self._file}: {self._layer} is {what} ({describe(shape)}); expected "
             f"{expected}; received {pooling}"
         )
 

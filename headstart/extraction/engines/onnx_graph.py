@@ -79,7 +79,7 @@ def read_graph(path: Path, options: OnnxOptions, size: tuple[int, int]) -> Any:
         raise InputError(
             f"weights: {path}: the network does not take one image of {size[0]} x {size[1]} "
             f"({options.input}: {' x '.join(map(str, shape))}): {reason_of(error)}. Check "
-            "image_size and onnx.layout, or export it with an open batch axis"
+            "image_size and extract.onnx.layout, or export it with an open batch axis"
         ) from None
     return model
 
@@ -96,13 +96,14 @@ def find_tensor(model: Any, path: Path, name: str) -> Any:
     )
     if found is None:
         raise InputError(
-            f"layer: {path}: OpenVINO computes no tensor {name!r} from the image: it is a constant "
-            f"or part of a larger step; `headstart backbones {path} --cuts` lists the others"
+            f"extract.layer: {path}: OpenVINO computes no tensor {name!r} from the image: it is a "
+            f"constant or part of a larger step; `headstart backbones {path} --cuts` lists "
+            "the others"
         )
     problem = unusable(found)
     if problem:
         raise InputError(
-            f"layer: {path}: {name} has the shape {describe(found.get_partial_shape())}, "
+            f"extract.layer: {path}: {name} has the shape {describe(found.get_partial_shape())}, "
             f"{found.get_element_type().get_type_name()}; {problem}"
         )
     return found

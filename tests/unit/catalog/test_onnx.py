@@ -1,9 +1,11 @@
 """What an ONNX file says of its network, and what is said of one that cannot be used."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 import pytest
 
@@ -142,8 +144,12 @@ def two_inputs(path: Path) -> Path:
             {"input": "pixels"},
             r"input of .*onnx \(images\), received 'pixels'",
         ),
-        (graphs.nhwc_net, {}, r"1 x 32 x 32 x 3; set onnx\.layout: nhwc"),
-        (graphs.conv_net, {"layout": "nhwc"}, r"any x 3 x 32 x 32; set onnx\.layout: nchw"),
+        (graphs.nhwc_net, {}, r"1 x 32 x 32 x 3; set extract\.onnx\.layout: nhwc"),
+        (
+            graphs.conv_net,
+            {"layout": "nhwc"},
+            r"3 x 32 x 32; set extract\.onnx\.layout: nchw",
+        ),
         (
             lambda path: graphs.conv_net(path, (1, 1, 32, 32)),
             {},
@@ -172,3 +178,16 @@ def test_a_misspelled_layer(tmp_path: Path) -> None:
     assert network.resolve_layer(file, "auto") == "logits"
     with pytest.raises(InputError, match=r"no tensor 'blok'; did you mean block\?.*auto is logits"):
         network.resolve_layer(file, "blok")
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_changed_bytes_end_in_one_error_or_none(tmp_path: Path, seed: int) -> None:
+    content = graphs.vit(tmp_path / "vit.onnx").read_bytes()
+    path = tmp_path / "changed.onnx"
+    rng = np.random.default_rng(seed)
+    for _ in range(100):
+        changed = np.frombuffer(content, np.uint8).copy()
+        changed[rng.integers(len(changed), size=3)] = rng.integers(256, size=3)
+        path.write_bytes(changed.tobytes())
+        with suppress(InputError):
+            read(path)
