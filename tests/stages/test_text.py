@@ -152,6 +152,23 @@ def test_a_preset_without_tokenizer_serves_images_alone(project: Path) -> None:
     )
 
 
+def test_transformers_layout_is_refused(project: Path, tmp_path: Path) -> None:
+    from safetensors.numpy import save_file
+
+    folder = tmp_path / "theirs"
+    folder.mkdir()
+    (folder / "config.json").write_text('{"model_type": "clip"}')
+    save_file({"a": np.zeros(2, np.float32)}, folder / "model.safetensors")
+    _configure(extract={"weights": str(folder)})
+    prepare.main()
+    with pytest.raises(InputError) as caught:
+        extract.main()
+    assert str(caught.value) == (
+        f"weights: {folder}: KerasHub reads CLIPBase32 in its own layout alone (config.json, "
+        "model.weights.h5, as save_to_preset writes them), received that of Transformers"
+    )
+
+
 def test_one_training_image_per_class_is_enough(project: Path) -> None:
     paths = {name: sorted(Path("photos", name).iterdir()) for name in ("cold", "warm")}
     lines = [
