@@ -37,6 +37,11 @@ def build(spec: BackboneSpec, image_size: tuple[int, int], path: Path) -> keras.
     folder = read_folder(path)
     if folder.layout == "KerasHub":
         model = whole_model(spec, image_size, folder)
+    elif spec.pairs_with_text:
+        raise InputError(
+            f"weights: {path}: KerasHub reads {spec.name} in its own layout alone (config.json, "
+            f"model.weights.h5, as save_to_preset writes them), received that of {folder.layout}"
+        )
     else:
         model = _from_safetensors(spec, image_size, folder)
     return chain(spec, image_size, model)
