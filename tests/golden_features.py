@@ -6,8 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tests.golden_transformers import Floats, Taps, final_norm, golden
-from tests.hub_arrays import NETWORKS
-from tests.hub_presets import MEAN, STD
+from tests.hub_arrays import ALL, MEAN, STD, Arrays
 
 Images = NDArray[np.uint8]
 
@@ -17,11 +16,11 @@ def images_of(height: int, width: int, count: int = 2) -> Images:
     return np.random.default_rng(3).integers(0, 256, (count, height, width, 3), dtype=np.uint8)
 
 
-def golden_taps(name: str, images: Images) -> Taps:
-    """Run the golden network on images, normalized as its presets say."""
-    tiny = NETWORKS[name]
+def golden_taps(name: str, images: Images, arrays: Arrays | None = None) -> Taps:
+    """Run the golden network, by default with its own arrays, on images as its presets say."""
+    tiny = ALL[name]
     pixels = (images / 255 - np.array(MEAN)) / np.array(STD)
-    return golden(tiny, tiny.arrays(), pixels.astype(np.float32))
+    return golden(tiny, tiny.arrays() if arrays is None else arrays, pixels.astype(np.float32))
 
 
 def golden_feature(
@@ -36,7 +35,7 @@ def golden_feature(
         pooling: As in `extract.pooling`.
         size: (height, width) of the images.
     """
-    tiny, x = NETWORKS[name], taps[layer]
+    tiny, x = ALL[name], taps[layer]
     if x.ndim == 2:
         return x
     if tiny.prefix_tokens is None:

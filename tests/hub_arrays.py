@@ -11,6 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+MEAN, STD = (0.52, 0.44, 0.37), (0.31, 0.26, 0.22)
+"""Of pixels in [0, 1]: the presets' own, which no entry of the catalog has."""
+
 Arrays = dict[str, NDArray[np.float32]]
 Shapes = dict[str, tuple[int, ...]]
 
@@ -107,6 +110,8 @@ FULL = {
     "dinov2_small": Tiny("dinov2", _DINOV2_SMALL, (518, 518), 1, 13),
 }
 """In their published sizes, for what looks them up by name; 11 and 22 million random weights."""
+
+ALL = NETWORKS | FULL
 
 _OTHERS = ("clip", "siglip", "resnet")
 TRANSFORMERS = tuple(name for name, tiny in NETWORKS.items() if tiny.kind not in _OTHERS)

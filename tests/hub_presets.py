@@ -11,15 +11,12 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save_file
 
-from tests.hub_arrays import FULL, NETWORKS, Arrays, Tiny
-
-MEAN, STD = (0.52, 0.44, 0.37), (0.31, 0.26, 0.22)
-"""Of pixels in [0, 1]: the presets' own, which no entry of the catalog has."""
+from tests.hub_arrays import ALL, MEAN, STD, Arrays, Tiny
 
 
 def transformers_folder(name: str, folder: Path) -> Arrays:
     """Write the network in Transformers' layout and return its arrays."""
-    tiny = (NETWORKS | FULL)[name]
+    tiny = ALL[name]
     height, width = tiny.image_size
     # As the published files have it: the size in three ways, of which no entry may depend.
     sizes: dict[str, Any] = {
@@ -39,7 +36,7 @@ def transformers_folder(name: str, folder: Path) -> Arrays:
 
 def timm_folder(name: str, folder: Path) -> Arrays:
     """Write the network in timm's layout, its architecture by name, and return its arrays."""
-    tiny = (NETWORKS | FULL)[name]
+    tiny = ALL[name]
     pretrained = {
         **{"input_size": [3, *tiny.image_size], "interpolation": "bicubic", "crop_pct": 0.95},
         **{"mean": MEAN, "std": STD, "num_classes": 7, "first_conv": "conv1", "classifier": "fc"},
@@ -58,7 +55,7 @@ def keras_hub_folder(name: str, folder: Path) -> Arrays:
 
     from tests.hub_keras import converter_of, residual, two_towers
 
-    tiny = (NETWORKS | FULL)[name]
+    tiny = ALL[name]
     with tempfile.TemporaryDirectory() as other:
         if tiny.kind in ("clip", "siglip"):
             arrays = tiny.arrays()

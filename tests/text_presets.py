@@ -16,7 +16,7 @@ _SENTENCES = [
 
 
 def tokenizer_of(kind: str) -> Any:
-    """Make a keras-hub tokenizer: "clip" (byte pairs) or "siglip" (sentence pieces)."""
+    """Make a keras-hub tokenizer: "clip" (byte pairs), "siglip" or "siglip2" (sentence pieces)."""
     from keras_hub import models
 
     if kind == "clip":
@@ -32,18 +32,24 @@ def tokenizer_of(kind: str) -> Any:
         return models.CLIPTokenizer({one: index for index, one in enumerate(tokens)}, merges)
     import sentencepiece
 
+    # SigLIP 2 has Gemma's.
+    special: dict[str, Any] = {"pad_id": -1, "bos_id": -1, "eos_id": 1, "unk_id": 2}
+    if kind == "siglip2":
+        special = {
+            **{"pad_id": 0, "eos_id": 1, "bos_id": 2, "unk_id": 3},
+            **{"pad_piece": "<pad>", "eos_piece": "<eos>", "bos_piece": "<bos>"},
+        }
     written = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter(_SENTENCES),
         model_writer=written,
         vocab_size=14,
         model_type="word",
-        pad_id=-1,
-        bos_id=-1,
-        eos_id=1,
-        unk_id=2,
         minloglevel=2,
+        **special,
     )
+    if kind == "siglip2":
+        return models.GemmaTokenizer(proto=written.getvalue())
     return models.SigLIPTokenizer(proto=written.getvalue(), add_eos=True)
 
 
@@ -59,7 +65,7 @@ def text_vectors(kind: str, folder: Path, sentences: Sequence[str]) -> np.ndarra
     family = "CLIP" if kind == "clip" else "SigLIP"
     whole = models.Backbone.from_preset(str(folder))
     preprocessor = getattr(models, f"{family}Preprocessor")(
-        getattr(models, f"{family}Tokenizer").from_preset(str(folder)),
+        models.Tokenizer.from_preset(str(folder)),
         sequence_length=whole.text_encoder.max_sequence_length,
     )
     side = whole.vision_encoder.image_shape[0]

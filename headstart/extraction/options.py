@@ -15,20 +15,25 @@ Words = Annotated[str, Field(min_length=1)]
 Sentences = Annotated[list[Words], Field(min_length=1)]
 
 
-def _check_places(templates: list[str]) -> list[str]:
-    if without := [template for template in templates if "{}" not in template]:
-        raise ValueError(
-            f"expected {{}} in each where the class's name goes, which {without[0]!r} lacks; "
-            "sentences of one class stand as {class name: [sentences]}"
-        )
+Templates = Sentences | dict[ClassName, Sentences]
+
+
+def _check_places(templates: Templates) -> Templates:
+    # Of one class alone a template may be a whole sentence.
+    for template in templates if isinstance(templates, list) else ():
+        if "{}" not in template:
+            raise ValueError(
+                f"expected {{}} in each where the class's name goes, which {template!r} lacks; "
+                "sentences of one class stand as {class name: [sentences]}"
+            )
     return templates
 
 
 class TextOptions(Section):
     """What a backbone paired with text is told of the classes."""
 
-    templates: Annotated[Sentences, AfterValidator(_check_places)] | dict[ClassName, Sentences] = (
-        Field(default_factory=lambda: list(DEFAULT_TEMPLATES))
+    templates: Annotated[Templates, AfterValidator(_check_places)] = Field(
+        default_factory=lambda: list(DEFAULT_TEMPLATES)
     )
     names: dict[ClassName, Words | Sentences] = Field(default_factory=dict)
 

@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headstart.catalog.hub import text
-from headstart.catalog.hub.folder import read_folder
 from headstart.common.cache import Keep
 from headstart.common.code import digest_of_code
 from headstart.common.errors import InputError
@@ -102,12 +101,6 @@ def _reason(bottleneck: Bottleneck) -> str:
         )
     if weights.path is None:
         return "extract.weights is random: name a preset's folder or pretrained, run `dvc repro`"
-    layout = read_folder(weights.path).layout
-    if layout != "KerasHub":
-        return (
-            f"{weights.path} is in {layout}'s layout, of which KerasHub reads no text tower: "
-            "name a preset in KerasHub's layout as extract.weights, and run `dvc repro`"
-        )
     if missing := text.lacking(weights.path):
         return (
             f"the preset in {weights.path} lacks {missing}: add the tokenizer's files as "

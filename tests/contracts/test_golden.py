@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from tests.golden_transformers import golden
-from tests.hub_arrays import FULL, NETWORKS, TRANSFORMERS, Arrays
+from tests.hub_arrays import ALL, NETWORKS, TRANSFORMERS, Arrays
 
 pytest.importorskip("keras_hub", reason="hub backbones need the extra: headstart[hub]")
 
@@ -27,7 +27,7 @@ def _pixels(height: int, width: int) -> NDArray[np.float32]:
 def _agree(name: str, backbone: Any, height: int, width: int) -> None:
     from tests.hub_keras import listen
 
-    tiny, pixels = (NETWORKS | FULL)[name], _pixels(height, width)
+    tiny, pixels = ALL[name], _pixels(height, width)
     heard, expected = listen(tiny, backbone, pixels), golden(tiny, tiny.arrays(), pixels)
     assert heard.keys() == expected.keys()
     for tap, values in expected.items():
@@ -43,7 +43,7 @@ def test_agrees_with_keras_hub_at_every_layer(
     import keras_hub
 
     backbone = keras_hub.models.Backbone.from_preset(str(hub_folder(layout, name)))
-    _agree(name, backbone, *(NETWORKS | FULL)[name].image_size)
+    _agree(name, backbone, *ALL[name].image_size)
 
 
 # Of the ratios of 7 patches, 2 and 4/7 are those that TensorFlow's table of 1,024 cubic weights

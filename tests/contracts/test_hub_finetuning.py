@@ -100,7 +100,6 @@ def hub_features(name: str, model: Any, pixels: NDArray[np.float32]) -> Any:
         ("dinov3", "cls+avg", 3),
         ("swin", "avg", 1),
         ("clip", "avg", 3),
-        ("siglip", "avg", 2),
     ],
 )
 def test_from_cached_activations_equals_ordinary(

@@ -171,6 +171,31 @@ def test_a_file_with_less_than_the_network(copy: Copy) -> None:
     assert "model.weights.h5" in refusal("vit", folder)
 
 
+@pytest.mark.parametrize(
+    ("name", "rename", "tolerance"),
+    [
+        ("vit", lambda key: key.removeprefix("vit."), 1e-5),  # saved without a head
+        ("dinov2", lambda key: f"dinov2.{key}", 1e-5),  # ... with one
+        ("deit", None, 5e-3),  # in float16
+    ],
+)
+def test_names_and_numbers_as_others_save_them(
+    copy: Copy, name: str, rename: Callable[[str], str] | None, tolerance: float
+) -> None:
+    folder = copy("transformers", name)
+    arrays = load_file(folder / "model.safetensors")
+    if rename:
+        arrays = {rename(key): array for key, array in arrays.items()}
+    else:
+        arrays = {key: array.astype(np.float16) for key, array in arrays.items()}
+    save_file(arrays, folder / "model.safetensors")
+    size = NETWORKS[name].image_size
+    images = images_of(*size)
+    (found,) = outputs_of(assemble(bottleneck_of(spec_of(name), folder, [("norm", "cls")])), images)
+    expected = golden_feature(name, golden_taps(name, images), "norm", "cls", size)
+    assert_agree(np.asarray(found), expected, tolerance, name)
+
+
 def test_weights_in_parts(copy: Copy) -> None:
     folder = copy("transformers", "vit")
     arrays = load_file(folder / "model.safetensors")

@@ -150,3 +150,37 @@ def test_a_preset_without_tokenizer_serves_images_alone(project: Path) -> None:
         "but the preset in preset lacks assets/tokenizer/merges.txt: add the tokenizer's files as "
         "keras_hub's save_to_preset writes them, and run `dvc repro`"
     )
+
+
+def test_transformers_layout_is_refused(project: Path, tmp_path: Path) -> None:
+    from safetensors.numpy import save_file
+
+    folder = tmp_path / "theirs"
+    folder.mkdir()
+    (folder / "config.json").write_text('{"model_type": "clip"}')
+    save_file({"a": np.zeros(2, np.float32)}, folder / "model.safetensors")
+    _configure(extract={"weights": str(folder)})
+    prepare.main()
+    with pytest.raises(InputError) as caught:
+        extract.main()
+    assert str(caught.value) == (
+        f"weights: {folder}: KerasHub reads CLIPBase32 in its own layout alone (config.json, "
+        "model.weights.h5, as save_to_preset writes them), received that of Transformers"
+    )
+
+
+def test_one_training_image_per_class_is_enough(project: Path) -> None:
+    paths = {name: sorted(Path("photos", name).iterdir()) for name in ("cold", "warm")}
+    lines = [
+        f"{path},{name},{'test' if index else 'train'}"
+        for name, own in paths.items()
+        for index, path in enumerate(own)
+    ]
+    Path("photos.csv").write_text("\n".join(["path,label,split", *lines]))
+    _configure(prepare={"source": "photos.csv"})
+    for stage in (prepare, extract, train, novelty, finetune, evaluate):
+        stage.main()
+    for name in ("zero_shot", "text"):
+        assert load(Path("models/heads") / name).card.selected_by == "default"
+    scores = read_json(Path("metrics/test.json"))["heads"]
+    assert all(scores[name]["images"] == 38 for name in HEADS), scores

@@ -58,7 +58,7 @@ class PresetFolder:
         """Return the names of the files that the weights are split into."""
         if self.weights.suffix != ".json":
             return []
-        content = _read(self.weights)
+        content = read_json(self.weights)
         listed = content.get("weight_map")
         if not isinstance(listed, dict):
             raise InputError(f"weights: {self.weights}: expected a key weight_map, received none")
@@ -95,7 +95,7 @@ class PresetFolder:
             file = self.path / name
             if not file.is_file():
                 continue
-            content = _read(file)
+            content = read_json(file)
             config = content.get("config", {})
             nested = config.get("image_converter") if isinstance(config, dict) else None
             if isinstance(nested, dict):
@@ -115,7 +115,7 @@ class PresetFolder:
         file = self.path / _PROCESSOR
         if not file.is_file():
             return None
-        content = _read(file)
+        content = read_json(file)
         rescale = content.get("rescale_factor", 1 / 255) if content.get("do_rescale", True) else 1.0
         normalized = content.get("do_normalize", True) and "image_mean" in content
         mean, std = (content["image_mean"], content["image_std"]) if normalized else (0.0, 1.0)
@@ -135,7 +135,7 @@ def read_folder(path: Path) -> PresetFolder:
             f"weights: {path}: {_EXPECTED}; received a folder without config.json"
             + (f" ({', '.join(found)})" if found else "")
         )
-    config = _read(path / CONFIG)
+    config = read_json(path / CONFIG)
     if "class_name" in config:
         layout: Layout = "KerasHub"
     elif "model_type" in config:
@@ -163,7 +163,12 @@ def read_folder(path: Path) -> PresetFolder:
     return PresetFolder(path, layout, config, weights)
 
 
-def _read(file: Path) -> dict[str, Any]:
+def read_json(file: Path) -> dict[str, Any]:
+    """Read a JSON object of a preset.
+
+    Raises:
+        InputError: it is none.
+    """
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
     except (ValueError, OSError) as error:

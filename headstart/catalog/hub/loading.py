@@ -37,6 +37,11 @@ def build(spec: BackboneSpec, image_size: tuple[int, int], path: Path) -> keras.
     folder = read_folder(path)
     if folder.layout == "KerasHub":
         model = whole_model(spec, image_size, folder)
+    elif spec.pairs_with_text:
+        raise InputError(
+            f"weights: {path}: KerasHub reads {spec.name} in its own layout alone (config.json, "
+            f"model.weights.h5, as save_to_preset writes them), received that of {folder.layout}"
+        )
     else:
         model = _from_safetensors(spec, image_size, folder)
     return chain(spec, image_size, model)
@@ -88,14 +93,25 @@ def _from_safetensors(spec: BackboneSpec, image_size: tuple[int, int], folder: P
         config = converter.convert_backbone_config(folder.config)
     _check(spec, folder, config)
     model = hub_model(_at_its_own_size(spec, config), image_size)
-    from keras_hub.src.utils.transformers.safetensor_utils import SafetensorLoader
-
-    with (
-        _told(spec, folder, folder.weights),
-        SafetensorLoader(str(folder.path), prefix="") as loader,
-    ):
+    with _told(spec, folder, folder.weights), _arrays_of(folder) as loader:
         converter.convert_weights(model, loader, folder.config)
     return model
+
+
+def _arrays_of(folder: PresetFolder) -> Any:
+    """Return what reads arrays by the names that KerasHub's converters know.
+
+    A model that was saved without a task's head has names without their first part, "vit.".
+    """
+    from keras_hub.src.utils.transformers.safetensor_utils import SafetensorLoader
+
+    class Arrays(SafetensorLoader):  # type: ignore[misc]  # KerasHub ships no types.
+        def get_prefixed_key(self, hf_weight_key: str, dict_like: Any) -> str:
+            found: str = super().get_prefixed_key(hf_weight_key, dict_like)
+            names, short = dict_like.keys(), hf_weight_key.partition(".")[2]
+            return short if found not in names and short in names else found
+
+    return Arrays(str(folder.path), prefix="")
 
 
 def _converter(spec: BackboneSpec, folder: PresetFolder) -> Any:

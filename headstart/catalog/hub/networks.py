@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from headstart.catalog.hub import NO_HUB
 from headstart.catalog.hub.block import Block
@@ -77,6 +78,9 @@ def hub_model(
     config["image_shape"] = (*image_size, 3)
     if kind in _VISION:
         vision = hub_class(_VISION[kind])(**config)
+        ids = vision.embedding.position_ids
+        # CLIP's start at 0 for every patch; SigLIP's, and those of presets, are right.
+        ids.assign(keras.ops.reshape(keras.ops.arange(ids.shape[1]), ids.shape))
         if text is None:
             return vision
         towers = {"vision_encoder": vision, "text_encoder": hub_class(_TEXT[kind])(**text)}
@@ -275,7 +279,7 @@ def _settled(embedding: Any, image_size: tuple[int, int]) -> Any:
     }
     settled = type(embedding)(**{k: v for k, v in config.items() if k != "trainable"})
     settled.build((None, *image_size, 3))
-    positions = embedding.interpolated_position_embeddings
+    positions = _positions(embedding)
     settled.cls_token.assign(embedding.cls_token)
     settled.position_embeddings.assign(positions)
     settled.interpolated_position_embeddings.assign(positions)
@@ -290,6 +294,48 @@ def _settled(embedding: Any, image_size: tuple[int, int]) -> Any:
     settled.save_own_variables = partial(keras.layers.Layer.save_own_variables, settled)
     settled.load_own_variables = partial(keras.layers.Layer.load_own_variables, settled)
     return settled
+
+
+def _positions(embedding: Any) -> Any:
+    """Return DINOv2's position embeddings for its image size, (1, 1 + patches, dim).
+
+    With antialiasing KerasHub's are those of the published network. Without, its cubic has another
+    slope (-0.5) and other edges: they would be off by some percent.
+
+    Source: facebookresearch/dinov2, `interpolate_pos_encoding`, as Transformers' Dinov2Embeddings
+        calls it (by size).
+    """
+    if embedding.antialias_in_interpolation:
+        return embedding.interpolated_position_embeddings
+    patch = embedding.patch_size
+    (height, width), (rows, columns) = (
+        (size[0] // patch, size[1] // patch)
+        for size in (embedding.position_embedding_shape, embedding.image_shape)
+    )
+    positions = keras.ops.convert_to_numpy(embedding.position_embeddings)
+    of_class, of_patches = positions[:, :1], positions[0, 1:].reshape(height, width, -1)
+    resized = np.einsum("ih,jw,hwc->ijc", _cubic(height, rows), _cubic(width, columns), of_patches)
+    return np.concatenate([of_class, resized.reshape(1, rows * columns, -1)], axis=1)
+
+
+def _cubic(source: int, target: int) -> NDArray[np.float64]:
+    """Return the matrix of PyTorch's bicubic interpolation along one axis, (target, source).
+
+    Source: Keys 1981, Cubic convolution interpolation for digital image processing, equation 4,
+        with a = -0.75; pytorch, aten/src/ATen/native/UpSample.h (half-pixel centers, edges
+        repeated).
+    """
+    slope = -0.75
+    places = (np.arange(target) + 0.5) * source / target - 0.5
+    matrix = np.zeros((target, source))
+    for neighbor in (-1, 0, 1, 2):
+        at = np.floor(places) + neighbor
+        x = np.abs(places - at)
+        inner = ((slope + 2) * x - (slope + 3)) * x * x + 1
+        outer = ((slope * x - 5 * slope) * x + 8 * slope) * x - 4 * slope
+        columns = np.clip(at, 0, source - 1).astype(np.int64)
+        np.add.at(matrix, (np.arange(target), columns), np.where(x <= 1, inner, outer))
+    return matrix
 
 
 def _projection(spec: BackboneSpec, tower: Any, model: Any) -> Any:

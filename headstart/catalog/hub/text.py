@@ -1,10 +1,9 @@
 """The files of a preset by which text becomes tokens. Read as data; needs no TensorFlow."""
 
-import json
 from pathlib import Path
 from typing import Any
 
-from headstart.common.errors import InputError
+from headstart.catalog.hub.folder import read_json
 from headstart.common.files import digest_of, sha256_of
 
 TOKENIZER = "tokenizer.json"
@@ -55,18 +54,3 @@ def arguments(file: Path, **defaults: int | bool) -> dict[str, Any]:
         name: given[name] if type(given.get(name)) is type(default) else default
         for name, default in defaults.items()
     }
-
-
-def read_json(file: Path) -> dict[str, Any]:
-    """Read a JSON object of a preset.
-
-    Raises:
-        InputError: it is none.
-    """
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
-        raise InputError(f"weights: {file}: expected JSON, received {error}") from None
-    if not isinstance(content, dict):
-        raise InputError(f"weights: {file}: expected a JSON object, received {content!r:.60}")
-    return content

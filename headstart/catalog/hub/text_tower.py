@@ -12,7 +12,7 @@ from headstart.catalog.hub.tokens import Tokenizer
 from headstart.catalog.spec import BackboneSpec
 from headstart.common.tensorflow_runtime import keras
 
-_BATCH = 32
+_BATCH = 8
 """Sentences at a time; always as many, since a vector's last bits depend on it."""
 
 

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headstart.catalog.hub import text
+from headstart.catalog.hub.folder import read_json
 from headstart.common.errors import InputError
 
 _WORDS = (
@@ -81,7 +82,7 @@ def _byte_pairs(path: Path, files: Sequence[Path], length: int) -> Tokenizer:
     from tokenizers import Regex, models, normalizers, pre_tokenizers
     from tokenizers import Tokenizer as Pairs
 
-    vocabulary = text.read_json(files[0])
+    vocabulary = read_json(files[0])
     lines = [line.rstrip() for line in files[1].read_text(encoding="utf-8").splitlines()]
     words = (line.split(" ") for line in lines if "#version:" not in line)
     merges = [(first, second) for first, second in words]
