@@ -6,11 +6,12 @@ KerasHub's own converters place them; what the folder's configuration names is o
 import inspect
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from headstart.catalog.hub.folder import CONFIG, PresetFolder, read_folder
-from headstart.catalog.hub.networks import CLASSES, chain, hub_class, hub_model
+from headstart.catalog.hub.networks import CLASSES, TEXT, chain, hub_class, hub_model
 from headstart.catalog.spec import BackboneSpec
 from headstart.common.errors import InputError
 from headstart.common.tensorflow_runtime import keras
@@ -57,8 +58,7 @@ def text_config(spec: BackboneSpec, folder: PresetFolder) -> dict[str, Any]:
     content = folder.config.get("config", {}).get("text_encoder")
     if not isinstance(content, dict) or not isinstance(content.get("config"), dict):
         raise _misfit(spec, folder, "a model without text_encoder")
-    kind = "CLIPTextEncoder" if spec.network.kind == "clip" else "SigLIPTextEncoder"
-    return _plain_arguments(hub_class(kind), content["config"])
+    return _plain_arguments(hub_class(TEXT[spec.network.kind]), content["config"])
 
 
 def whole_model(spec: BackboneSpec, image_size: tuple[int, int], folder: PresetFolder) -> Any:
@@ -148,8 +148,6 @@ def _check(spec: BackboneSpec, folder: PresetFolder, config: Mapping[str, Any]) 
 
 def _at_its_own_size(spec: BackboneSpec, config: Mapping[str, Any]) -> BackboneSpec:
     """Return the entry with the image size that the preset has positions of, if it has such."""
-    from dataclasses import replace
-
     network = spec.network
     assert network is not None
     positions = config.get("position_embedding_shape")

@@ -32,8 +32,8 @@ CLASSES: dict[HubKind, str] = {
 }
 """Names in `keras_hub.models`; also what a preset's config.json calls them."""
 
-_VISION = {"clip": "CLIPVisionEncoder", "siglip": "SigLIPVisionEncoder"}
-_TEXT = {"clip": "CLIPTextEncoder", "siglip": "SigLIPTextEncoder"}
+_VISION: dict[HubKind, str] = {"clip": "CLIPVisionEncoder", "siglip": "SigLIPVisionEncoder"}
+TEXT: dict[HubKind, str] = {"clip": "CLIPTextEncoder", "siglip": "SigLIPTextEncoder"}
 _PROJECTION = "projection_dim"
 # KerasHub imports these where it finds them, for what is not used here: half of its start. A
 # notebook may use it.
@@ -83,7 +83,7 @@ def hub_model(
         ids.assign(keras.ops.reshape(keras.ops.arange(ids.shape[1]), ids.shape))
         if text is None:
             return vision
-        towers = {"vision_encoder": vision, "text_encoder": hub_class(_TEXT[kind])(**text)}
+        towers = {"vision_encoder": vision, "text_encoder": hub_class(TEXT[kind])(**text)}
         projection = dict(spec.network.config).get(_PROJECTION)
         if projection is not None:
             towers[_PROJECTION] = projection
