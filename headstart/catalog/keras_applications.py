@@ -1,6 +1,5 @@
 """Catalog entries of all of keras.applications, made without importing Keras."""
 
-import csv
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -14,6 +13,7 @@ from headstart.catalog.spec import (
     DownloadWeights,
     Preprocessing,
 )
+from headstart.catalog.tables import rows, share
 from headstart.common.vocabulary import Interpolation
 
 _TABLE = Path(__file__).with_suffix(".csv")
@@ -63,9 +63,7 @@ _FAMILIES = {
 
 def specs() -> Iterator[BackboneSpec]:
     """Yield the entries in the table's order."""
-    with _TABLE.open(encoding="utf-8", newline="") as file:
-        for row in csv.DictReader(file):
-            yield _spec(row)
+    yield from map(_spec, rows(_TABLE))
 
 
 def _spec(row: dict[str, str]) -> BackboneSpec:
@@ -85,12 +83,8 @@ def _spec(row: dict[str, str]) -> BackboneSpec:
         license=family.license,
         parameters=int(row["parameters"]),
         depth=int(row["depth"]) if row["depth"] else None,
-        top1=_share(row["top1"]),
-        top5=_share(row["top5"]),
+        top1=share(row["top1"]),
+        top5=share(row["top5"]),
         size_mb=float(row["size_mb"]),
         source=family.source,
     )
-
-
-def _share(percent: str) -> float | None:
-    return round(float(percent) / 100, 4) if percent else None

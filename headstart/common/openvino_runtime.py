@@ -10,6 +10,5 @@ import sys
 sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]  # documented use of None
 
 import openvino  # noqa: E402 - what stands above must come first
-from openvino import frontend  # noqa: E402 - the same
 
-__all__ = ["frontend", "openvino"]
+__all__ = ["openvino"]

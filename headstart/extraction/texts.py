@@ -1,6 +1,6 @@
 """Text vectors of the class names, computed once and kept by what decides them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from typing import Any
 
@@ -52,6 +52,7 @@ def class_texts(
     content = [keep.get(key) for key in keys]
     missing = [index for index, one in enumerate(content) if one is None]
     if missing:
+        # Each as soon as it is done: with many names and templates it takes hours on a CPU.
         computed = _compute(bottleneck, [prompts[index] for index in missing])
         for index, one in zip(missing, computed, strict=True):
             content[index] = one
@@ -120,7 +121,8 @@ def _common_key(bottleneck: Bottleneck) -> dict[str, Any]:
     }
 
 
-def _compute(bottleneck: Bottleneck, prompts: Sequence[Sequence[str]]) -> list[dict[str, Any]]:
+def _compute(bottleneck: Bottleneck, prompts: Sequence[Sequence[str]]) -> Iterator[dict[str, Any]]:
+    """Yield what is kept of each class, in their order."""
     # Here, because importing TensorFlow takes seconds.
     from headstart.catalog.hub.text_tower import TextTower
 
@@ -128,16 +130,17 @@ def _compute(bottleneck: Bottleneck, prompts: Sequence[Sequence[str]]) -> list[d
     tower = TextTower(bottleneck.spec, bottleneck.weights.path)
     sentences = list(dict.fromkeys(one for own in prompts for one in own))
     vectors: dict[str, NDArray[np.float64]] = {}
+    blocks = tower.embed(sentences)
     with progress(total=len(sentences), desc="Reading names", unit="text") as bar:
-        for block in tower.embed(sentences):
-            done = sentences[len(vectors) : len(vectors) + len(block)]
-            vectors.update(zip(done, _unit(block), strict=True))
-            bar.update(len(block))
-    means = _unit(np.stack([np.mean([vectors[one] for one in own], axis=0) for own in prompts]))
-    return [
-        {"vector": vector.astype(np.float32).tolist(), "scale": tower.scale, "bias": tower.bias}
-        for vector in means
-    ]
+        for own in prompts:
+            while not vectors.keys() >= set(own):
+                block = next(blocks)
+                done = sentences[len(vectors) : len(vectors) + len(block)]
+                vectors.update(zip(done, _unit(block), strict=True))
+                bar.update(len(block))
+            (mean,) = _unit(np.mean([vectors[one] for one in own], axis=0, keepdims=True))
+            vector = mean.astype(np.float32).tolist()
+            yield {"vector": vector, "scale": tower.scale, "bias": tower.bias}
 
 
 def _unit(vectors: NDArray[Any]) -> NDArray[np.float64]:

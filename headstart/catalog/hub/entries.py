@@ -1,6 +1,5 @@
 """Catalog entries of the backbones that KerasHub builds, made without importing Keras."""
 
-import csv
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +16,7 @@ from headstart.catalog.spec import (
     HubWeights,
     Preprocessing,
 )
+from headstart.catalog.tables import rows, share
 from headstart.common.vocabulary import Interpolation
 
 _TABLE = Path(__file__).with_name("table.csv")
@@ -109,9 +109,7 @@ _FAMILIES = {
 
 def specs() -> Iterator[BackboneSpec]:
     """Yield the entries in the table's order."""
-    with _TABLE.open(encoding="utf-8", newline="") as file:
-        for row in csv.DictReader(file):
-            yield _spec(row)
+    yield from map(_spec, rows(_TABLE))
 
 
 def _spec(row: dict[str, str]) -> BackboneSpec:
@@ -141,10 +139,10 @@ def _spec(row: dict[str, str]) -> BackboneSpec:
         terms=family.terms,
         parameters=int(row["parameters"]),
         depth=None,
-        top1=_share(row["top1"]),
-        top5=_share(row["top5"]),
-        linear_probe=_share(row["linear_probe"]),
-        zero_shot=_share(row["zero_shot"]),
+        top1=share(row["top1"]),
+        top5=share(row["top5"]),
+        linear_probe=share(row["linear_probe"]),
+        zero_shot=share(row["zero_shot"]),
         figure_source=row["figure_source"] or None,
         size_mb=float(row["size_mb"]),
         source=family.source,
@@ -166,7 +164,3 @@ def _weights(model: str, preset: str, version: str) -> HubWeights | None:
 
 def _frozen(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
-
-
-def _share(percent: str) -> float | None:
-    return round(float(percent) / 100, 4) if percent else None

@@ -5,6 +5,7 @@ Read as data: only numbers and words are taken from its JSON. Needs no TensorFlo
 
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -161,6 +162,27 @@ def read_folder(path: Path) -> PresetFolder:
             f"neither{hint}"
         )
     return PresetFolder(path, layout, config, weights)
+
+
+@contextmanager
+def reading(files: str, expected: str) -> Iterator[None]:
+    """Turn what a library raises about files of a preset into one message.
+
+    Args:
+        files: What to call them.
+        expected: What they should be.
+    """
+    try:
+        yield
+    except InputError:
+        raise
+    # Missing keys, other shapes, damaged files: each library has errors of its own for them.
+    except Exception as error:
+        said = " ".join(str(error).split())[:300]
+        raise InputError(
+            f"weights: {files}: expected {expected}, received what cannot be read as that "
+            f"({type(error).__name__}: {said})"
+        ) from None
 
 
 def read_json(file: Path) -> dict[str, Any]:

@@ -4,13 +4,13 @@ KerasHub's own converters place them; what the folder's configuration names is o
 """
 
 import inspect
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from headstart.catalog.hub.folder import CONFIG, PresetFolder, read_folder
+from headstart.catalog.hub.folder import CONFIG, PresetFolder, read_folder, reading
 from headstart.catalog.hub.networks import CLASSES, TEXT, chain, hub_class, hub_model
 from headstart.catalog.spec import BackboneSpec
 from headstart.common.errors import InputError
@@ -80,7 +80,7 @@ def whole_model(spec: BackboneSpec, image_size: tuple[int, int], folder: PresetF
         vision = config.get("vision_encoder")
         config = config | (vision.get("config", {}) if isinstance(vision, dict) else {})
     _check(spec, folder, config)
-    with _told(spec, folder, folder.weights):
+    with _reading(spec, folder, folder.weights):
         model = hub_model(_at_its_own_size(spec, config), image_size, text)
         model.load_weights(str(folder.weights))
     return model
@@ -89,11 +89,11 @@ def whole_model(spec: BackboneSpec, image_size: tuple[int, int], folder: PresetF
 def _from_safetensors(spec: BackboneSpec, image_size: tuple[int, int], folder: PresetFolder) -> Any:
     assert spec.network is not None
     converter = _converter(spec, folder)
-    with _told(spec, folder, folder.path / CONFIG):
+    with _reading(spec, folder, folder.path / CONFIG):
         config = converter.convert_backbone_config(folder.config)
     _check(spec, folder, config)
     model = hub_model(_at_its_own_size(spec, config), image_size)
-    with _told(spec, folder, folder.weights), _arrays_of(folder) as loader:
+    with _reading(spec, folder, folder.weights), _arrays_of(folder) as loader:
         converter.convert_weights(model, loader, folder.config)
     return model
 
@@ -174,20 +174,8 @@ def _plain_arguments(hub: Any, config: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-@contextmanager
-def _told(spec: BackboneSpec, folder: PresetFolder, file: Path) -> Iterator[None]:
-    """Turn what readers and converters raise about a file of the folder into one message."""
-    try:
-        yield
-    except InputError:
-        raise
-    # Missing keys, other shapes, damaged files: each library has errors of its own for them.
-    except Exception as error:
-        said = " ".join(str(error).split())[:300]
-        raise InputError(
-            f"weights: {file}: expected that of {spec.name} in the {folder.layout} layout, "
-            f"received a file that cannot be read as that ({type(error).__name__}: {said})"
-        ) from None
+def _reading(spec: BackboneSpec, folder: PresetFolder, file: Path) -> AbstractContextManager[None]:
+    return reading(str(file), f"that of {spec.name} in the {folder.layout} layout")
 
 
 def _misfit(spec: BackboneSpec, folder: PresetFolder, received: str) -> InputError:

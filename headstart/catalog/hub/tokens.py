@@ -16,8 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headstart.catalog.hub import text
-from headstart.catalog.hub.folder import read_json
-from headstart.common.errors import InputError
+from headstart.catalog.hub.folder import read_json, reading
 
 _WORDS = (
     r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|"
@@ -56,17 +55,8 @@ class Tokenizer(NamedTuple):
         """
         name = text.tokenizer_class(path)
         files = [path / asset for asset in text.ASSETS[name]]
-        try:
+        with reading(" or ".join(map(str, files)), f"the files of a {name}"):
             return (_byte_pairs if name == "CLIPTokenizer" else _pieces)(path, files, length)
-        except InputError:
-            raise
-        # Both libraries have errors of their own for files that are none of theirs.
-        except Exception as error:
-            said = " ".join(str(error).split())[:300]
-            raise InputError(
-                f"weights: {' or '.join(map(str, files))}: expected the files of a {name}, "
-                f"received others or damaged ones ({type(error).__name__}: {said})"
-            ) from None
 
     def __call__(self, sentences: Sequence[str]) -> NDArray[np.int32]:
         """Return tokens (n, length)."""

@@ -13,7 +13,7 @@ from typing import Any
 from headstart.catalog.onnx.network import AXES
 from headstart.catalog.onnx.options import OnnxOptions
 from headstart.common.errors import InputError
-from headstart.common.openvino_runtime import frontend, openvino
+from headstart.common.openvino_runtime import openvino
 from headstart.extraction.network_size import NetworkSize
 
 # Whose result has its channels at axis 1, whatever the input has.
@@ -36,11 +36,11 @@ _WEIGHTS = {"Convolution": 1, "GroupConvolution": 2}
 
 _FAILURES: tuple[type[Exception], ...] = (
     RuntimeError,
-    frontend.GeneralFailure,
-    frontend.InitializationFailure,
-    frontend.NotImplementedFailure,
-    frontend.OpConversionFailure,
-    frontend.OpValidationFailure,
+    openvino.frontend.GeneralFailure,
+    openvino.frontend.InitializationFailure,
+    openvino.frontend.NotImplementedFailure,
+    openvino.frontend.OpConversionFailure,
+    openvino.frontend.OpValidationFailure,
 )
 
 # What is left of OpenVINO's messages besides says where in its code a check stands.
@@ -62,7 +62,7 @@ def read_graph(path: Path, options: OnnxOptions, size: tuple[int, int]) -> Any:
         InputError: it has operators that OpenVINO does not know, or cannot take one such image.
     """
     # By name, so that no other format is tried.
-    front_end = frontend.FrontEndManager().load_by_framework("onnx")
+    front_end = openvino.frontend.FrontEndManager().load_by_framework("onnx")
     try:
         model = front_end.convert(front_end.load(str(path)))
     except _FAILURES as error:

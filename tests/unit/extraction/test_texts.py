@@ -123,6 +123,36 @@ def test_only_what_was_edited_is_computed(
     assert len(asked) == 3
 
 
+@pytest.mark.slow
+def test_what_was_computed_before_a_kill_is_kept(
+    presets: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from headstart.catalog.hub.text_tower import TextTower
+
+    names = [f"breed {number}" for number in range(12)]
+    bottleneck, keep = _bottleneck("clip", presets["clip"]), Keep("texts", tmp_path / "one")
+    whole = class_texts(bottleneck, TextOptions(), names, Keep("texts", tmp_path / "other"))
+    embed, read = TextTower.embed, []
+
+    def killed(self: TextTower, sentences: Any) -> Any:
+        yield next(embed(self, sentences))
+        raise KeyboardInterrupt
+
+    def counting(self: TextTower, sentences: Any) -> Any:
+        read.extend(sentences)
+        return embed(self, sentences)
+
+    monkeypatch.setattr(TextTower, "embed", killed)
+    with pytest.raises(KeyboardInterrupt):
+        class_texts(bottleneck, TextOptions(), names, keep)
+    monkeypatch.setattr(TextTower, "embed", counting)
+    resumed = class_texts(bottleneck, TextOptions(), names, keep)
+    assert 0 < len(read) < len(names)
+    assert isinstance(whole, ClassTexts)
+    assert isinstance(resumed, ClassTexts)
+    np.testing.assert_array_equal(resumed.vectors, whole.vectors)
+
+
 def test_finding_out_needs_no_tensorflow() -> None:
     program = (
         "import sys\n"

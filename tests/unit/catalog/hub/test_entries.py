@@ -21,6 +21,7 @@ def presets() -> dict[str, dict[str, Any]]:
     """KerasHub's own list, read without importing KerasHub, which takes seconds."""
     hub = importlib.util.find_spec("keras_hub")
     if hub is None or hub.origin is None:
+        # The core's tests run without the extra, too; CI has it.
         pytest.skip("the extra hub is not installed")
     found: dict[str, dict[str, Any]] = {}
     for file in (Path(hub.origin).parent / "src" / "models").glob("*/*_presets.py"):
