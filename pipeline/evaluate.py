@@ -26,6 +26,8 @@ def run(features: FeatureFile, manifest: Manifest, options: EvaluateOptions) -> 
         curves=places.CURVES,
         predictions=places.PREDICTIONS,
         leaks=places.FEATURE_LEAKS,
+        weak_clusters=places.WEAK_CLUSTERS,
+        operating=places.OPERATING,
     )
 
 

@@ -15,6 +15,7 @@ def run(options: PrepareOptions) -> None:
         manifest=places.MANIFEST,
         quarantine=places.QUARANTINE,
         leaks=places.LEAKS,
+        corrections=places.CORRECTIONS,
         metrics=places.DATA_METRICS,
     )
 

@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+from headstart.audit.options import AuditOptions
+from headstart.commands.check.options import CheckOptions
 from headstart.common.params import PARAMS_FILE, Section, check, read_params
 from headstart.dataset.options import PrepareOptions
 from headstart.evaluation.options import EvaluateOptions, NoveltyOptions
@@ -22,7 +24,9 @@ class Params(Section):
     train: TrainOptions
     finetune: FinetuneOptions
     novelty: NoveltyOptions
+    audit: AuditOptions
     evaluate: EvaluateOptions
+    check: CheckOptions
     report: ReportOptions
 
 

@@ -11,6 +11,11 @@ PRETRAIN_STATE = Path("data/pretrain_source.txt")
 QUARANTINE = Path("data/quarantine.csv")
 LEAKS = Path("data/leaks.csv")
 FEATURE_LEAKS = Path("data/feature_leaks.csv")
+CORRECTIONS = Path("data/corrections.csv")
+"""The corrections that were applied, as the photos of this run have them."""
+AUDIT = Path("data/audit.csv")
+AUDIT_NEIGHBORS = Path("data/audit_neighbors.csv")
+WEAK_CLUSTERS = Path("data/weak_clusters.csv")
 
 FEATURES = Path("features/bottleneck.h5")
 
@@ -22,11 +27,14 @@ START = Path("models/start")
 """The head that fine-tuning starts from, alone, so that no other head's edit repeats it."""
 FINETUNED = Path("models/finetuned")
 NOVELTY = Path("models/novelty.h5")
+OPERATING = Path("models/operating.json")
+"""At which probabilities models name a class, several or none."""
 
 DATA_METRICS = Path("metrics/data.json")
 EXTRACT_METRICS = Path("metrics/extract.json")
 HEADS_METRICS = Path("metrics/heads.json")
 NOVELTY_METRICS = Path("metrics/novelty.json")
+AUDIT_METRICS = Path("metrics/audit.json")
 FINETUNE_METRICS = Path("metrics/finetune.json")
 TEST_METRICS = Path("metrics/test.json")
 

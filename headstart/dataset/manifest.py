@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,9 @@ from headstart.common.seal import read_checked, write_checksum
 from headstart.common.vocabulary import SPLITS, Split
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+
+Correction = Literal["keep", "relabel"]
+CORRECTIONS: tuple[Correction, ...] = get_args(Correction)
 
 
 class ManifestRow(NamedTuple):
@@ -33,6 +36,9 @@ class ManifestRow(NamedTuple):
         group: Name of the group that must stay within one split; empty for none.
         width: In pixels, orientation applied.
         height: In pixels, orientation applied.
+        correction: What prepare.corrections says of it: "keep", "relabel", or empty for nothing.
+        given_label: Name of the class that the source gives it; empty where that is `label`.
+        columns: Further values of the source's table, as `Manifest.column_names` names them.
     """
 
     path: str
@@ -42,6 +48,13 @@ class ManifestRow(NamedTuple):
     group: str
     width: int
     height: int
+    correction: Correction | Literal[""] = ""
+    given_label: str = ""
+    columns: tuple[str, ...] = ()
+
+
+FIELDS = ManifestRow._fields[:-1]
+"""Columns of the table before those of the source."""
 
 
 class Manifest:
@@ -49,10 +62,12 @@ class Manifest:
 
     Attributes:
         rows: The images; a position in it is the `image` of the feature file.
+        column_names: Of the further columns of the source's table.
     """
 
-    def __init__(self, rows: Iterable[ManifestRow]) -> None:
+    def __init__(self, rows: Iterable[ManifestRow], column_names: Iterable[str] = ()) -> None:
         self.rows: tuple[ManifestRow, ...] = tuple(sorted(rows))
+        self.column_names: tuple[str, ...] = tuple(column_names)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -81,7 +96,8 @@ class Manifest:
 
 def write_manifest(path: Path, manifest: Manifest) -> None:
     """Write the table as UTF-8 CSV with a header line, then its digest, each atomically."""
-    write_table(path, ManifestRow._fields, manifest.rows)
+    header = (*FIELDS, *manifest.column_names)
+    write_table(path, header, ((*row[:-1], *row.columns) for row in manifest.rows))
     write_checksum(path)
 
 
@@ -96,25 +112,26 @@ def read_manifest(path: Path) -> Manifest:
     with io.TextIOWrapper(io.BytesIO(data), encoding="utf-8", newline="") as file:
         reader = csv.reader(file)
         header = tuple(next(reader, ()))
-        if header != ManifestRow._fields:
+        names = header[len(FIELDS) :]
+        if header[: len(FIELDS)] != FIELDS or len(set(header)) < len(header):
             raise InputError(
-                f"{path}: expected the columns {','.join(ManifestRow._fields)}, "
+                f"{path}: expected the columns {','.join(FIELDS)} and those of the source, "
                 f"received {','.join(header) or 'an empty file'}. Run `dvc repro prepare` again."
             )
-        rows = [_row(path, reader.line_num, values) for values in reader]
+        rows = [_row(path, reader.line_num, values, len(header)) for values in reader]
     if not rows:
         raise InputError(f"{path}: no image. Run `dvc repro prepare` again.")
-    manifest = Manifest(rows)
+    manifest = Manifest(rows, names)
     for one, other in zip(manifest.rows, manifest.rows[1:], strict=False):
         if one.path == other.path:
             raise InputError(f"{path}: {one.path} is listed twice. Run `dvc repro prepare` again.")
     return manifest
 
 
-def _row(path: Path, line: int, values: list[str]) -> ManifestRow:
-    fields = dict(zip(ManifestRow._fields, values, strict=False))
-    if len(values) != len(ManifestRow._fields):
-        problem = f"expected {len(ManifestRow._fields)} values, received {len(values)}"
+def _row(path: Path, line: int, values: list[str], n_columns: int) -> ManifestRow:
+    fields = dict(zip(FIELDS, values, strict=False))
+    if len(values) != n_columns:
+        problem = f"expected {n_columns} values, received {len(values)}"
     elif not fields["path"] or not fields["label"]:
         problem = "path and label may not be empty"
     elif not _SHA256.fullmatch(fields["sha256"]):
@@ -126,8 +143,16 @@ def _row(path: Path, line: int, values: list[str]) -> ManifestRow:
             "width and height: expected positive whole numbers, "
             f"received {fields['width']!r} and {fields['height']!r}"
         )
+    elif fields["correction"] not in ("", *CORRECTIONS):
+        problem = (
+            f"correction: expected nothing or one of {', '.join(CORRECTIONS)}, "
+            f"received {fields['correction']!r}"
+        )
     else:
         split: Split = next(name for name in SPLITS if name == fields["split"])
+        correction: Correction | Literal[""] = next(
+            (name for name in CORRECTIONS if name == fields["correction"]), ""
+        )
         return ManifestRow(
             fields["path"],
             fields["sha256"],
@@ -136,6 +161,9 @@ def _row(path: Path, line: int, values: list[str]) -> ManifestRow:
             fields["group"],
             int(fields["width"]),
             int(fields["height"]),
+            correction,
+            fields["given_label"],
+            tuple(values[len(FIELDS) :]),
         )
     raise InputError(f"{path}, line {line}: {problem}. Run `dvc repro prepare` again.")
 

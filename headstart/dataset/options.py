@@ -16,6 +16,8 @@ class PrepareOptions(Section):
     seed: Seed
     max_unreadable: Annotated[float, Field(ge=0, le=1)]
     near_duplicates: Literal["keep", "together", "drop"]
+    corrections: str | None
+    correct: Literal["all", "test"]
 
     @model_validator(mode="after")
     def _leave_something_to_train_on(self) -> Self:

@@ -61,6 +61,7 @@ def check_and_split(
     manifest: Path,
     quarantine: Path,
     leaks: Path,
+    corrections: Path,
     metrics: Path,
 ) -> bool:
     """Check, compare and split the images of a source.
@@ -71,6 +72,7 @@ def check_and_split(
         manifest: Table of the images to write.
         quarantine: Table of the files left out, with the reason.
         leaks: Table of the pictures that lie in two splits.
+        corrections: Table of the corrections that were applied.
         metrics: Counts to write.
 
     Returns:
@@ -113,6 +115,7 @@ def check_and_split(
     found = duplicates.leaks(rows, pairs)
     write_manifest(manifest, Manifest(rows))
     write_leaks(leaks, found)
+    write_table(corrections, ("sha256", "action", "label", "note"), [])
     write_json(metrics, _summary(rows, counts, found))
     return all(reject.lasting for reject in rejects)
 

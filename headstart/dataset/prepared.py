@@ -21,7 +21,13 @@ from headstart.dataset.sources import Listing, list_files
 
 
 def prepare(
-    options: PrepareOptions, *, manifest: Path, quarantine: Path, leaks: Path, metrics: Path
+    options: PrepareOptions,
+    *,
+    manifest: Path,
+    quarantine: Path,
+    leaks: Path,
+    corrections: Path,
+    metrics: Path,
 ) -> None:
     """Check, compare and split the images of a source.
 
@@ -30,6 +36,7 @@ def prepare(
         manifest: Table of the images to write.
         quarantine: Table of the files left out, with the reason.
         leaks: Table of the pictures that lie in two splits.
+        corrections: Table of the corrections that were applied.
         metrics: Counts to write.
 
     Raises:
@@ -38,7 +45,7 @@ def prepare(
     """
     now = time.time_ns()
     keep = Keep("prepared")
-    outputs = (manifest, checksum_file(manifest), quarantine, leaks, metrics)
+    outputs = (manifest, checksum_file(manifest), quarantine, leaks, corrections, metrics)
     listing = list_files(options.source)
     digest, settled = digest_of_states(listing, now)
     key = digest_of(
@@ -59,7 +66,13 @@ def prepare(
     from headstart.dataset.preparation import check_and_split
 
     lasting = check_and_split(
-        listing, options, manifest=manifest, quarantine=quarantine, leaks=leaks, metrics=metrics
+        listing,
+        options,
+        manifest=manifest,
+        quarantine=quarantine,
+        leaks=leaks,
+        corrections=corrections,
+        metrics=metrics,
     )
     if lasting and settled:
         with suppress(InputError), keep.create(key) as folder:

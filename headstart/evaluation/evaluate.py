@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from headstart.common.errors import InputError
-from headstart.common.files import read_json, write_json
+from headstart.common.files import read_json, write_json, write_table
 from headstart.common.progress import notify
 from headstart.dataset.leak_table import write_leaks
 from headstart.dataset.manifest import Manifest
@@ -35,6 +35,8 @@ from headstart.scoring.intervals import score_intervals
 from headstart.scoring.metrics import WITHOUT_IMAGES, named, scores, spread
 from headstart.scoring.predictions import Predictions
 
+WEAK_CLUSTER_COLUMNS = ("cluster", "path", "label", "named", "probability")
+
 _HEADLINES = ("accuracy", "balanced_accuracy", "macro_f1", "log_loss")
 
 
@@ -54,6 +56,8 @@ def evaluate(
     curves: Path,
     predictions: Path,
     leaks: Path,
+    weak_clusters: Path,
+    operating: Path,
 ) -> None:
     """Score every model on the test images and name the one that validation chose.
 
@@ -75,6 +79,8 @@ def evaluate(
         predictions: Folder that gets each model's probabilities of the test images.
         leaks: Gets the test images that a closer look or features show to be copies; those that
             hashes show are in `known_leaks`.
+        weak_clusters: Gets the test images of clusters in which mistakes gather.
+        operating: Gets at which probabilities models name a class, several or none.
 
     Raises:
         InputError: a model was made for other features or images.
@@ -153,6 +159,8 @@ def evaluate(
         content["finetuned"] = {**scored[finetuned_card.NAME], "gain": gained}
     content["leaks"] = leaked
     write_json(metrics, content)
+    write_table(weak_clusters, WEAK_CLUSTER_COLUMNS, [])
+    write_json(operating, {})
     _write_predictions(predictions, found, origins)
     write_test_plots(plots, labels, found, file.header.class_names)
     write_joint_curves(curves, fit_of)

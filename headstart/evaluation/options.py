@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from headstart.common.params import Section, Seed
+from headstart.common.params import ClassName, NotNegative, Section, Seed
 
 
 class NoveltyOptions(Section):
@@ -17,3 +17,7 @@ class EvaluateOptions(Section):
     """How models are judged."""
 
     seed: Seed
+    slices: list[str]
+    coverage: Annotated[float, Field(gt=0, lt=1)] | None
+    costs: dict[ClassName, dict[ClassName, NotNegative]]
+    abstain_cost: NotNegative | None

@@ -8,7 +8,7 @@ from headstart.common.seal import write_checksum
 from headstart.dataset.manifest import Manifest, ManifestRow, read_manifest, write_manifest
 
 SHA = "0123456789abcdef" * 4
-HEADER = "path,sha256,label,split,group,width,height\n"
+HEADER = "path,sha256,label,split,group,width,height,correction,given_label\n"
 ROWS = [
     ManifestRow("photos/개/b, c.jpg", SHA, "개", "test", "family 1", 30, 20),
     ManifestRow('photos/cat/a "1".jpg', SHA, "cat", "train", "", 10, 2),
@@ -42,13 +42,18 @@ def test_classes_and_groups_are_numbered_in_order_of_their_names():
         ("", "expected the columns path,.*, received an empty file"),
         ("path,label\n", "expected the columns path,sha256,.*, received path,label"),
         (HEADER, "no image"),
-        (HEADER + "a.jpg\n", "line 2: expected 7 values, received 1"),
-        (HEADER + f"a.jpg,{SHA},,train,,1,1\n", "line 2: path and label may not be empty"),
-        (HEADER + "a.jpg,abc,cat,train,,1,1\n", "sha256: expected 64 hex.*, received 'abc'"),
-        (HEADER + f"a.jpg,{SHA},cat,val,,1,1\n", "split: expected one of train.*, received 'val'"),
-        (HEADER + f"a.jpg,{SHA},cat,train,,0,1\n", "width and height: .*, received '0' and '1'"),
-        (HEADER + f"a.jpg,{SHA},cat,train,,1,²\n", "width and height: .*, received '1' and '²'"),
-        (HEADER + f"a.jpg,{SHA},cat,train,,1,1\n" * 2, "a.jpg is listed twice"),
+        (HEADER + "a.jpg\n", "line 2: expected 9 values, received 1"),
+        (HEADER + f"a.jpg,{SHA},,train,,1,1,,\n", "line 2: path and label may not be empty"),
+        (HEADER + "a.jpg,abc,cat,train,,1,1,,\n", "sha256: expected 64 hex.*, received 'abc'"),
+        (
+            HEADER + f"a.jpg,{SHA},cat,val,,1,1,,\n",
+            "split: expected one of train.*, received 'val'",
+        ),
+        (HEADER + f"a.jpg,{SHA},cat,train,,0,1,,\n", "width and height: .*, received '0' and '1'"),
+        (HEADER + f"a.jpg,{SHA},cat,train,,1,²,,\n", "width and height: .*, received '1' and '²'"),
+        (HEADER + f"a.jpg,{SHA},cat,train,,1,1,drop,\n", "correction: expected .*'drop'"),
+        (HEADER[:-1] + ",view,view\n", "expected the columns path,.* and those of the source"),
+        (HEADER + f"a.jpg,{SHA},cat,train,,1,1,,\n" * 2, "a.jpg is listed twice"),
     ],
 )
 def test_a_table_that_was_not_written_here_is_refused(tmp_path, text, message):

@@ -8,8 +8,8 @@ from headstart.commands.project.new_params import add_missing
 
 TEMPLATE = (Path(__file__).parents[4] / "params.yaml").read_text()
 ALL = set(Params.model_fields)
-EVALUATE_SEED = "  seed: 0                   # of the parts"
-"""How the one line of the section `evaluate` begins."""
+NOVELTY_KEEP = "  keep: 0.99"
+"""How the one line of the section `novelty` begins."""
 
 
 def load(text: str) -> dict:
@@ -44,9 +44,9 @@ def test_a_missing_line_comes_back_where_it_was(line: str, key: str) -> None:
 
 
 def test_several_and_the_first_of_a_section() -> None:
-    text = without("evaluate:", EVALUATE_SEED, "  pictures:", "  share: 1.0")
+    text = without("novelty:", NOVELTY_KEEP, "  pictures:", "  share: 1.0")
     completed, keys = add_missing(text, TEMPLATE, ALL)
-    assert keys == ["extract.share", "evaluate", "report.pictures"]
+    assert keys == ["extract.share", "novelty", "report.pictures"]
     assert load(completed) == load(TEMPLATE)
 
 
@@ -103,5 +103,5 @@ def test_braces() -> None:
 
 
 def test_a_section_that_is_no_mapping_is_left_to_the_check() -> None:
-    text = without(EVALUATE_SEED).replace("evaluate:\n", "evaluate: null\n")
+    text = without(NOVELTY_KEEP).replace("novelty:", "novelty: null")
     assert add_missing(text, TEMPLATE, ALL) == (text, [])

@@ -1,0 +1,1 @@
+"""What may be wrong with the data: labels, pictures and classes, told from cached features."""

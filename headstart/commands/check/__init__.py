@@ -1,0 +1,1 @@
+"""`headstart check`: whether the scores hold what params.yaml promises."""
