@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from headstart.common.errors import InputError
-from headstart.common.files import read_json, write_json, write_table
+from headstart.common.files import read_json, write_json
 from headstart.common.progress import notify
 from headstart.dataset.leak_table import write_leaks
 from headstart.dataset.manifest import Manifest
@@ -21,6 +21,8 @@ from headstart.evaluation.leaks import (
     read_leaks,
 )
 from headstart.evaluation.options import EvaluateOptions
+from headstart.evaluation.slices import check_columns, score_slices
+from headstart.evaluation.weak_clusters import find_weak_clusters
 from headstart.features.file import FeatureFile
 from headstart.heads import finetuned_card, load, trained_heads
 from headstart.heads.base import (
@@ -34,8 +36,6 @@ from headstart.scoring.curves import write_joint_curves, write_test_plots
 from headstart.scoring.intervals import score_intervals
 from headstart.scoring.metrics import WITHOUT_IMAGES, named, scores, spread
 from headstart.scoring.predictions import Predictions
-
-WEAK_CLUSTER_COLUMNS = ("cluster", "path", "label", "named", "probability")
 
 _HEADLINES = ("accuracy", "balanced_accuracy", "macro_f1", "log_loss")
 
@@ -83,8 +83,10 @@ def evaluate(
         operating: Gets at which probabilities models name a class, several or none.
 
     Raises:
-        InputError: a model was made for other features or images.
+        InputError: a model was made for other features or images, or `options` name a column that
+            the source has not.
     """
+    check_columns(options.slices, manifest)
     rows = file.rows("test")
     labels = file.label[rows]
     groups = file.group[rows]
@@ -151,15 +153,30 @@ def evaluate(
         seed=options.seed,
     )
     _tell(selected, labels, file.header.class_names)
+    probabilities = found[selected["head"]].probabilities
     content: dict[str, Any] = {
-        "selected": {**selected, **scored[selected["head"]]},
+        "selected": {
+            **selected,
+            **scored[selected["head"]],
+            **score_slices(
+                options.slices,
+                manifest,
+                file.image[rows],
+                labels,
+                probabilities,
+                groups,
+                seed=options.seed,
+            ),
+            **find_weak_clusters(
+                file, manifest, rows, probabilities, seed=options.seed, images=weak_clusters
+            ),
+        },
         "heads": {name: scored[name] for name in names},
     }
     if gained is not None:
         content["finetuned"] = {**scored[finetuned_card.NAME], "gain": gained}
     content["leaks"] = leaked
     write_json(metrics, content)
-    write_table(weak_clusters, WEAK_CLUSTER_COLUMNS, [])
     write_json(operating, {})
     _write_predictions(predictions, found, origins)
     write_test_plots(plots, labels, found, file.header.class_names)
