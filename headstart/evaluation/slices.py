@@ -123,7 +123,7 @@ def told(one: Comparison, p: float) -> dict[str, Any]:
         "difference": one.difference,
         "low": one.low,
         "high": one.high,
-        "within_classes": one.within_classes,
+        "difference_within_classes": one.within_classes,
         "p": p,
         "intervals": {"accuracy": one.accuracy_interval},
     }

@@ -66,29 +66,28 @@ def find_weak_clusters(
         compare(labels, predicted, unit, part, n_tests=len(parts), seed=seed) for part in parts
     ]
     p_values = holm([one.p for one in compared])
-    weak = [
-        found
-        for found in zip(compared, p_values, parts, strict=True)
-        if is_weak(found[0], found[1])
+    found = [
+        (one, p, part)
+        for one, p, part in zip(compared, p_values, parts, strict=True)
+        if is_weak(one, p)
     ]
-    weak.sort(key=lambda found: found[0].difference)
-    lines = []
-    for number, (_, _, part) in enumerate(weak, start=1):
-        inside = np.flatnonzero(part)
-        for i in inside[np.argsort(-nearness[inside], kind="stable")]:
-            row, named = manifest.rows[file.image[rows[i]]], predicted[i]
-            lines.append(
-                (
-                    number, row.path, row.label, file.header.class_names[named],
-                    float(probabilities[i, named]),
-                )
-            )  # fmt: skip
-    write_table(images, COLUMNS, lines)
-    return {
-        "weak_clusters": {
-            str(number): told(one, p) for number, (one, p, _) in enumerate(weak, start=1)
-        }
-    }
+    weak = dict(enumerate(sorted(found, key=lambda entry: entry[0].difference), start=1))
+    write_table(
+        images,
+        COLUMNS,
+        (
+            (
+                number,
+                manifest.rows[file.image[rows[i]]].path,
+                manifest.rows[file.image[rows[i]]].label,
+                file.header.class_names[predicted[i]],
+                float(probabilities[i, predicted[i]]),
+            )
+            for number, (_, _, part) in weak.items()
+            for i in np.flatnonzero(part)[np.argsort(-nearness[part], kind="stable")]
+        ),
+    )
+    return {"weak_clusters": {str(number): told(one, p) for number, (one, p, _) in weak.items()}}
 
 
 def _clusters(
@@ -96,11 +95,15 @@ def _clusters(
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
     """Return the cluster of each image, and its cosine with the cluster's middle; (n_rows,)."""
     index = NeighborIndex.of(file.features, rows)
-    some = rows[np.linspace(0, len(rows) - 1, min(len(rows), _MOST_IMAGES)).astype(np.int64)]
-    middles = spherical_means(directions(file.features[some], index.mean), count, seed)
-    cosines = [block @ middles.T for _, block in index.blocks()]
-    cluster = np.concatenate([one.argmax(axis=1) for one in cosines])
-    return cluster, np.concatenate([one.max(axis=1) for one in cosines])
+    chosen = np.zeros(len(rows), bool)
+    chosen[np.linspace(0, len(rows) - 1, min(len(rows), _MOST_IMAGES)).astype(np.int64)] = True
+    some = np.concatenate([block[chosen[place]] for place, block in index.blocks()])
+    middles = spherical_means(some, count, seed)
+    cluster, nearness = np.empty(len(rows), np.int64), np.empty(len(rows), np.float32)
+    for place, block in index.blocks():
+        cosines = block @ middles.T
+        cluster[place], nearness[place] = cosines.argmax(axis=1), cosines.max(axis=1)
+    return cluster, nearness
 
 
 def spherical_means(vectors: Vectors, count: int, seed: int) -> Vectors:
