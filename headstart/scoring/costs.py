@@ -23,6 +23,9 @@ from headstart.scoring.metrics import Floats, Labels
 NONE = -1
 """In place of a class: none is named."""
 
+_ROUNDED = 1 + 1e-9
+"""Costs that are as near count as the same: sums in another order must not decide."""
+
 Costs = Mapping[str, Mapping[str, float]]
 
 
@@ -94,13 +97,11 @@ class CostRule:
         natural = probabilities * self.frequency
         expected = natural @ self.costs / natural.sum(axis=1, keepdims=True)
         least = expected.min(axis=1, keepdims=True)
-        # Sums in another order must not decide.
-        close = 1e-12 * self._worst
-        cheapest = np.where(expected <= least + close, probabilities, -1.0)
+        cheapest = np.where(expected <= least * _ROUNDED, probabilities, -1.0)
         named: npt.NDArray[np.int64] = cheapest.argmax(axis=1)
         if self.abstain_cost is None or not abstain:
             return named
-        return np.where(least[:, 0] > self.abstain_cost + close, NONE, named)
+        return np.where(least[:, 0] > self.abstain_cost * _ROUNDED, NONE, named)
 
     @property
     def _worst(self) -> float:
