@@ -223,7 +223,9 @@ def test_without_a_test_image_there_are_no_scores(
     features, labels = blobs(20, 3, 12)
     project = Project.make(tmp_path, features, labels, split=np.full(60, "train"))
     project.train({"ridge": {}, "knn": {}})
-    content = project.run()
+    content = with_columns(project, camera=labels).run(slices=["camera"])
+    assert content["selected"]["slices"] == {"camera": {}}
+    assert content["selected"]["weak_clusters"] == {}
     names = ["class 0", "class 1", "class 2"]
     for one in (*content["heads"].values(), content["selected"]):
         assert (one["images"], one["classes_without_images"]) == (0, names)
