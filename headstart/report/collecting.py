@@ -21,12 +21,14 @@ from headstart.report.features import (
     neighbor_parts,
     numbered,
 )
+from headstart.report.groups import cluster_images, groups_part, operating_part
 from headstart.report.options import ReportOptions
 from headstart.report.picking import Album, drawn_evenly, pick, samples
 from headstart.report.pictures import thumbnails
 from headstart.report.results import HeadResults, Results, RunPlaces
 from headstart.report.scores import head_part, score_gaps
 from headstart.report.steps import steps
+from headstart.report.suspects import look_part, suspected
 
 _MOST_LISTED = 100
 """Rows of the quarantine and pairs of the leak audit that the page lists."""
@@ -50,7 +52,16 @@ def collect(
     """
     manifest, file = results.manifest, results.features
     judged = [head.predictions for head in _selected_first(results) if head.predictions is not None]
-    album = pick(manifest, options.pictures, judged, _leaking_images(results))
+    suspects, evidence = suspected(results)
+    album = pick(
+        manifest,
+        options.pictures,
+        judged,
+        _leaking_images(results),
+        cluster_images(results).values(),
+        suspects,
+        evidence,
+    )
     explainer = _explainer(results)
     explained: list[int] = []
     if explainer is not None and explainer.predictions is not None:
@@ -80,6 +91,9 @@ def collect(
         by_default=results.test.get("selected", {}).get("selected_by") == "default",
         ties=_ties(results),
         gaps=score_gaps(results.heads),
+        look=look_part(results, album),
+        groups=groups_part(results, album),
+        operating=operating_part(results),
         map=None if drawn is None else drawn.result(),
         neighbors=numbered(near, album),
         heat=heat if isinstance(heat, HeatPart) else None,
@@ -158,7 +172,13 @@ def _pictures(results: Results, album: Album) -> tuple[Picture, ...]:
     if gone := small.count(""):
         notify(f"warning: {gone} of {len(rows)} photos can no longer be read; the page lacks them")
     return tuple(
-        Picture(path=row.path, label=int(manifest.labels[image]), split=row.split, thumbnail=uri)
+        Picture(
+            path=row.path,
+            label=int(manifest.labels[image]),
+            split=row.split,
+            thumbnail=uri,
+            sha256=row.sha256,
+        )
         for image, row, uri in zip(album.images, rows, small, strict=True)
     )
 
@@ -167,7 +187,8 @@ def _data_part(results: Results, album: Album, limit: int) -> DataPart:
     manifest = results.manifest
     counts = [[0] * len(SPLITS) for _ in manifest.class_names]
     for row, label in zip(manifest, manifest.labels, strict=True):
-        counts[label][SPLITS.index(row.split)] += 1
+        if row.split in SPLITS:
+            counts[label][SPLITS.index(row.split)] += 1
     index = _index(results)
     leaks = None
     if results.leaks is not None:

@@ -32,6 +32,10 @@ def _prepare(results: Results) -> StageStep:
     ]
     if results.quarantine:
         facts.append(Fact(text="fact.unreadable", values={"n": len(results.quarantine)}))
+    counts = results.data.get("corrections", {})
+    made = {name: counts.get(name, 0) for name in ("kept", "relabelled", "dropped")}
+    if any(made.values()):
+        facts.append(Fact(text="fact.corrections", values=made))
     return StageStep(stage="prepare", facts=tuple(facts))
 
 
