@@ -195,12 +195,15 @@ def take_care(root: Path, n_labels: int = 6) -> None:
         test = read_json(Path("metrics/test.json"))
         chosen = test["selected"]
         score = {"images": 9, "accuracy": 0.5, "rest": 0.9, "difference": -0.4, "low": -0.6}
-        score |= {"high": -0.2, "p": 0.004}
+        score |= {"high": -0.2, "p": 0.004, "within_classes": -0.35}
         chosen["slices"] = {
             "camera <b>": {
                 "good": score | {"difference": 0.1, "low": -0.05, "high": 0.2, "p": 1, "weak": 0},
                 "<i>poor</i>": score | {"weak": 1},
             }
+        }
+        chosen["slices_left_out"] = {
+            "camera <b>": {"too_few": 3, "too_many": 0, "without_value": 2}
         }
         chosen["weak_clusters"] = {"1": score}
         chosen["coverage"] = {

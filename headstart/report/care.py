@@ -107,6 +107,8 @@ class ShownGroup:
         difference: The first less the second.
         low: Of its 95 % interval; None without one.
         high: Of its 95 % interval; None without one.
+        within_classes: The difference if the others had the group's share of each class; None where
+            that cannot be told.
         p: That chance alone gives such a difference, after Holm's correction; None without one.
         weak: Whether the model is worse here beyond chance.
         pictures: Numbers of its images' pictures, where they are shown.
@@ -119,6 +121,7 @@ class ShownGroup:
     difference: float
     low: float | None
     high: float | None
+    within_classes: float | None
     p: float | None
     weak: bool
     pictures: tuple[int, ...] = ()
@@ -129,11 +132,14 @@ class GroupsPart:
     """How the selected model does on parts of the test images.
 
     Attributes:
-        slices: By column of the source's table.
+        slices: By column of the source's table, the weak first.
+        left_out: By column, what has no place in them: values with too few images ("too_few"),
+            values beyond the most common ("too_many"), images without one ("without_value").
         clusters: Of images alike to the backbone, in which mistakes gather.
     """
 
     slices: dict[str, tuple[ShownGroup, ...]]
+    left_out: dict[str, dict[str, int]]
     clusters: tuple[ShownGroup, ...]
 
 

@@ -45,6 +45,10 @@ def groups_part(results: Results, album: Album) -> GroupsPart | None:
             column: tuple(_worst_first(_group(value, score) for value, score in values.items()))
             for column, values in slices.items()
         },
+        left_out={
+            column: {name: int(count) for name, count in counts.items() if count}
+            for column, counts in (chosen.get("slices_left_out") or {}).items()
+        },
         clusters=tuple(
             _group(name, score, weak=True, pictures=album.numbers(images.get(name, ())))
             for name, score in clusters.items()
@@ -67,6 +71,7 @@ def _group(
         difference=score["difference"],
         low=score.get("low"),
         high=score.get("high"),
+        within_classes=score.get("within_classes"),
         p=score.get("p"),
         weak=bool(score.get("weak")) if weak is None else weak,
         pictures=pictures,

@@ -131,6 +131,7 @@ def test_groups_tell_the_weak_first(report: Report) -> None:
     groups = report.groups
     assert [one.name for one in groups.slices["camera <b>"]] == ["<i>poor</i>", "good"]
     assert [one.weak for one in groups.slices["camera <b>"]] == [True, False]
+    assert groups.left_out == {"camera <b>": {"too_few": 3, "without_value": 2}}
     (cluster,) = groups.clusters
     assert len(cluster.pictures) == 5
     assert {report.pictures[number].split for number in cluster.pictures} == {"test"}
