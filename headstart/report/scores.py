@@ -69,9 +69,11 @@ def head_part(
 
 
 def _uncorrected(head: HeadResults) -> list[tuple[str, dict[str, Any]]]:
-    """Return the scores on the test images as the source labels them, where corrections differ."""
-    content = head.scores.get("test", {}).get("uncorrected")
-    return [("uncorrected", content)] if content else []
+    """Return the scores on the test images as the source labels them, where those are others."""
+    test = head.scores.get("test", {})
+    content = test.get("uncorrected", {})
+    others = {name for name, value in content.items() if value != test.get(name)}
+    return [("uncorrected", content)] if others else []
 
 
 def _scores(content: dict[str, Any]) -> dict[str, ShownScore]:

@@ -88,7 +88,7 @@ def test_a_wrong_label_is_found_corrected_on_the_page_and_right_from_then_on(
         line = find(browser, "#look-before tbody tr").text
         assert PLANTED in line
         assert "→ warm" in line
-        suspects = browser.find_elements(By.CSS_SELECTOR, "#look-work .strip .card")
+        suspects = browser.find_elements(By.CSS_SELECTOR, "#look-work > .strip .card")
         assert PLANTED not in [one.get_attribute("title") for one in suspects]
         # The next file holds the correction still.
         assert saved_corrections(browser, project.root).count("relabel,warm") == 1

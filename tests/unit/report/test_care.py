@@ -106,7 +106,7 @@ def test_what_stands_beside_suspects_leaves_room_for_mistakes_and_samples(run: P
 
 @pytest.mark.parametrize(
     ("audited", "sentence"),
-    [({}, "and this part lists the images"), ({"label": 0}, "found no image to look at")],
+    [({}, "look.off"), ({"label": 0}, "look.none")],
     ids=["off", "nothing found"],
 )
 def test_without_suspects_one_sentence_says_why(
@@ -117,7 +117,7 @@ def test_without_suspects_one_sentence_says_why(
     write_json(copy / "metrics/audit.json", audited)
     report = collected(copy)
     assert report.look.suspects == ()
-    assert sentence in render(report)
+    assert f'data-t="{sentence}"' in render(report)
 
 
 def test_a_score_that_is_none_is_told(copy: Path) -> None:
@@ -150,7 +150,16 @@ def test_operating_points_show_what_is_there(report: Report) -> None:
 def test_scores_on_labels_as_given_stand_beside_the_others(report: Report) -> None:
     head = next(head for head in report.heads if head.name == report.selected)
     assert head.scores["uncorrected"]["accuracy"].value == 0.5
-    assert "test, uncorrected labels" in render(report)
+    assert 'data-t="split.uncorrected"' in render(report)
+
+
+def test_scores_that_no_correction_changes_stand_there_once(copy: Path) -> None:
+    path = copy / "metrics/test.json"
+    test = json.loads(path.read_text())
+    for one in test["heads"].values():
+        one["uncorrected"] = {name: one[name] for name in ("images", "accuracy", "log_loss")}
+    write_json(path, test)
+    assert 'data-t="split.uncorrected"' not in render(collected(copy))
 
 
 @pytest.mark.parametrize("block", ["slices", "weak_clusters", "coverage", "decisions"])
