@@ -38,7 +38,6 @@ class ShownSuspect:
         sha256: Digest of the image; empty where a class is meant.
         path: Its path; empty where a class is meant.
         picture: Its number in `Report.pictures`; None without a thumbnail.
-        large: `data:` URI of a larger picture; empty without one.
         evidence: What to look at beside it.
     """
 
@@ -49,7 +48,6 @@ class ShownSuspect:
     sha256: str = ""
     path: str = ""
     picture: int | None = None
-    large: str = ""
     evidence: tuple[ShownEvidence, ...] = ()
 
 
@@ -82,6 +80,7 @@ class LookPart:
         run: Digest of suspects and corrections, under which a browser keeps new decisions.
         audited: Whether an audit was made, whatever it found.
         suspects: Images, kind by kind, the worst first.
+        large: By number in `Report.pictures`: a larger picture of the suspect, as a `data:` URI.
         classes: Classes, in the same order.
         corrections: Those that the run was made with.
         counts: How many of them did what, by name; empty without any.
@@ -90,6 +89,7 @@ class LookPart:
     run: str = ""
     audited: bool = False
     suspects: tuple[ShownSuspect, ...] = ()
+    large: dict[int, str] = field(default_factory=dict)
     classes: tuple[ShownSuspect, ...] = ()
     corrections: tuple[ShownCorrection, ...] = ()
     counts: dict[str, int] = field(default_factory=dict)

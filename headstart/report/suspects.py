@@ -57,6 +57,7 @@ def look_part(results: Results, album: Album) -> LookPart:
         run=digest_of([results.audit, results.corrections]),
         audited=bool(results.audited),
         suspects=tuple(one for one in suspects if one.sha256),
+        large=_large(suspects),
         classes=tuple(one for one in suspects if not one.sha256),
         corrections=tuple(_corrections(results, album)),
         counts={name: int(count) for name, count in counts.items() if count},
@@ -73,8 +74,6 @@ def _suspects(results: Results, album: Album) -> Iterator[ShownSuspect]:
         results.manifest, (*paths, *(row["other_path"] for row in results.audit_neighbors))
     )
     numbers = {path: album.number(image) for path, image in index.items()}
-    pictured = list(dict.fromkeys(path for path in paths if numbers.get(path) is not None))
-    large = dict(zip(pictured, thumbnails(pictured, LARGE_SIDE), strict=True))
     for row in listed:
         yield ShownSuspect(
             kind=row["kind"],
@@ -84,7 +83,6 @@ def _suspects(results: Results, album: Album) -> Iterator[ShownSuspect]:
             sha256=row["sha256"],
             path=row["path"],
             picture=numbers.get(row["path"]),
-            large=large.get(row["path"], ""),
             # What stands beside a suspect says little where the suspect itself cannot be seen.
             evidence=tuple(
                 ShownEvidence(
@@ -95,9 +93,15 @@ def _suspects(results: Results, album: Album) -> Iterator[ShownSuspect]:
                     picture=numbers.get(one["other_path"]),
                 )
                 for one in evidence.get(row["sha256"], ())
-                if one["other_path"] != row["path"] and row["path"] in large
+                if one["other_path"] != row["path"] and numbers.get(row["path"]) is not None
             ),
         )
+
+
+def _large(suspects: Iterable[ShownSuspect]) -> dict[int, str]:
+    pictured = {one.picture: one.path for one in suspects if one.picture is not None}
+    made = zip(pictured, thumbnails(list(pictured.values()), LARGE_SIDE), strict=True)
+    return {number: uri for number, uri in made if uri}
 
 
 def _in_order(audit: Sequence[Row]) -> list[Row]:

@@ -96,15 +96,17 @@ function correctionControls(item, after, undo = () => act("undo")) {
     placeholder: text("correct.new"), "aria-label": text("correct.new") });
   const note = element("input", { type: "text", "data-act": "note", autocomplete: "off",
     value: now ? now.note : drafts.get(sha256) || "" });
-  const key = (name) => element("kbd", { "aria-hidden": "true" }, name);
-  const button = (action, shortcut) => element("button", { type: "button", class: `act ${action}`, "data-act": action,
-    "aria-pressed": String(done === action), "aria-keyshortcuts": shortcut,
+  // Where keys decide, and nothing else has the focus: among the suspects.
+  const key = (name) => (item.kind ? element("kbd", { "aria-hidden": "true" }, name) : null);
+  const shortcut = (name) => (item.kind ? { "aria-keyshortcuts": name } : {});
+  const button = (action, letter) => element("button", { type: "button", class: `act ${action}`, "data-act": action,
+    "aria-pressed": String(done === action), ...shortcut(letter),
     // The second click of a double click would decide on the next image.
-    on: { click: (event) => { if (event.detail < 2) act(action); } } }, element("span", { class: "name" }), key(shortcut));
+    on: { click: (event) => { if (event.detail < 2) act(action); } } }, element("span", { class: "name" }), key(letter));
   const keep = button("keep", "K");
   const relabel = button("relabel", "R");
   const drop = button("drop", "D");
-  const back = element("button", { type: "button", class: "act", "data-act": "undo", "aria-keyshortcuts": "U",
+  const back = element("button", { type: "button", class: "act", "data-act": "undo", ...shortcut("U"),
     on: { click: () => undo() } }, text("correct.undo"), key("U"));
   const target = () => fresh.value.trim() || select.value;
 

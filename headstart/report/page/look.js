@@ -96,7 +96,7 @@ function evidenceRow(role, name, found) {
 
 function drawLarge(one) {
   const alt = `${one.given}, ${fileName(one.path)}`;
-  const source = one.large || (one.picture === null ? "" : REPORT.pictures[one.picture].thumbnail);
+  const source = one.picture === null ? "" : LOOK.large[one.picture] || REPORT.pictures[one.picture].thumbnail;
   return element("figure", { class: "suspect" },
     source ? element("img", { src: source, alt }) : element("p", { class: "missing" }, ...coded(text("look.no_picture"))),
     element("figcaption", { class: "name" }, one.path));
@@ -107,7 +107,7 @@ function drawReasons(one) {
   const evidence = (role) => one.evidence.filter((other) => other.role === role);
   return [
     element("dl", { class: "facts claim" }, fact(text("look.given"), element("strong", { class: "name" }, one.given)),
-      one.suggested ? fact(text("look.suggested"), element("strong", { class: "name" }, one.suggested)) : null,
+      one.suggested ? fact(text(one.kind === "conflict" ? "look.elsewhere" : "look.suggested"), element("strong", { class: "name" }, one.suggested)) : null,
       fact(text("look.why"), text("claim." + one.kind, values))),
     element("div", { class: "reasons" },
       evidenceRow("copy", "", evidence("copy")),

@@ -59,7 +59,7 @@ def test_suspects_come_kind_by_kind_and_worst_first(run: Path, report: Report) -
     assert [one.kind for one in report.look.classes] == ["merge", "few"]
     for one in suspects:
         assert report.pictures[one.picture].path == one.path
-        assert one.large.startswith("data:image/webp")
+        assert report.look.large[one.picture].startswith("data:image/webp")
         assert one.path not in [other.path for other in one.evidence]
     assert {other.role for other in suspects[0].evidence} == {"given", "suggested"}
 
