@@ -94,7 +94,7 @@ def samples(manifest: Manifest, limit: int) -> list[list[int]]:
     """Return sample images of each class, the training split first."""
     count = max(1, min(MOST_SAMPLES, int(_SHARE_OF_SAMPLES * limit) // len(manifest.class_names)))
     found: list[list[int]] = [[] for _ in manifest.class_names]
-    for image in drawn_evenly(manifest, range(len(manifest))):
+    for image in drawn_evenly(manifest, manifest.in_use):
         found[manifest.labels[image]].append(image)
     return [members[:count] for members in found]
 

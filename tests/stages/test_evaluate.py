@@ -64,7 +64,7 @@ class Project:
         evaluate(
             self.file,
             self.manifest,
-            EvaluateOptions(seed=0),
+            EvaluateOptions(seed=0, slices=[], coverage=None, costs={}, abstain_cost=None),
             heads=self.root / "models/heads",
             trained=self.root / "metrics/heads.json",
             finetuned=self.root / "models/finetuned",
@@ -76,6 +76,8 @@ class Project:
             curves=root / "plots/curves",
             predictions=root / "predictions",
             leaks=root / "feature_leaks.csv",
+            weak_clusters=root / "weak_clusters.csv",
+            operating=root / "operating.json",
         )
         content: dict[str, Any] = json.loads((root / "test.json").read_text())
         return content
