@@ -67,7 +67,7 @@ def collect(
     if explainer is not None and explainer.predictions is not None:
         explained = images_to_explain(explainer.predictions, manifest, options.heat_maps)
         album.add(explained)
-    everything = drawn_evenly(manifest, range(len(manifest)))
+    everything = drawn_evenly(manifest, manifest.in_use)
     if len(everything) <= options.pictures:
         album.add(everything)
     near = () if file is None else _add_neighbors(file, results, album)
@@ -99,7 +99,7 @@ def collect(
         heat=heat if isinstance(heat, HeatPart) else None,
         no_heat=None if isinstance(heat, HeatPart) else heat,
         comparison=comparison_part(results.comparison, places.comparison),
-        facts=_facts(file, album, len(manifest)),
+        facts=_facts(file, album, len(manifest.in_use)),
     )
 
 
@@ -186,9 +186,8 @@ def _pictures(results: Results, album: Album) -> tuple[Picture, ...]:
 def _data_part(results: Results, album: Album, limit: int) -> DataPart:
     manifest = results.manifest
     counts = [[0] * len(SPLITS) for _ in manifest.class_names]
-    for row, label in zip(manifest, manifest.labels, strict=True):
-        if row.split in SPLITS:
-            counts[label][SPLITS.index(row.split)] += 1
+    for image in manifest.in_use:
+        counts[manifest.labels[image]][SPLITS.index(manifest.rows[image].split)] += 1
     index = _index(results)
     leaks = None
     if results.leaks is not None:

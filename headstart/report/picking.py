@@ -82,11 +82,10 @@ def drawn_evenly(manifest: Manifest, images: Iterable[int]) -> list[int]:
     """Order images so that any beginning of the list holds all classes and splits alike.
 
     Within a class and split the digest of the content decides, which is as good as chance and the
-    same each time. Images that are in no split, since they were dropped, are left out.
+    same each time.
     """
     strata: dict[tuple[str, int], list[int]] = {}
-    used = (image for image in images if manifest.rows[image].split in SPLITS)
-    for image in sorted(used, key=lambda image: (manifest.rows[image].sha256, image)):
+    for image in sorted(images, key=lambda image: (manifest.rows[image].sha256, image)):
         row = manifest.rows[image]
         strata.setdefault((row.label, SPLITS.index(row.split)), []).append(image)
     turns = [
@@ -99,7 +98,7 @@ def samples(manifest: Manifest, limit: int) -> list[list[int]]:
     """Return sample images of each class, the training split first."""
     count = max(1, min(MOST_SAMPLES, int(_SHARE_OF_SAMPLES * limit) // len(manifest.class_names)))
     found: list[list[int]] = [[] for _ in manifest.class_names]
-    for image in drawn_evenly(manifest, range(len(manifest))):
+    for image in drawn_evenly(manifest, manifest.in_use):
         found[manifest.labels[image]].append(image)
     return [members[:count] for members in found]
 

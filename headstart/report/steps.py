@@ -28,7 +28,10 @@ def steps(results: Results) -> tuple[StageStep, ...]:
 def _prepare(results: Results) -> StageStep:
     manifest = results.manifest
     facts = [
-        Fact(text="fact.images", values={"n": len(manifest), "classes": len(manifest.class_names)})
+        Fact(
+            text="fact.images",
+            values={"n": len(manifest.in_use), "classes": len(manifest.class_names)},
+        )
     ]
     if results.quarantine:
         facts.append(Fact(text="fact.unreadable", values={"n": len(results.quarantine)}))
