@@ -28,7 +28,7 @@ from headstart.report.pictures import thumbnails
 from headstart.report.results import HeadResults, Results, RunPlaces
 from headstart.report.scores import head_part, score_gaps
 from headstart.report.steps import steps
-from headstart.report.suspects import look_part, suspected
+from headstart.report.suspects import images_of, look_part, suspected
 
 _MOST_LISTED = 100
 """Rows of the quarantine and pairs of the leak audit that the page lists."""
@@ -57,7 +57,7 @@ def collect(
         manifest,
         options.pictures,
         judged,
-        _leaking_images(results),
+        images_of(manifest, _leaking_paths(results)).values(),
         cluster_images(results).values(),
         suspects,
         evidence,
@@ -154,15 +154,9 @@ def _add_neighbors(file: FeatureFile, results: Results, album: Album) -> tuple[N
     return found
 
 
-def _index(results: Results) -> dict[str, int]:
-    return {row.path: image for image, row in enumerate(results.manifest)}
-
-
-def _leaking_images(results: Results) -> list[int]:
-    index = _index(results)
+def _leaking_paths(results: Results) -> list[str]:
     pairs = (results.leaks or [])[:_MOST_LISTED]
-    paths = [path for pair in pairs for path in (pair["path"], pair["other_path"])]
-    return [index[path] for path in paths if path in index]
+    return [path for pair in pairs for path in (pair["path"], pair["other_path"])]
 
 
 def _pictures(results: Results, album: Album) -> tuple[Picture, ...]:
@@ -188,7 +182,7 @@ def _data_part(results: Results, album: Album, limit: int) -> DataPart:
     counts = [[0] * len(SPLITS) for _ in manifest.class_names]
     for image in manifest.in_use:
         counts[manifest.labels[image]][SPLITS.index(manifest.rows[image].split)] += 1
-    index = _index(results)
+    index = images_of(manifest, _leaking_paths(results))
     leaks = None
     if results.leaks is not None:
         leaks = tuple(

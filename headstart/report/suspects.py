@@ -15,9 +15,12 @@ _REMEDY = "run `dvc repro audit` to write it again"
 
 
 def images_of(manifest: Manifest, paths: Iterable[str]) -> dict[str, int]:
-    """Return the row of the manifest of each path that is in it."""
-    wanted = set(paths)
-    return {row.path: image for image, row in enumerate(manifest) if row.path in wanted}
+    """Return the row of the manifest of each path that is in a split, in the order given."""
+    wanted, rows = dict.fromkeys(paths, -1), manifest.rows
+    for image in manifest.in_use:
+        if rows[image].path in wanted:
+            wanted[rows[image].path] = image
+    return {path: image for path, image in wanted.items() if image >= 0}
 
 
 def suspected(results: Results) -> tuple[list[int], list[int]]:

@@ -11,7 +11,7 @@ import pytest
 from headstart.audit.table import KINDS
 from headstart.common.errors import InputError
 from headstart.common.files import write_json
-from headstart.dataset.manifest import read_manifest
+from headstart.dataset.manifest import DROPPED, Manifest, read_manifest, write_manifest
 from headstart.report.collecting import collect
 from headstart.report.content import Report
 from headstart.report.options import ReportOptions
@@ -73,6 +73,22 @@ def test_corrections_of_the_run_are_there_with_their_images(run: Path, report: R
     step = next(step for step in report.steps if step.stage == "prepare")
     told = next(fact for fact in step.facts if fact.text == "fact.corrections")
     assert told.values == {"kept": 1, "relabelled": 1, "dropped": 1}
+
+
+def test_a_dropped_test_image_is_told_and_not_shown(copy: Path) -> None:
+    for folder in ("features", "models", "metrics", "predictions", "plots"):
+        shutil.rmtree(copy / folder)
+    path = copy / "data/manifest.csv"
+    first, *others = read_manifest(path)
+    write_manifest(path, Manifest([first._replace(split=DROPPED), *others]))
+    (copy / "data/corrections.csv").write_text(
+        f"sha256,action,label,note\n{first.sha256},drop,,\n", encoding="utf-8"
+    )
+    report = collected(copy)
+    (told,) = report.look.corrections
+    assert (told.action, told.path, told.picture) == ("drop", first.path, None)
+    assert first.path not in [picture.path for picture in report.pictures]
+    assert sum(map(sum, report.data.counts)) == len(others)
 
 
 def test_decisions_are_kept_under_what_they_were_made_on(copy: Path, report: Report) -> None:
