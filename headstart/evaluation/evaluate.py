@@ -21,6 +21,7 @@ from headstart.evaluation.leaks import (
     leaked_paths,
     read_leaks,
 )
+from headstart.evaluation.operating import fit_points, write_points
 from headstart.evaluation.options import EvaluateOptions
 from headstart.evaluation.uncorrected import uncorrected_scores
 from headstart.features.file import FeatureFile
@@ -150,13 +151,17 @@ def evaluate(
     }
     for name, one in all_tested.items():
         scored[name]["uncorrected"] = uncorrected_scores(one, manifest)
+    weight = _class_weight(file, next(iter(cards.values())))
+    points = fit_points(options, found, held_out, manifest, file.header.class_names, weight)
+    for name, point in points.items():
+        scored[name] |= point.check(labels, found[name].probabilities, groups)
     for name, further in repeats.items():
         if further:
             scored[name]["repeats"] = spread([scored[name], *further])
     selected = select(
         held_out,
         manifest,
-        class_weight=_class_weight(file, next(iter(cards.values()))),
+        class_weight=weight,
         sizes={name: card.parameters for name, card in cards.items()},
         last=finetuned_card.NAME,
         first=next(name for name in (*read_json(trained), *names) if name in found),
@@ -172,7 +177,8 @@ def evaluate(
     content["leaks"] = leaked
     write_json(metrics, content)
     write_table(weak_clusters, WEAK_CLUSTER_COLUMNS, [])
-    write_json(operating, {})
+    folders = {name: heads / name for name in names} | {finetuned_card.NAME: finetuned}
+    write_points(operating, points, folders)
     _write_predictions(predictions, found, origins)
     write_test_plots(plots, labels, found, file.header.class_names)
     write_joint_curves(curves, fit_of)

@@ -64,7 +64,7 @@ class Project:
         evaluate(
             self.file,
             self.manifest,
-            EvaluateOptions(seed=0, slices=[], coverage=None, costs={}, abstain_cost=None),
+            load_section("evaluate", EvaluateOptions, ROOT / "params.yaml"),
             heads=self.root / "models/heads",
             trained=self.root / "metrics/heads.json",
             finetuned=self.root / "models/finetuned",
