@@ -11,7 +11,9 @@ import pytest
 from PIL import Image
 
 from headstart.common.errors import InputError
+from headstart.common.vocabulary import Split
 from headstart.dataset.manifest import Manifest, ManifestRow, read_manifest, write_manifest
+from headstart.extraction.feature_rows import wanted_features
 from headstart.extraction.options import ExtractOptions
 from headstart.features.file import FeatureFile
 from headstart.images.options import AugmentOptions
@@ -139,3 +141,26 @@ def test_an_image_that_changed(manifest: Manifest) -> None:
     with pytest.raises(InputError, match=r"00\.jpg: the file has changed: expected sha256 0000"):
         extract.run(Manifest(rows), options())
     assert not Path("features/bottleneck.h5").exists()
+
+
+def test_corrections_change_no_test_image_of_a_share() -> None:
+    def row(number: int, split: Split) -> ManifestRow:
+        label = ("cat", "dog")[number % 2]
+        return ManifestRow(f"{number:03}.jpg", f"{number:064x}", label, split, "", 8, 8)
+
+    rows = [row(number, "train" if number < 60 else "test") for number in range(120)]
+    corrected = [
+        one._replace(label="bird", correction="relabel", given_label=one.label)
+        if number % 5 == 0
+        else one._replace(split="dropped")
+        if number % 7 == 0 and number >= 60
+        else one
+        for number, one in enumerate(rows)
+    ]
+
+    def chosen(rows: list[ManifestRow]) -> set[str]:
+        manifest = Manifest(rows)
+        found = wanted_features(manifest, options(share=0.3)).images
+        return {manifest.rows[i].path for i in found if manifest.rows[i].source_split == "test"}
+
+    assert chosen(corrected) == chosen(rows)

@@ -84,6 +84,7 @@ def make_project(
         manifest=root / "manifest.csv",
         quarantine=root / "quarantine.csv",
         leaks=root / "leaks.csv",
+        corrections=root / "corrections.csv",
         metrics=root / "data.json",
     )
     write_features(
@@ -338,6 +339,8 @@ def _evaluate(project: Project, folder: Path, heads: Path) -> dict[str, Any]:
         curves=folder / "curves",
         predictions=folder / "predictions",
         leaks=folder / "feature_leaks.csv",
+        weak_clusters=folder / "weak_clusters.csv",
+        operating=folder / "operating.json",
     )
     return dict(json.loads((folder / "test.json").read_text()))
 

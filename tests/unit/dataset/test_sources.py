@@ -267,6 +267,11 @@ def test_a_table_finds_files_whose_names_are_spelt_decomposed(tmp_path):
         ("path,label,group\na.jpg,cat,g\x1b[1m\n", "line 2: group holds a control character"),
         ("path,label\na.jpg,cat\n./a.jpg,dog\n", "line 3: .*a.jpg was listed in line 2 already"),
         ("path,label\n" + "a" * 200_000 + ",cat\n", "no CSV: field larger than"),
+        ("path,label\na.jpg,cat\nb.jpg,\nc.jpg,\n", "line 3 and 1 more lines: label is empty"),
+        ("path,label,place\na.jpg,cat,h\x1bm\n", "line 2: place holds a control character"),
+        ("path,label,pl\x1bce\na.jpg,cat,\n", "the column 'pl.*' holds a control character"),
+        ("path,label,place,place\na.jpg,cat,,\n", "two columns are called 'place'"),
+        ("path,label,width,source_width\na.jpg,c,,\n", "two columns are called 'source_width'"),
     ],
 )
 def test_a_table_that_is_wrong(tmp_path, text, message):
@@ -277,3 +282,45 @@ def test_a_table_that_is_wrong(tmp_path, text, message):
 def test_a_table_in_another_encoding(tmp_path):
     with pytest.raises(InputError, match="expected UTF-8, received the byte 0xb0. Save it as CSV"):
         list_files(write_table(tmp_path, "path,label\n강아지.jpg,dog\n", "cp949"))
+
+
+def test_further_columns_stand_beside_those_of_the_manifest(tmp_path):
+    text = "place,path,Width,,label,sha256,\n서울 ,b.jpg,3,x,cat,,y\n,a.jpg,,,dog,z,\n"
+    listing = list_files(write_table(tmp_path, unicodedata.normalize("NFD", text)))
+    assert listing.column_names == ("place", "Width", "source_sha256")
+    assert [file.columns for file in listing.files] == [("", "", "z"), ("서울", "3", "")]
+
+
+def test_several_sources_are_taken_together(tmp_path, monkeypatch):
+    monkeypatch.chdir(
+        make(tmp_path, "photos/cat/1.jpg", "photos/loose.jpg", "photos/dog/", "x.jpg")
+    )
+    Path("one.csv").write_text("path,label,place\nphotos/loose.jpg,dog,home\nx.jpg,cat,\n")
+    cat = tmp_path / "photos/cat/1.jpg"
+    Path("two.csv").write_text(f"path,label,split,season,place\n{cat},cat,test,fall,\n")
+    listing = list_files(["photos", "one.csv", "two.csv"])
+    assert listing.column_names == ("place", "season")
+    assert listing.empty_classes == ("photos/dog",)
+    assert listing.files == (
+        SourceFile("photos/cat/1.jpg", "cat", "test", "", True, ("", "fall")),
+        SourceFile("photos/loose.jpg", "dog", None, "", True, ("home", "")),
+        SourceFile("x.jpg", "cat", None, "", True, ("", "")),
+    )
+    assert list_files(["photos"]) == list_files("photos")
+
+
+def test_sources_that_differ_on_a_photo_are_both_named(tmp_path, monkeypatch):
+    monkeypatch.chdir(make(tmp_path, "photos/cat/1.jpg", "photos/dog/2.jpg"))
+    Path("one.csv").write_text("path,label\nphotos/cat/1.jpg,dog\n")
+    with pytest.raises(
+        InputError,
+        match=r"^prepare\.source: photos/cat/1\.jpg has the label 'cat' in photos and 'dog' in "
+        r"one\.csv\. Expected one",
+    ):
+        list_files(["photos", "one.csv"])
+
+
+def test_the_source_that_is_wrong_is_named(tmp_path, monkeypatch):
+    monkeypatch.chdir(make(tmp_path, "photos/cat/1.jpg"))
+    with pytest.raises(InputError, match=r"^prepare\.source: gone does not exist"):
+        list_files(["photos", "gone"])
