@@ -1,9 +1,9 @@
 """Which class to name, or none, where mistakes do not all cost the same.
 
 The decision that expects the least cost under the probabilities; nothing is fitted for it but what
-calibrates these. For two classes it is a threshold on one probability. Such a threshold could be
-fitted to held-out costs instead, but then rests on the few images near it: measured, it costs more
-(bench/points/coverage.py).
+calibrates these. For two classes it is a threshold on one probability. That could be fitted to
+held-out costs instead; measured, it costs the same (bench/RESULTS.md), but rests on the few images
+near it, must be fitted anew for other costs, and is no rule for many classes or for naming none.
 
 Source: Elkan, The Foundations of Cost-Sensitive Learning, IJCAI 2001; naming none: Chow, On Optimum
     Recognition Error and Reject Tradeoff, IEEE Transactions on Information Theory 16, 1970.
