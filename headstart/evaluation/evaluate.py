@@ -10,6 +10,7 @@ import numpy.typing as npt
 from headstart.common.errors import InputError
 from headstart.common.files import read_json, write_json
 from headstart.common.progress import notify
+from headstart.common.vocabulary import DROPPED
 from headstart.dataset.leak_table import write_leaks
 from headstart.dataset.manifest import Manifest
 from headstart.evaluation.choice import gain, select
@@ -23,6 +24,7 @@ from headstart.evaluation.leaks import (
 from headstart.evaluation.operating import fit_points, write_points
 from headstart.evaluation.options import EvaluateOptions
 from headstart.evaluation.slices import check_columns, score_slices
+from headstart.evaluation.uncorrected import uncorrected_scores
 from headstart.evaluation.weak_clusters import find_weak_clusters
 from headstart.features.file import FeatureFile
 from headstart.heads import finetuned_card, load, trained_heads
@@ -88,10 +90,12 @@ def evaluate(
             the source has not.
     """
     check_columns(options.slices, manifest)
-    rows = file.rows("test")
+    rows, dropped = file.rows("test"), file.rows(DROPPED)
     labels = file.label[rows]
     groups = file.group[rows]
     found: dict[str, Predictions] = {}
+    # With the test images that corrections drop.
+    all_tested: dict[str, Predictions] = {}
     held_out: dict[str, Predictions] = {}
     cards: dict[str, HeadCard] = {}
     origins: dict[str, str] = {}
@@ -100,7 +104,11 @@ def evaluate(
         head = load(heads / name)
         head.check_features(file.header, file.path)
         cards[name] = head.card
-        found[name] = Predictions(file.image[rows], head.predict_proba(file.features, rows))
+        found[name], beside = (
+            Predictions(file.image[chosen], head.predict_proba(file.features, chosen))
+            for chosen in (rows, dropped)
+        )
+        all_tested[name] = found[name].together(beside)
         origins[name] = origin_of_predictions(heads / name, "test")
         chosen_by = origin_of_predictions(heads / name, "held-out")
         held_out[name] = Predictions.read(heads / name / HELD_OUT_FILE, "train", chosen_by)
@@ -114,8 +122,10 @@ def evaluate(
     fit_of = {name: fits / name for name in names}
     gained = None
     if finetuned_card.is_present(finetuned):
-        tuned, its_predictions = _read_finetuned(finetuned, file, rows)
+        tuned, its_predictions = _read_finetuned(finetuned, file)
         cards[finetuned_card.NAME] = tuned.head
+        all_tested[finetuned_card.NAME] = its_predictions
+        its_predictions = its_predictions.part(file.image[rows])
         found[finetuned_card.NAME] = its_predictions
         origins[finetuned_card.NAME] = origin_of_predictions(finetuned, "test")
         fit_of[finetuned_card.NAME] = finetuned_fit
@@ -145,6 +155,8 @@ def evaluate(
     points = fit_points(options, found, held_out, manifest, file.header.class_names, weight)
     for name, point in points.items():
         scored[name] |= point.check(labels, found[name].probabilities, groups)
+    for name, one in all_tested.items():
+        scored[name]["uncorrected"] = uncorrected_scores(one, manifest)
     for name, further in repeats.items():
         if further:
             scored[name]["repeats"] = spread([scored[name], *further])
@@ -250,13 +262,14 @@ def _audit(
 
 
 def _read_finetuned(
-    folder: Path, file: FeatureFile, rows: npt.NDArray[np.int64]
+    folder: Path, file: FeatureFile
 ) -> tuple[finetuned_card.FinetunedCard, Predictions]:
-    """Read what the fine-tuned model said of the test images, `rows`.
+    """Read what the fine-tuned model said of the test images, dropped ones included.
 
     Raises:
         InputError: it was made from other features, or said nothing of some of these images.
     """
+    rows = file.rows("test", DROPPED)
     tuned = finetuned_card.read_finetuned_card(folder)
     own = finetuned_card.read_predictions(folder, "test")
     same = tuned.head.identity.feature_digest == file.header.identity.feature_digest

@@ -178,7 +178,9 @@ def _facts(model: Path, card: HeadCard) -> CardFacts:
             augment = header.augment
     return CardFacts(
         model_name=model.name,
-        data_name=Path(load_section("prepare", PrepareOptions).source).stem,
+        data_name=" and ".join(
+            Path(source).stem for source in load_section("prepare", PrepareOptions).sources
+        ),
         data=_read(places.DATA_METRICS),
         scores=_scores(model),
         augment=augment,
