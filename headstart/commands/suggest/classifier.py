@@ -16,7 +16,7 @@ from headstart.scoring.calibration import fit_temperature, softmax
 L2 = 1 / 300
 """Penalty in units of the images' mean squared distance from their mean.
 
-On the sets of bench/points/suggest.py accuracy is flat from a tenth to ten times of it, at 20
+On sets of bench/sets.py accuracy is flat from a tenth to ten times of it, at 20
 labels as at 1,000, so nothing is gained by choosing it.
 """
 

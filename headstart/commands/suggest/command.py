@@ -8,6 +8,7 @@ from headstart.commands.suggest.images import Distinct, Photos, distinct, read_p
 from headstart.commands.suggest.project import ProjectState, project_state
 from headstart.commands.suggest.selection import Choice, select
 from headstart.commands.suggest.writing import (
+    Reason,
     Suggestion,
     path_in_table,
     refuse_to_overwrite,
@@ -18,7 +19,7 @@ from headstart.commands.suggest.writing import (
 from headstart.common.errors import InputError
 from headstart.common.progress import notify
 from headstart.common.text import printable
-from headstart.dataset.sources import TABLES
+from headstart.dataset.tables import TABLES
 from headstart.extraction.store import FeatureStore
 from headstart.inference.inputs import NothingFound, expand
 
@@ -138,7 +139,7 @@ def _suggest(
     return suggestions, [request.path for request in chosen]
 
 
-def _reason(choice: Choice) -> str:
+def _reason(choice: Choice) -> Reason:
     return "uncertain" if choice.uncertain else "typical"
 
 

@@ -56,7 +56,7 @@ def read_photos(
             else:
                 failures[one.name] = one.reason
     # The same file named twice, such as by itself and by its folder, is one photo.
-    requests = list({os.path.abspath(request.path): request for request in requests}.values())
+    requests = list({Path(one.path).absolute(): one for one in requests}.values())
     if not requests:
         return Photos([], np.empty((0, 0), np.float32), Counts(0, 0), failures)
     unreadable: dict[str, str] = {}

@@ -6,11 +6,11 @@ told of an image times how uncertain it is. Without labels every image is as unc
 so the typical ones of each cluster come first; with more and more of them the classifier's own
 uncertainty takes over. What is like a chosen or labelled image adds little, so they are diverse.
 
-Source: the coverage is that of MaxHerding, Bae, Lee and Sutherland, Generalized Coverage for More
-    Robust Low-Budget Active Learning, ECCV 2024; weighing it by uncertainty, Bae, Oh and Sutherland,
-    Uncertainty Herding: One Active Learning Method for All Label Budgets, ICLR 2025. That the
-    uncertainty counts by labels per class, and the width of the kernel, are this project's own,
-    chosen on the sets of bench/points/suggest.py.
+Source: the coverage is that of MaxHerding, Bae et al., Generalized Coverage for More Robust
+    Low-Budget Active Learning, ECCV 2024; weighing it by uncertainty is of Bae et al., Uncertainty
+    Herding: One Active Learning Method for All Label Budgets, ICLR 2025. That the uncertainty
+    counts by labels per class, and the width of the kernel, are this project's own, chosen on sets
+    of bench/sets.py.
 """
 
 from collections.abc import Callable, Iterator
@@ -132,7 +132,8 @@ class _Kernel:
 
     def of_cosines(self, cosines: Vectors) -> Vectors:
         """Return the kernel of cosines of any shape."""
-        return np.exp((cosines - 1) * np.float32(2 / self._width))
+        told: Vectors = np.exp((cosines - 1) * np.float32(2 / self._width))
+        return told
 
 
 def _greedy(
@@ -195,7 +196,7 @@ def _mean(candidates: Vectors, known: Known | None) -> Vectors:
         labelled = known.vectors.shape[0]
         total += labelled * weighted_mean(known.vectors, np.ones(labelled))
         rows += labelled
-    return (total / rows).astype(np.float32)
+    return np.asarray(total / rows, np.float32)
 
 
 def _nearest(stand: Vectors, known: Known | None, mean: Vectors) -> Vectors:

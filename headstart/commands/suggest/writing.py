@@ -1,5 +1,6 @@
 """The suggestions as a table to fill in and as a page to look at."""
 
+import base64
 import csv
 import os
 import unicodedata
@@ -13,12 +14,16 @@ import jinja2
 from headstart.common.errors import InputError
 from headstart.common.files import atomic_write, write_table
 from headstart.common.text import printable
+from headstart.report.thumbnails import each, thumbnail
 
 SHOWN = 1000
 """Suggestions on the page at most: about 10 MB."""
 
 _SIDE = 224
 _DELIMITERS = ",;\t|"
+
+
+Reason = Literal["typical", "uncertain"]
 
 
 class Suggestion(NamedTuple):
@@ -38,7 +43,7 @@ class Suggestion(NamedTuple):
     path: str
     label: Literal[""]
     rank: int
-    reason: Literal["typical", "uncertain"]
+    reason: Reason
     likeliest: str
     probability: str
     sha256: str
@@ -59,7 +64,7 @@ def path_in_table(path: str, table: Path) -> str:
         return Path(path).as_posix()
     # The system follows links before it goes up.
     folder = os.path.realpath(table.parent)
-    return Path(os.path.relpath(os.path.abspath(path), folder)).as_posix()
+    return Path(os.path.relpath(Path(path).absolute(), folder)).as_posix()
 
 
 def refuse_to_overwrite(table: Path) -> None:
@@ -113,10 +118,6 @@ def write_page(page: Path, table: Path, suggestions: Sequence[Suggestion], files
     Returns:
         How many stand on it.
     """
-    # Only now: a full disk or a wrong name ends a run before anything is decoded.
-    from headstart.report.pictures import _uri
-    from headstart.report.thumbnails import each, thumbnail
-
     shown = suggestions[:SHOWN]
     pictures = each(files[:SHOWN], thumbnail(_SIDE))
     text = (resources.files("headstart.commands.suggest") / "page.html.j2").read_text("utf-8")
@@ -126,7 +127,8 @@ def write_page(page: Path, table: Path, suggestions: Sequence[Suggestion], files
     html = environment.from_string(text).render(
         table=printable(table.name),
         total=len(suggestions),
-        cards=[(one, _uri(picture)) for one, picture in zip(shown, pictures, strict=True)],
+        cards=zip(shown, (base64.b64encode(one).decode() for one in pictures), strict=True),
+        shown=len(shown),
     )
     with atomic_write(page) as temporary:
         temporary.write_text(html, encoding="utf-8")
