@@ -23,6 +23,7 @@ CommandName = Literal[
     "check",
     "report",
     "predict",
+    "suggest",
     "export",
     "cache",
     "completion",
@@ -39,6 +40,7 @@ COMMANDS: dict[CommandName, str] = {
     "check": "judge what params.yaml promises of the scores; 1 where it is broken",
     "report": "write report/index.html, one page with everything to look at",
     "predict": "classify photos with the selected model",
+    "suggest": "choose the unlabelled photos that are worth labelling next",
     "export": "write the selected model as Keras, SavedModel, ONNX, OpenVINO or LiteRT",
     "cache": "look into the cache folder, check it, make room",
     "completion": "print the shell completion script",
@@ -99,6 +101,10 @@ def load_command(name: CommandName) -> Command:
             from headstart.commands.predict import command as predict
 
             return predict
+        case "suggest":
+            from headstart.commands.suggest import command as suggest
+
+            return suggest
         case "export":
             from headstart.commands.export import command as export
 

@@ -1,0 +1,1 @@
+"""`headstart suggest`: which unlabelled photos are worth labelling next."""
