@@ -40,6 +40,7 @@ def prepare_and_extract(root: Path, params: Params) -> Manifest:
         manifest=root / places.MANIFEST,
         quarantine=root / places.QUARANTINE,
         leaks=root / places.LEAKS,
+        corrections=root / places.CORRECTIONS,
         metrics=root / places.DATA_METRICS,
     )
     manifest = read_manifest(root / places.MANIFEST)
