@@ -115,5 +115,7 @@ class Project:
             curves=root / places.CURVES,
             predictions=root / places.PREDICTIONS,
             leaks=root / places.FEATURE_LEAKS,
+            weak_clusters=root / places.WEAK_CLUSTERS,
+            operating=root / places.OPERATING,
         )
         return dict(read_json(root / places.TEST_METRICS))

@@ -9,8 +9,9 @@ import numpy as np
 from PIL import Image
 from ruamel.yaml import YAML
 
-from headstart.common.files import digest_of, sha256_of, write_json, write_table
-from headstart.dataset.manifest import Manifest, ManifestRow, write_manifest
+from headstart.audit.table import Evidence, Suspect, write_audit
+from headstart.common.files import digest_of, read_json, sha256_of, write_json, write_table
+from headstart.dataset.manifest import Manifest, ManifestRow, read_manifest, write_manifest
 from headstart.features.file import Columns, FeatureFile, Header, write_feature_file
 from headstart.images.decoding import decode
 from pipeline import evaluate, train
@@ -145,3 +146,78 @@ def finish_run(
         write_params(heads)
         train.main()
         evaluate.main()
+
+
+def take_care(root: Path, n_labels: int = 6) -> None:
+    """Add what the care of the data leaves: suspects, corrections, groups, operating points.
+
+    Args:
+        root: Of a finished run.
+        n_labels: How many labels are suspected.
+    """
+    with chdir(root):
+        manifest = read_manifest(Path("data/manifest.csv"))
+        rows, names = manifest.rows, manifest.class_names
+        following = dict(zip(names, (*names[1:], names[0]), strict=True))
+        suspects, evidence = [], []
+        for number, row in enumerate(rows[:: max(1, len(rows) // n_labels)][:n_labels]):
+            other = following[row.label]
+            score = 0.99 - 0.05 * number
+            suspects.append(Suspect(row.sha256, row.path, "label", score, row.label, other))
+            for role, label in (("given", row.label), ("suggested", other)):
+                near = [one for one in rows if one.label == label and one != row][:3]
+                evidence += [Evidence(row.sha256, role, one.path, label, 0.9) for one in near]
+        if suspects:
+            first, last = rows[1], rows[-1]
+            suspects += [
+                Suspect(first.sha256, first.path, "conflict", 1, first.label, last.label),
+                Suspect(last.sha256, last.path, "outlier", 0.75, last.label, ""),
+                Suspect("", "", "merge", 0.4, names[0], names[1]),
+                Suspect("", "", "few", 0.2, names[-1], ""),
+            ]
+            evidence.append(Evidence(first.sha256, "copy", last.path, last.label, 0.99))
+        write_audit(suspects, evidence, Path("data/audit.csv"), Path("data/audit_neighbors.csv"))
+        write_json(Path("metrics/audit.json"), {"label": n_labels})
+        kept, moved = rows[2], rows[3]
+        write_table(
+            Path("data/corrections.csv"),
+            ("sha256", "action", "label", "note"),
+            [
+                (kept.sha256, "keep", "", 'seen, "fine"'),
+                (moved.sha256, "relabel", names[-1], ""),
+                ("0" * 64, "drop", "", "=1+1"),
+            ],
+        )
+        write_json(
+            Path("metrics/data.json"),
+            {"corrections": {"kept": 1, "relabelled": 1, "dropped": 1, "unused": 0}},
+        )
+        test = read_json(Path("metrics/test.json"))
+        chosen = test["selected"]
+        score = {"images": 9, "accuracy": 0.5, "rest": 0.9, "difference": -0.4, "low": -0.6}
+        score |= {"high": -0.2, "p": 0.004, "within_classes": -0.35}
+        chosen["slices"] = {
+            "camera <b>": {
+                "good": score | {"difference": 0.1, "low": -0.05, "high": 0.2, "p": 1, "weak": 0},
+                "<i>poor</i>": score | {"weak": 1},
+            }
+        }
+        chosen["slices_left_out"] = {
+            "camera <b>": {"too_few": 3, "too_many": 0, "without_value": 2}
+        }
+        chosen["weak_clusters"] = {"1": score}
+        chosen["coverage"] = {
+            "wanted": 0.9, "covered": 0.925, "low": 0.8, "high": 0.98, "set_size": 1.25,
+        }  # fmt: skip
+        chosen["decisions"] = {
+            "cost": 0.3, "cost_of_likeliest": 0.5, "low": 0.1, "high": 0.4, "abstained": 0.1,
+        }  # fmt: skip
+        less = {"images": 25, "accuracy": 0.5, "balanced_accuracy": 0.5, "macro_f1": 0.5}
+        test["heads"][chosen["head"]]["uncorrected"] = less | {"log_loss": 0.75}
+        write_json(Path("metrics/test.json"), test)
+        tested = [row for row in rows if row.split == "test"][:5]
+        write_table(
+            Path("data/weak_clusters.csv"),
+            ("cluster", "path", "label", "named", "probability"),
+            [("1", row.path, row.label, names[0], 0.9) for row in tested],
+        )

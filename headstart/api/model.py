@@ -13,6 +13,7 @@ from headstart.api.images import ImageLike, as_list, refuse, requests_for
 from headstart.common import places
 from headstart.common.errors import InputError
 from headstart.evaluation.novelty import Novelty
+from headstart.evaluation.operating import OperatingPoint, find_point
 from headstart.extraction.store import FeatureStore
 from headstart.heads.base import CARD_FILE
 from headstart.inference.inputs import NothingFound, expand
@@ -23,6 +24,7 @@ from headstart.inference.model import (
     load_trained_model,
     model_folder,
 )
+from headstart.scoring.costs import NONE
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -41,11 +43,18 @@ class LoadedModel:
         classes_: (n_classes,) names, one per column of the probabilities.
     """
 
-    def __init__(self, folder: Path, model: TrainedModel, novelty: Novelty | None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        model: TrainedModel,
+        novelty: Novelty | None,
+        point: OperatingPoint | None,
+    ) -> None:
         self.folder = folder
         self.classes_ = np.array(model.card.class_names, dtype=object)
         self._model = model
         self._novelty = novelty
+        self._sets, self._costs = (point.sets, point.costs) if point else (None, None)
 
     def __repr__(self) -> str:
         return f"LoadedModel({str(self.folder)!r}, classes: {', '.join(self.classes_)})"
@@ -61,7 +70,9 @@ class LoadedModel:
             A row per image, in order: path (of images in memory "image 0" and so on), class, its
             calibrated probability in [0, 1], and novelty: how unlike training the image is, 1 being
             the limit above which `headstart predict` names no class; missing where `load_model`
-            warned of it.
+            warned of it. With `evaluate.coverage` also set, a list of classes, the likeliest first;
+            with `evaluate.costs` or `evaluate.abstain_cost` decision, the class that costs least to
+            name, or None.
 
         Raises:
             InputError: images cannot be read; the message names them.
@@ -72,6 +83,7 @@ class LoadedModel:
         best: list[NDArray[np.int64]] = []
         probability: list[NDArray[np.float64]] = []
         novelty: list[NDArray[np.float64]] = []
+        further: dict[str, list[Any]] = {}
         for chunk, output in self._outputs(images, features=self._novelty is not None):
             names += chunk
             best.append(output.probabilities.argmax(axis=1))
@@ -80,14 +92,30 @@ class LoadedModel:
                 novelty.append(np.full(len(chunk), np.nan))
             else:
                 novelty.append(self._novelty.score(output.features))
+            for name, values in self._decided(output.probabilities).items():
+                further.setdefault(name, []).extend(values)
         return pd.DataFrame(
             {
                 "path": names,
                 "class": self.classes_[np.concatenate(best)],
                 "probability": np.concatenate(probability),
                 "novelty": np.concatenate(novelty),
+                **further,
             }
         )
+
+    def _decided(self, probabilities: NDArray[np.float64]) -> dict[str, list[Any]]:
+        """Return the columns that an operating point adds."""
+        found: dict[str, list[Any]] = {}
+        if self._sets is not None:
+            order = np.argsort(-probabilities, axis=1, kind="stable")
+            inside = np.take_along_axis(self._sets.of(probabilities), order, axis=1)
+            pairs = zip(order, inside, strict=True)
+            found["set"] = [self.classes_[ranked[chosen]].tolist() for ranked, chosen in pairs]
+        if self._costs is not None:
+            named = self._costs.decide(probabilities)
+            found["decision"] = [None if one == NONE else self.classes_[one] for one in named]
+        return found
 
     def predict_proba(self, images: Images) -> NDArray[np.float64]:
         """Return calibrated probabilities.
@@ -136,7 +164,7 @@ def load_model(
 
     Warns:
         UserWarning: novelty cannot be told: no novelty.h5 lies beside or above the model, or one
-            that was made for other features.
+            that was made for other features; or an operating.json that was made for other models.
 
     Examples:
         >>> import headstart
@@ -160,4 +188,7 @@ def load_model(
     novelty, problem = find_novelty(place, model)
     if novelty is None:
         warnings.warn(f"{problem}; novelty is missing in what is predicted", stacklevel=2)
-    return LoadedModel(place, model, novelty)
+    point, problem = find_point(place, model.card.class_names)
+    if problem:
+        warnings.warn(f"{problem}; there are no sets, nor decisions", stacklevel=2)
+    return LoadedModel(place, model, novelty, point)

@@ -25,7 +25,8 @@ class FeatureTable:
         X: (n_rows, *feature_shape) float32; mapped from the file, not loaded.
         y: (n_rows,) class indices.
         class_names: A class index is a position in it.
-        split: (n_rows,) "train", "validation" or "test".
+        split: (n_rows,) "train", "validation" or "test"; "dropped" for test images that
+            prepare.corrections drops.
         view: (n_rows,) 0 for the image itself, k for its k-th augmented copy.
         group: (n_rows,) images of one group share a number; -1 stands alone.
         sha256: (n_rows,) hexadecimal digests of the image files.

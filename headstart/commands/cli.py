@@ -20,6 +20,7 @@ CommandName = Literal[
     "advise",
     "compare",
     "scores",
+    "check",
     "report",
     "predict",
     "export",
@@ -35,6 +36,7 @@ COMMANDS: dict[CommandName, str] = {
     "advise": "recommend a strategy, a cut and a regularization for these data",
     "compare": "run several backbones or settings and show quality against cost",
     "scores": "print every head's validation and test scores",
+    "check": "judge what params.yaml promises of the scores; 1 where it is broken",
     "report": "write report/index.html, one page with everything to look at",
     "predict": "classify photos with the selected model",
     "export": "write the selected model as Keras, SavedModel, ONNX, OpenVINO or LiteRT",
@@ -85,6 +87,10 @@ def load_command(name: CommandName) -> Command:
             from headstart.commands import scores
 
             return scores
+        case "check":
+            from headstart.commands.check import command as check
+
+            return check
         case "report":
             from headstart.commands import report
 

@@ -38,15 +38,15 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         InputError: there is no finished run, or its metrics cannot be read.
     """
-    test, own = _read(TEST_METRICS), _read(HEADS_METRICS)
+    test, own = read_metrics(TEST_METRICS), read_metrics(HEADS_METRICS)
     try:
-        selected, extract = test["selected"], _read(EXTRACT_METRICS)
+        selected, extract = test["selected"], read_metrics(EXTRACT_METRICS)
         cost = {"feature_dim": extract["feature_dim"], **extract["cost"]}
         models: _Models = {
             name: (own[name]["validation"], scores) for name, scores in test["heads"].items()
         }
         if "finetuned" in test:
-            validation = _read(FINETUNE_METRICS).get("validation")
+            validation = read_metrics(FINETUNE_METRICS).get("validation")
             models[FINETUNED] = (validation, test["finetuned"])
     except (KeyError, TypeError) as error:
         raise InputError(
@@ -141,7 +141,12 @@ def _table(models: _Models, selected: str) -> Table:
     return table
 
 
-def _read(path: Path) -> Any:
+def read_metrics(path: Path) -> Any:
+    """Read one file of metrics.
+
+    Raises:
+        InputError: it is missing or no JSON.
+    """
     try:
         return read_json(path)
     except ValueError as error:

@@ -6,6 +6,13 @@ from typing import Literal, get_args
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
 
+DROPPED: Literal["dropped"] = "dropped"
+"""In place of a split: a test image that prepare.corrections drops.
+
+No stage learns from it, chooses by it, counts or shows it; it stays so that scores on the test
+images as the source gives them can be told beside the others.
+"""
+
 ChosenPooling = Literal["avg", "max", "none", "cls", "cls+avg", "last4"]
 Pooling = Literal[ChosenPooling, "raw"]
 """What becomes of a map, or of a transformer's tokens; see `headstart.catalog.readout`.

@@ -93,7 +93,7 @@ def _check_units(rows: Sequence[ManifestRow], options: PrepareOptions) -> None:
         what = f"belong to one group, {name!r}"
         remedy = "Name several groups in its column group, or leave the column out"
     raise InputError(
-        f"prepare.source: all {len(rows)} images of {options.source} {what}. Expected two or more "
-        "units that can be split, of which one trains and another is held out, received one. "
+        f"prepare.source: all {len(rows)} images of {options.named_source} {what}. Expected two or "
+        "more units that can be split, of which one trains and another is held out, received one. "
         f"{remedy}."
     )

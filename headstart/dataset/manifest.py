@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from headstart.common.errors import InputError
 from headstart.common.files import write_table
 from headstart.common.seal import read_checked, write_checksum
-from headstart.common.vocabulary import SPLITS, Split
+from headstart.common.vocabulary import DROPPED, SPLITS, Split
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -32,25 +32,37 @@ class ManifestRow(NamedTuple):
         path: Posix path; absolute, or relative to the project's root.
         sha256: Hexadecimal digest of the file's bytes.
         label: Name of its class.
-        split: "train", "validation" or "test".
+        split: "train", "validation", "test", or `DROPPED`.
         group: Name of the group that must stay within one split; empty for none.
         width: In pixels, orientation applied.
         height: In pixels, orientation applied.
-        correction: What prepare.corrections says of it: "keep", "relabel", or empty for nothing.
-        given_label: Name of the class that the source gives it; empty where that is `label`.
+        correction: What prepare.corrections made of it: "relabel" where it has another label than
+            the source gives, "keep" where somebody looked and it has that one; empty otherwise.
+        given_label: Of a relabelled image the label that the source gives, empty where it gives
+            none; of others empty.
         columns: Further values of the source's table, as `Manifest.column_names` names them.
     """
 
     path: str
     sha256: str
     label: str
-    split: Split
+    split: Split | Literal["dropped"]
     group: str
     width: int
     height: int
     correction: Correction | Literal[""] = ""
     given_label: str = ""
     columns: tuple[str, ...] = ()
+
+    @property
+    def source_label(self) -> str:
+        """The label that the source gives it; empty where it gives none."""
+        return self.given_label if self.correction == "relabel" else self.label
+
+    @property
+    def source_split(self) -> Split:
+        """The split that it has, or had before it was dropped."""
+        return "test" if self.split == DROPPED else self.split
 
 
 FIELDS = ManifestRow._fields[:-1]
@@ -76,9 +88,14 @@ class Manifest:
         return iter(self.rows)
 
     @cached_property
+    def in_use(self) -> tuple[int, ...]:
+        """Positions of the images that are in a split, all but those that were dropped."""
+        return tuple(i for i, row in enumerate(self.rows) if row.split != DROPPED)
+
+    @cached_property
     def class_names(self) -> tuple[str, ...]:
-        """The labels, sorted; a position in it is a class index."""
-        return tuple(sorted({row.label for row in self.rows}))
+        """The labels of images in a split, sorted; a position in it is a class index."""
+        return tuple(sorted({row.label for row in self.rows if row.split != DROPPED}))
 
     @cached_property
     def labels(self) -> NDArray[np.int64]:
@@ -136,8 +153,10 @@ def _row(path: Path, line: int, values: list[str], n_columns: int) -> ManifestRo
         problem = "path and label may not be empty"
     elif not _SHA256.fullmatch(fields["sha256"]):
         problem = f"sha256: expected 64 hexadecimal digits, received {fields['sha256']!r}"
-    elif fields["split"] not in SPLITS:
-        problem = f"split: expected one of {', '.join(SPLITS)}, received {fields['split']!r}"
+    elif fields["split"] not in (*SPLITS, DROPPED):
+        problem = (
+            f"split: expected one of {', '.join((*SPLITS, DROPPED))}, received {fields['split']!r}"
+        )
     elif not (_is_side(fields["width"]) and _is_side(fields["height"])):
         problem = (
             "width and height: expected positive whole numbers, "
@@ -149,7 +168,9 @@ def _row(path: Path, line: int, values: list[str], n_columns: int) -> ManifestRo
             f"received {fields['correction']!r}"
         )
     else:
-        split: Split = next(name for name in SPLITS if name == fields["split"])
+        split: Split | Literal["dropped"] = next(
+            (name for name in SPLITS if name == fields["split"]), DROPPED
+        )
         correction: Correction | Literal[""] = next(
             (name for name in CORRECTIONS if name == fields["correction"]), ""
         )

@@ -1,62 +1,44 @@
 """From the files of a source to the table of usable images, each with its split."""
 
-import os
 import re
 import unicodedata
-from collections import Counter, defaultdict, deque
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import islice
+from collections import Counter, defaultdict
+from collections.abc import Container, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from headstart.common.errors import InputError
 from headstart.common.files import write_json, write_table
-from headstart.common.progress import notify, progress
+from headstart.common.progress import notify
 from headstart.common.text import printable
-from headstart.common.vocabulary import SPLITS
+from headstart.common.vocabulary import DROPPED, SPLITS
 from headstart.dataset import duplicates
+from headstart.dataset.corrections import (
+    Correction,
+    check_trained,
+    corrected,
+    why_dropped,
+    write_corrections,
+)
 from headstart.dataset.coverage import check_coverage, units_per_class
-from headstart.dataset.descriptions import settled
 from headstart.dataset.duplicates import Pair
-from headstart.dataset.file_states import FileState, state_of
-from headstart.dataset.inspecting import inspect_file
-from headstart.dataset.inspections import Inspected, Inspections
 from headstart.dataset.leak_table import Leak, write_leaks
+from headstart.dataset.listing import Listing
 from headstart.dataset.manifest import Manifest, ManifestRow, write_manifest
 from headstart.dataset.options import PrepareOptions
-from headstart.dataset.sources import Listing, SourceFile
-from headstart.dataset.splits import Sample, assign
+from headstart.dataset.photos import Photo, Reject, read_photos
+from headstart.dataset.rows import rows_of
 from headstart.images import decoding
-from headstart.images.decoding import UnreadableImage
 
 _NAMED = 5
-_FILES_PER_TASK = 16
-
-
-class _Photo(NamedTuple):
-    file: SourceFile
-    found: Inspected
-
-    @property
-    def sha256(self) -> str:
-        return self.found.sha256
-
-
-class _Reject(NamedTuple):
-    path: str
-    reason: str
-    image_like: bool
-    lasting: bool = True
-    """Whether reading the same file again would end the same."""
 
 
 def check_and_split(
     listing: Listing,
     options: PrepareOptions,
+    decisions: Sequence[Correction],
     *,
     manifest: Path,
     quarantine: Path,
@@ -64,15 +46,16 @@ def check_and_split(
     corrections: Path,
     metrics: Path,
 ) -> bool:
-    """Check, compare and split the images of a source.
+    """Check, compare, split and correct the images of a source.
 
     Args:
         listing: The files of the source.
         options: The shares and what to do with duplicates.
+        decisions: The corrections of `options.corrections`.
         manifest: Table of the images to write.
         quarantine: Table of the files left out, with the reason.
         leaks: Table of the pictures that lie in two splits.
-        corrections: Table of the corrections that were applied.
+        corrections: Table of the corrections to write.
         metrics: Counts to write.
 
     Returns:
@@ -80,127 +63,91 @@ def check_and_split(
         pass, such as a disk's error.
 
     Raises:
-        InputError: the source cannot be used, too many of its images cannot be read, or a class
-            cannot be trained.
+        InputError: the source or the corrections cannot be used, too many of its images cannot be
+            read, or a class cannot be trained.
     """
-    photos, rejects = _read_all(listing.files)
+    by_content = {one.sha256: one for one in decisions}
+    relabelled = {one.sha256 for one in decisions if one.action == "relabel"}
+    found, rejects = read_photos(listing.files, loose=bool(relabelled))
+    photos = [photo for photo in found if photo.file.label or photo.sha256 in relabelled]
+    rejects += [
+        Reject.loose(photo.file.path)
+        for photo in found
+        if not photo.file.label and photo.sha256 not in relabelled
+    ]
     # Before anything may stop the run: it is the list of what to mend.
     _write_quarantine(quarantine, rejects)
     unreadable = [reject for reject in rejects if reject.image_like]
     _check_readable(unreadable, len(photos), options, quarantine)
 
-    pairs = _audit(photos)
+    all_pairs = _audit(photos)
     counts = {
         "listed": len(listing.files),
         "unreadable": len(unreadable),
         "other_files": len(rejects) - len(unreadable),
         "empty_classes": len(listing.empty_classes),
-        **_count_duplicates(len(photos), pairs),
-        "conflicting_labels": _tell_conflicts(photos, pairs),
-        "dropped": 0,
+        **_count_duplicates(len(photos), all_pairs),
     }
+    labels = [photo.file.label for photo in photos]
+    equal: dict[int, Reject] = {}
+    kept, pairs = photos, all_pairs
     if options.near_duplicates == "drop":
-        dropped = _to_drop(photos, pairs)
-        counts["dropped"] = len(dropped)
-        _write_quarantine(quarantine, [*rejects, *dropped.values()])
-        photos = [photo for position, photo in enumerate(photos) if position not in dropped]
-        pairs = _audit(photos)
-    _check_classes(photos, options.source)
-    _tell_remarks(photos)
+        equal = _to_drop(photos, labels, pairs)
+        kept = [photo for position, photo in enumerate(photos) if position not in equal]
+        pairs = _audit(kept)
+    given = rows_of(kept, pairs, options)
+    decided = set(by_content)
+    if options.correct == "test":
+        decided &= {row.sha256 for row in given if row.split == "test"}
+    rows, out = _correct(given, by_content, options)
+    n_dropped = sum(row.split == DROPPED and bool(row.label) for row in rows)
+    counts["conflicting_labels"] = _tell_conflicts(photos, all_pairs, decided)
+    counts["dropped"] = len(equal)
+    if options.near_duplicates == "drop" and any(row.correction == "relabel" for row in rows):
+        # Those that the source gave another label are no longer of two opinions.
+        now_equal = _to_drop(
+            kept, ["" if row.split == DROPPED else row.label for row in rows], pairs
+        )
+        counts["dropped"] += len(now_equal)
+        out |= now_equal
+        rows = [
+            row._replace(split=DROPPED) if position in now_equal else row
+            for position, row in enumerate(rows)
+        ]
+    _write_quarantine(quarantine, [*rejects, *equal.values(), *out.values()])
+    in_use = [row for row in rows if row.split != DROPPED]
+    _check_classes(in_use, options)
+    _tell_remarks(kept)
     if listing.empty_classes:
         notify(f"warning: no file in {_some(listing.empty_classes)}; these are no classes")
-
-    rows = _rows(photos, pairs, options)
-    check_coverage(rows, options)
-    found = duplicates.leaks(rows, pairs)
-    write_manifest(manifest, Manifest(rows))
-    write_leaks(leaks, found)
-    write_table(corrections, ("sha256", "action", "label", "note"), [])
-    write_json(metrics, _summary(rows, counts, found))
+    check_trained(in_use)
+    check_coverage(in_use, options)
+    leaking = [
+        leak
+        for leak in duplicates.leaks(rows, pairs)
+        if DROPPED not in (leak.split, leak.other_split)
+    ]
+    listed = [row for position, row in enumerate(rows) if position not in out]
+    write_manifest(manifest, Manifest(listed, listing.column_names))
+    write_leaks(leaks, leaking)
+    write_corrections(corrections, decisions)
+    applied = {
+        "kept": sum(row.correction == "keep" for row in in_use),
+        "relabelled": sum(row.correction == "relabel" for row in in_use),
+        "dropped": n_dropped,
+        "unused": _tell_unused(decisions, found, options),
+    }
+    write_json(metrics, _summary(in_use, counts, leaking, applied))
     return all(reject.lasting for reject in rejects)
 
 
-def _read_all(files: Sequence[SourceFile]) -> tuple[list[_Photo], list[_Reject]]:
-    """Read each file once, unless it is known; what comes out is sorted by path."""
-    photos: list[_Photo] = []
-    rejects: list[_Reject] = []
-    with Inspections() as known, progress(total=len(files), desc="Checking images") as bar:
-        for results in _in_threads(files, known):
-            for result in results:
-                if isinstance(result, _Photo):
-                    photos.append(result)
-                else:
-                    rejects.append(result)
-            bar.update(len(results))
-    return photos, rejects
-
-
-def _in_threads(
-    files: Iterable[SourceFile], known: Inspections
-) -> Iterator[list[_Photo | _Reject]]:
-    """Inspect files in parallel and in order, with a bounded number of them under way."""
-    workers = os.cpu_count() or 1
-    remaining = iter(files)
-    pending: deque[tuple[list[FileState | None], Future[list[_Photo | _Reject]]]] = deque()
-    with ThreadPoolExecutor(workers) as pool:
-        while True:
-            while len(pending) < 3 * workers and (task := list(islice(remaining, _FILES_PER_TASK))):
-                states = [state_of(file.path) for file in task]
-                found = known.find([state for state in states if state is not None])
-                pending.append((states, pool.submit(_inspect_all, task, states, found)))
-            if not pending:
-                return
-            states, future = pending.popleft()
-            results = future.result()
-            known.add(
-                settled(
-                    (result.file.path, state, result.found)
-                    for state, result in zip(states, results, strict=True)
-                    if isinstance(result, _Photo)
-                )
-            )
-            yield results
-
-
-def _inspect_all(
-    files: Sequence[SourceFile],
-    states: Sequence[FileState | None],
-    known: dict[FileState, Inspected],
-) -> list[_Photo | _Reject]:
-    return [
-        _Photo(file, known[state])
-        if state is not None and state in known and file.label
-        else _inspect(file)
-        for file, state in zip(files, states, strict=True)
-    ]
-
-
-def _inspect(file: SourceFile) -> _Photo | _Reject:
-    path = Path(file.path)
-    try:
-        file.path.encode()
-    except UnicodeEncodeError:
-        shown = os.fsencode(file.path).decode("utf-8", "backslashreplace")
-        reason = "file name is not UTF-8; rename it"
-        return _Reject(shown, reason, decoding.is_image_like(path))
-    if not file.listed and not decoding.is_image_like(path):
-        kind = f"a {path.suffix} file" if path.suffix else "a file without an ending"
-        return _Reject(file.path, f"not an image: {kind}", False)
-    if not file.label:
-        return _Reject(file.path, "in no class folder", True)
-    try:
-        return _Photo(file, inspect_file(path))
-    except UnreadableImage as error:
-        return _Reject(file.path, error.reason, True, error.lasting)
-
-
-def _write_quarantine(path: Path, rejects: Iterable[_Reject]) -> None:
+def _write_quarantine(path: Path, rejects: Iterable[Reject]) -> None:
     lines = (reject[:2] for reject in sorted(rejects))
     write_table(path, ("path", "reason"), lines)
 
 
 def _check_readable(
-    unreadable: Sequence[_Reject], n_photos: int, options: PrepareOptions, quarantine: Path
+    unreadable: Sequence[Reject], n_photos: int, options: PrepareOptions, quarantine: Path
 ) -> None:
     n_images, most = n_photos + len(unreadable), options.max_unreadable
     if n_images == 0:
@@ -218,7 +165,7 @@ def _check_readable(
         )
     if n_photos == 0:
         raise InputError(
-            f"prepare.source: none of the {n_images} images of {options.source} can be read; "
+            f"prepare.source: none of the {n_images} images of {options.named_source} can be read; "
             f"{quarantine} says why. Mend them, or name another source."
         )
     if unreadable:
@@ -229,13 +176,15 @@ def _check_readable(
         )
 
 
-def _check_classes(photos: Sequence[_Photo], source: str) -> None:
-    labels = Counter(photo.file.label for photo in photos)
+def _check_classes(rows: Sequence[ManifestRow], options: PrepareOptions) -> None:
+    labels = Counter(row.label for row in rows)
     if len(labels) < 2:
+        named = "".join(f" only ({label!r}, {count} images)" for label, count in labels.items())
+        corrected = f", corrected by {options.corrections}," if options.corrections else ""
         raise InputError(
-            f"prepare.source: {source} has one class only ({next(iter(labels))!r}, "
-            f"{len(photos)} images). Expected two or more; if the class folders lie one level "
-            "down, name that folder."
+            f"prepare.source: {options.named_source}{corrected} has {'one' if labels else 'no'} "
+            f"class{named}. Expected two or more; if the class folders lie one level down, name "
+            "that folder."
         )
     for alike in _alike(labels):
         notify(
@@ -253,7 +202,7 @@ def _alike(labels: Iterable[str]) -> list[list[str]]:
     return [names for names in meant.values() if len(names) > 1]
 
 
-def _tell_remarks(photos: Iterable[_Photo]) -> None:
+def _tell_remarks(photos: Iterable[Photo]) -> None:
     remarked: defaultdict[str, list[str]] = defaultdict(list)
     for photo in photos:
         if photo.found.remark:
@@ -262,7 +211,7 @@ def _tell_remarks(photos: Iterable[_Photo]) -> None:
         notify(f"warning: {len(paths)} images: {remark}: {_some(paths)}")
 
 
-def _audit(photos: Sequence[_Photo]) -> list[Pair]:
+def _audit(photos: Sequence[Photo]) -> list[Pair]:
     descriptions = np.array([photo.found.description for photo in photos], np.float16)
     return duplicates.find([photo.sha256 for photo in photos], descriptions)
 
@@ -277,12 +226,14 @@ def _count_duplicates(n_photos: int, pairs: Sequence[Pair]) -> dict[str, int]:
     }
 
 
-def _tell_conflicts(photos: Sequence[_Photo], pairs: Iterable[Pair]) -> int:
-    """Warn of equal files under two labels, and count them."""
+def _tell_conflicts(photos: Sequence[Photo], pairs: Iterable[Pair], decided: Container[str]) -> int:
+    """Warn of equal files under two labels that no correction decides on, and count them."""
     conflicts = [
-        f"{photos[pair.first].file.path} and {photos[pair.second].file.path}"
+        f"{one.path} and {other.path}"
         for pair in pairs
-        if pair.kind == "exact" and photos[pair.first].file.label != photos[pair.second].file.label
+        if pair.kind == "exact" and photos[pair.first].sha256 not in decided
+        for one, other in [(photos[pair.first].file, photos[pair.second].file)]
+        if one.label and other.label and one.label != other.label
     ]
     if conflicts:
         notify(
@@ -292,68 +243,78 @@ def _tell_conflicts(photos: Sequence[_Photo], pairs: Iterable[Pair]) -> int:
     return len(conflicts)
 
 
-def _to_drop(photos: Sequence[_Photo], pairs: Iterable[Pair]) -> dict[int, _Reject]:
+def _to_drop(
+    photos: Sequence[Photo], labels: Sequence[str], pairs: Iterable[Pair]
+) -> dict[int, Reject]:
     """Pick all but the first of those that show one picture, within one label.
 
-    Of two labels for one picture neither is known to be right, so neither is thrown away.
+    Of two labels for one picture neither is known to be right, so neither is thrown away; where
+    the label is empty, the image is left alone. What lies in no class folder comes last.
     """
     linked = [(pair.first, pair.second) for pair in pairs]
-    kept: dict[tuple[int, str], _Photo] = {}
+    kept: dict[tuple[int, str], Photo] = {}
     dropped = {}
     numbers = duplicates.components(len(photos), linked)
-    for position, (number, photo) in enumerate(zip(numbers, photos, strict=True)):
-        first = kept.setdefault((int(number), photo.file.label), photo)
+    for position in sorted(range(len(photos)), key=lambda one: not photos[one].file.label):
+        photo, label = photos[position], labels[position]
+        first = kept.setdefault((int(numbers[position]), label), photo) if label else photo
         if first is not photo:
             kind = "duplicate" if first.sha256 == photo.sha256 else "near duplicate"
-            dropped[position] = _Reject(photo.file.path, f"{kind} of {first.file.path}", False)
+            dropped[position] = Reject(photo.file.path, f"{kind} of {first.file.path}", False)
     return dropped
 
 
-def _rows(
-    photos: Sequence[_Photo], pairs: Iterable[Pair], options: PrepareOptions
-) -> list[ManifestRow]:
-    apart = options.near_duplicates == "keep"
-    linked = [(pair.first, pair.second) for pair in pairs if pair.kind == "exact" or not apart]
-    first_of_group: dict[str, int] = {}
-    for position, photo in enumerate(photos):
-        if photo.file.group:
-            linked.append((first_of_group.setdefault(photo.file.group, position), position))
-    bundles = duplicates.components(len(photos), linked)
-    samples = [
-        Sample(photo.sha256, photo.file.label, int(bundle), photo.file.split)
-        for photo, bundle in zip(photos, bundles, strict=True)
+def _correct(
+    given: Sequence[ManifestRow], by_content: Mapping[str, Correction], options: PrepareOptions
+) -> tuple[list[ManifestRow], dict[int, Reject]]:
+    """Apply the corrections.
+
+    Returns:
+        The images, of which those left out of all splits are `DROPPED`; and, by position, those
+        that the manifest lacks altogether: of the images that corrections drop only those for
+        testing stay, as long as their label is a class.
+    """
+    rows, out = [], {}
+    for position, row in enumerate(given):
+        in_use = options.correct == "all" or row.split == "test"
+        decision = by_content.get(row.sha256) if in_use else None
+        now = corrected(row, decision)
+        if not now.label:
+            now = now._replace(split=DROPPED)
+            out[position] = Reject.loose(row.path)
+        rows.append(now)
+    classes = {row.label for row in rows if row.split != DROPPED}
+    for position, (before, now) in enumerate(zip(given, rows, strict=True)):
+        stays = before.split == "test" and now.label in classes
+        if now.split == DROPPED and not stays and position not in out:
+            reason = why_dropped(str(options.corrections), by_content[now.sha256])
+            out[position] = Reject(now.path, reason, False)
+    return rows, out
+
+
+def _tell_unused(
+    decisions: Sequence[Correction], photos: Iterable[Photo], options: PrepareOptions
+) -> int:
+    """Warn of corrections that fit no image, and count them."""
+    contents = {photo.sha256 for photo in photos}
+    unused = [
+        f"line {one.line} ({one.action}, {one.sha256[:12]}...)"
+        for one in decisions
+        if one.sha256 not in contents
     ]
-    assigned = assign(samples, validation=options.validation, test=options.test, seed=options.seed)
-    names = _group_names(photos, bundles)
-    return [
-        ManifestRow(
-            photo.file.path,
-            photo.sha256,
-            photo.file.label,
-            split,
-            names[bundle],
-            photo.found.width,
-            photo.found.height,
+    if unused:
+        notify(
+            f"warning: {len(unused)} of {len(decisions)} corrections of {options.corrections} fit "
+            f"no image of {options.named_source}: {_some(unused)}"
         )
-        for photo, split, bundle in zip(photos, assigned, bundles.tolist(), strict=True)
-    ]
-
-
-def _group_names(photos: Sequence[_Photo], bundles: NDArray[np.int64]) -> dict[int, str]:
-    """Name the sets that folds and resampling must not tear either; single images have none."""
-    groups: defaultdict[int, list[_Photo]] = defaultdict(list)
-    for photo, bundle in zip(photos, bundles.tolist(), strict=True):
-        groups[bundle].append(photo)
-    names = {}
-    for bundle, members in groups.items():
-        given = min((photo.file.group for photo in members if photo.file.group), default="")
-        same = f"same-{min(photo.sha256 for photo in members)[:16]}" if len(members) > 1 else ""
-        names[bundle] = given or same
-    return names
+    return len(unused)
 
 
 def _summary(
-    rows: Sequence[ManifestRow], counts: dict[str, int], found: Sequence[Leak]
+    rows: Sequence[ManifestRow],
+    counts: dict[str, int],
+    found: Sequence[Leak],
+    corrections: dict[str, int],
 ) -> dict[str, Any]:
     """Count what a reader of the scores should know of the data."""
     per_class = Counter((row.label, row.split) for row in rows)
@@ -366,6 +327,7 @@ def _summary(
     return {
         "images": len(rows),
         **counts,
+        "corrections": corrections,
         "split": {split: per_split[split] for split in SPLITS},
         "leaks": {
             **{kind: kinds[kind] for kind in ("exact", "near", "mirrored")},

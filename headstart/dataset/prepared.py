@@ -15,9 +15,11 @@ from headstart.common.cache import Keep
 from headstart.common.errors import InputError
 from headstart.common.files import atomic_write, digest_of
 from headstart.common.seal import checksum_file
+from headstart.dataset.corrections import read_corrections
 from headstart.dataset.file_states import digest_of_checking, state_of
+from headstart.dataset.listing import Listing
 from headstart.dataset.options import PrepareOptions
-from headstart.dataset.sources import Listing, list_files
+from headstart.dataset.sources import list_files
 
 
 def prepare(
@@ -36,21 +38,23 @@ def prepare(
         manifest: Table of the images to write.
         quarantine: Table of the files left out, with the reason.
         leaks: Table of the pictures that lie in two splits.
-        corrections: Table of the corrections that were applied.
+        corrections: Table of the corrections to write, as they were read.
         metrics: Counts to write.
 
     Raises:
-        InputError: the source cannot be used, too many of its images cannot be read, or a class
-            cannot be trained.
+        InputError: the source or the corrections cannot be used, too many of its images cannot be
+            read, or a class cannot be trained.
     """
     now = time.time_ns()
     keep = Keep("prepared")
     outputs = (manifest, checksum_file(manifest), quarantine, leaks, corrections, metrics)
-    listing = list_files(options.source)
+    decisions = read_corrections(options.corrections)
+    listing = list_files(options.sources)
     digest, settled = digest_of_states(listing, now)
     key = digest_of(
         {
             "options": options.model_dump(mode="json"),
+            "corrections": decisions,
             "files": digest,
             "code": digest_of_checking(),
         }
@@ -68,6 +72,7 @@ def prepare(
     lasting = check_and_split(
         listing,
         options,
+        decisions,
         manifest=manifest,
         quarantine=quarantine,
         leaks=leaks,
@@ -106,7 +111,8 @@ def write_source_state(source: str, key: str, listings: Sequence[bool], state: P
 
 def digest_of_states(listing: Listing, now: int) -> tuple[str, bool]:
     """Return the digest of all files' states, and whether later changes would show in it."""
-    total, settled = hashlib.sha256(repr(listing.empty_classes).encode()), True
+    about = (listing.empty_classes, listing.column_names)
+    total, settled = hashlib.sha256(repr(about).encode()), True
     for file in listing.files:
         state = state_of(file.path)
         total.update(repr((file, state)).encode())

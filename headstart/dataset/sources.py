@@ -1,16 +1,17 @@
 """Finding the user's images: a folder per class, a folder per split, or a table."""
 
-import csv
 import os
 import re
 import stat
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
 
 from headstart.common.errors import InputError
 from headstart.common.vocabulary import SPLITS, Split
+from headstart.dataset.listing import Listing, SourceFile, together
+from headstart.dataset.manifest import FIELDS
+from headstart.dataset.tables import TABLES, Line, breaks_text, open_table
 from headstart.dataset.walking import Unlistable, files_below, identity, list_folder
 
 # Source: the words that Hugging Face Datasets takes for splits, "Structure your repository"
@@ -26,10 +27,6 @@ _SPLIT_PARTS: dict[str, Split] = {
     **{f"{name}{end}": of for name, of in _SPLIT_NAMES.items() for end in ("set", "data")},
     **{"훈련": "train", "학습": "train", "검증": "validation", "시험": "test", "테스트": "test"},
 }
-_DELIMITERS = ",;\t|"
-TABLES = (".csv", ".tsv")
-"""Lower-case endings of tables."""
-
 _COLUMNS = ("path", "label", "split", "group")
 _LAYOUT = (
     "a folder with one sub-folder per class, a folder with train/, validation/ (or val/) and "
@@ -37,45 +34,17 @@ _LAYOUT = (
 )
 
 
-class SourceFile(NamedTuple):
-    """A file that the source names, image or not.
-
-    Attributes:
-        path: Posix path; relative to the working directory when the source is, else absolute.
-        label: Name of its class; empty when the file lies in no class folder. NFC-normalized:
-            macOS hands folder names over decomposed, and the same photos must give the same
-            classes wherever they are kept.
-        split: Given by the source, or None.
-        group: Given by the source, or empty.
-        listed: Whether a table names it; then it is meant to be an image, whatever it is.
-    """
-
-    path: str
-    label: str
-    split: Split | None = None
-    group: str = ""
-    listed: bool = False
-
-
-class Listing(NamedTuple):
-    """All that a source holds.
-
-    Attributes:
-        files: In order of their paths.
-        empty_classes: Class folders without any file.
-    """
-
-    files: tuple[SourceFile, ...]
-    empty_classes: tuple[str, ...]
-
-
-def list_files(source: str, *, key: str = "prepare.source", labels: bool = True) -> Listing:
+def list_files(
+    source: str | Sequence[str], *, key: str = "prepare.source", labels: bool = True
+) -> Listing:
     """List what a source holds, reading no image.
 
     Hidden files and folders are left out. Links are followed, but not in circles.
 
     Args:
-        source: Path of a folder or a table (.csv, .tsv); `~` is the home folder.
+        source: Path of a folder or a table (.csv, .tsv), `~` is the home folder; or several, whose
+            files are taken together. Of a file in two of them each may say what the other leaves
+            open.
         key: Where in params.yaml the source is named, for errors.
         labels: Whether classes are needed; without, a folder may hold its images as it likes.
 
@@ -83,9 +52,15 @@ def list_files(source: str, *, key: str = "prepare.source", labels: bool = True)
         Files and empty class folders.
 
     Raises:
-        InputError: the source is missing, empty, of no known layout, may not be read, or a line
-            of the table is wrong.
+        InputError: a source is missing, empty, of no known layout, may not be read, a line of a
+            table is wrong, or two sources say different things of one file.
     """
+    sources = [source] if isinstance(source, str) else source
+    listings = [(one, _list_one(one, key, labels)) for one in sources]
+    return listings[0][1] if len(listings) == 1 else together(listings, key)
+
+
+def _list_one(source: str, key: str, labels: bool) -> Listing:
     try:
         path = Path(source).expanduser()
         status = path.stat()
@@ -100,7 +75,7 @@ def list_files(source: str, *, key: str = "prepare.source", labels: bool = True)
         return _list_folder(path, key, labels)
     if not stat.S_ISREG(status.st_mode) or path.suffix.lower() not in TABLES:
         raise InputError(f"{key}: {source} is a file. Expected {_LAYOUT}.")
-    return Listing(_read_table(path), ())
+    return _read_table(path)
 
 
 def _list_folder(root: Path, key: str, labels: bool) -> Listing:
@@ -118,7 +93,7 @@ def _list_folder(root: Path, key: str, labels: bool) -> Listing:
             files += [SourceFile(path, "", split) for path in loose]
         for class_folder in class_folders:
             label = unicodedata.normalize("NFC", class_folder.name)
-            if _breaks_text(label):
+            if breaks_text(label):
                 raise InputError(
                     f"{key}: the folder {str(class_folder)!r} holds a control character or line "
                     "break in its name, which would be the class's. Rename it."
@@ -237,94 +212,58 @@ def _cannot_list(folder: Unlistable) -> InputError:
     return InputError(f"{folder.path}: {folder.reason}. Grant it, or move the folder away.")
 
 
-def _breaks_text(text: str) -> bool:
-    """Return whether a text holds what would end a line or act on a terminal."""
-    return any(unicodedata.category(character) in ("Cc", "Zl", "Zp") for character in text)
-
-
-def _read_table(path: Path) -> tuple[SourceFile, ...]:
-    try:
-        with path.open("rb") as binary:
-            start = binary.read(2)
-        # utf-8-sig drops the mark that spreadsheets put at the beginning.
-        encoding = "utf-16" if start in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
-        with path.open(encoding=encoding, newline="") as file:
-            delimiter = _delimiter(file.readline())
-            file.seek(0)
-            reader = csv.DictReader(file, delimiter=delimiter, skipinitialspace=True, strict=True)
-            return _table_rows(path, reader)
-    except UnicodeError as error:
-        received = (
-            f"the byte {error.object[error.start]:#04x}"
-            if isinstance(error, UnicodeDecodeError)
-            else str(error)
-        )
+def _read_table(path: Path) -> Listing:
+    files: dict[str, SourceFile] = {}
+    lines: dict[str, int] = {}
+    unlabeled: list[int] = []
+    with open_table(path, _COLUMNS, needed=2) as table:
+        names = _column_names(path, table.others)
+        for line in table:
+            file = _table_row(path, line)
+            if file.path in files:
+                raise InputError(
+                    f"{path}, line {line.number}: {file.path} was listed in line "
+                    f"{lines[file.path]} already. Keep one of them."
+                )
+            if not file.label:
+                unlabeled.append(line.number)
+            files[file.path], lines[file.path] = file, line.number
+    if unlabeled:
+        of = f" and {len(unlabeled) - 1} more lines" if len(unlabeled) > 1 else ""
         raise InputError(
-            f"{path}: expected UTF-8, received {received}. Save it as CSV UTF-8."
-        ) from None
-    except csv.Error as error:
-        raise InputError(f"{path}: no CSV: {error}. Expected {_LAYOUT}.") from None
-    except PermissionError:
-        raise InputError(f"{path}: no permission to read this file. Grant it.") from None
-
-
-def _delimiter(header: str) -> str:
-    """Return what parts the columns: spreadsheets write what the country's decimal mark leaves."""
-    for delimiter in _DELIMITERS:
-        names = [name.strip(' "\r\n').lower() for name in header.split(delimiter)]
-        if "path" in names and "label" in names:
-            return delimiter
-    return ","
-
-
-def _table_rows(path: Path, reader: "csv.DictReader[str]") -> tuple[SourceFile, ...]:
-    columns = [name.strip() for name in reader.fieldnames or ()]
-    reader.fieldnames = [name.lower() if name.lower() in _COLUMNS else name for name in columns]
-    for wanted in _COLUMNS:
-        if reader.fieldnames.count(wanted) not in ((1,) if wanted in _COLUMNS[:2] else (0, 1)):
-            raise InputError(
-                f"{path}: expected one column {wanted!r} (path,label and optionally split,group), "
-                f"received {','.join(columns) or 'an empty file'}. Name it in the first line."
-            )
-    seen: dict[str, int] = {}
-    files = []
-    for row in reader:
-        # Spreadsheets end a table with lines of delimiters alone.
-        if None not in row and not any((value or "").strip() for value in row.values()):
-            continue
-        file = _table_row(path, reader.line_num, row)
-        if file.path in seen:
-            raise InputError(
-                f"{path}, line {reader.line_num}: {file.path} was listed in line "
-                f"{seen[file.path]} already. Keep one of them."
-            )
-        seen[file.path] = reader.line_num
-        files.append(file)
+            f"{path}, line {unlabeled[0]}{of}: label is empty. Fill it in, or take out the "
+            "images that have none."
+        )
     if not files:
         raise InputError(f"{path}: no line below the header. List one image a line.")
-    return tuple(sorted(files))
+    return Listing(tuple(sorted(files.values())), (), names)
 
 
-def _table_row(table: Path, line: int, row: dict[str, str]) -> SourceFile:
-    # DictReader gives None for values that are missing, and a list for those too many.
-    values = {name: (row.get(name) or "").strip() for name in _COLUMNS}
-    if None in row:
-        raise InputError(
-            f"{table}, line {line}: more values than columns. Quote values that hold a comma."
-        )
-    for name, value in values.items():
-        if not value and name in ("path", "label"):
-            raise InputError(f"{table}, line {line}: {name} is empty. Fill it in.")
-        if _breaks_text(value):
+def _column_names(table: Path, others: Iterable[str]) -> tuple[str, ...]:
+    """Name further columns so that they can stand beside the manifest's own."""
+    names: list[str] = []
+    for other in others:
+        name = unicodedata.normalize("NFC", f"source_{other}" if other in FIELDS else other)
+        if breaks_text(name):
             raise InputError(
-                f"{table}, line {line}: {name} holds a control character or line break: "
-                f"{value[:60]!r}. Remove it, or close the quotation mark that was left open."
+                f"{table}: the column {other!r} holds a control character or line break in its "
+                "name. Rename it."
             )
+        if name in names:
+            raise InputError(f"{table}: two columns are called {name!r}. Rename one of them.")
+        names.append(name)
+    return tuple(names)
+
+
+def _table_row(table: Path, line: Line) -> SourceFile:
+    values = line.values
+    if not values["path"]:
+        raise InputError(f"{table}, line {line.number}: path is empty. Fill it in.")
     split = _SPLIT_NAMES.get(values["split"].lower())
     if values["split"] and split is None:
         raise InputError(
-            f"{table}, line {line}: split: expected one of {', '.join(SPLITS)} (or val, valid, "
-            f"dev, eval and the like) or nothing, received {values['split']!r}."
+            f"{table}, line {line.number}: split: expected one of {', '.join(SPLITS)} (or val, "
+            f"valid, dev, eval and the like) or nothing, received {values['split']!r}."
         )
     return SourceFile(
         _as_on_disk(table.parent, values["path"]),
@@ -332,6 +271,7 @@ def _table_row(table: Path, line: int, row: dict[str, str]) -> SourceFile:
         split,
         unicodedata.normalize("NFC", values["group"]),
         listed=True,
+        columns=line.others,
     )
 
 

@@ -90,6 +90,15 @@ def assign(samples: Sequence[Sample], *, validation: float, test: float, seed: i
     return splits
 
 
+def draw(sha256: str, *, validation: float, test: float, seed: int) -> Split:
+    """Draw the split of an image from its content alone, so that no other image is moved."""
+    digest = hashlib.sha256(_salt(seed) + sha256.encode()).digest()
+    position = int.from_bytes(digest) / 256 ** len(digest)
+    if position < test:
+        return "test"
+    return "validation" if position < test + validation else "train"
+
+
 def choose_share(samples: Sequence[Sample], share: float) -> list[int]:
     """Choose part of the images, so that a smaller part lies within any larger one.
 
@@ -126,7 +135,7 @@ def choose_share(samples: Sequence[Sample], share: float) -> list[int]:
 
 def _bundles(samples: Sequence[Sample], seed: int) -> list[_Bundle]:
     """Collect the bundles, in order of their rank; the rank is that of the first member."""
-    salt = f"headstart split {seed} ".encode()
+    salt = _salt(seed)
     members: defaultdict[int, list[int]] = defaultdict(list)
     for position, sample in enumerate(samples):
         members[sample.bundle].append(position)
@@ -137,6 +146,10 @@ def _bundles(samples: Sequence[Sample], seed: int) -> list[_Bundle]:
         )
         for positions in members.values()
     )
+
+
+def _salt(seed: int) -> bytes:
+    return f"headstart split {seed} ".encode()
 
 
 def _class_of(bundle: _Bundle, samples: Sequence[Sample]) -> str:

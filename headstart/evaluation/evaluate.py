@@ -8,8 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from headstart.common.errors import InputError
-from headstart.common.files import read_json, write_json, write_table
+from headstart.common.files import read_json, write_json
 from headstart.common.progress import notify
+from headstart.common.vocabulary import DROPPED
 from headstart.dataset.leak_table import write_leaks
 from headstart.dataset.manifest import Manifest
 from headstart.evaluation.choice import gain, select
@@ -20,7 +21,11 @@ from headstart.evaluation.leaks import (
     leaked_paths,
     read_leaks,
 )
+from headstart.evaluation.operating import fit_points, write_points
 from headstart.evaluation.options import EvaluateOptions
+from headstart.evaluation.slices import check_columns, score_slices
+from headstart.evaluation.uncorrected import uncorrected_scores
+from headstart.evaluation.weak_clusters import find_weak_clusters
 from headstart.features.file import FeatureFile
 from headstart.heads import finetuned_card, load, trained_heads
 from headstart.heads.base import (
@@ -34,8 +39,6 @@ from headstart.scoring.curves import write_joint_curves, write_test_plots
 from headstart.scoring.intervals import score_intervals
 from headstart.scoring.metrics import WITHOUT_IMAGES, named, scores, spread
 from headstart.scoring.predictions import Predictions
-
-WEAK_CLUSTER_COLUMNS = ("cluster", "path", "label", "named", "probability")
 
 _HEADLINES = ("accuracy", "balanced_accuracy", "macro_f1", "log_loss")
 
@@ -83,12 +86,16 @@ def evaluate(
         operating: Gets at which probabilities models name a class, several or none.
 
     Raises:
-        InputError: a model was made for other features or images.
+        InputError: a model was made for other features or images, or `options` name a column that
+            the source has not.
     """
-    rows = file.rows("test")
+    check_columns(options.slices, manifest)
+    rows, dropped = file.rows("test"), file.rows(DROPPED)
     labels = file.label[rows]
     groups = file.group[rows]
     found: dict[str, Predictions] = {}
+    # With the test images that corrections drop.
+    all_tested: dict[str, Predictions] = {}
     held_out: dict[str, Predictions] = {}
     cards: dict[str, HeadCard] = {}
     origins: dict[str, str] = {}
@@ -97,7 +104,11 @@ def evaluate(
         head = load(heads / name)
         head.check_features(file.header, file.path)
         cards[name] = head.card
-        found[name] = Predictions(file.image[rows], head.predict_proba(file.features, rows))
+        found[name], beside = (
+            Predictions(file.image[chosen], head.predict_proba(file.features, chosen))
+            for chosen in (rows, dropped)
+        )
+        all_tested[name] = found[name].together(beside)
         origins[name] = origin_of_predictions(heads / name, "test")
         chosen_by = origin_of_predictions(heads / name, "held-out")
         held_out[name] = Predictions.read(heads / name / HELD_OUT_FILE, "train", chosen_by)
@@ -111,8 +122,10 @@ def evaluate(
     fit_of = {name: fits / name for name in names}
     gained = None
     if finetuned_card.is_present(finetuned):
-        tuned, its_predictions = _read_finetuned(finetuned, file, rows)
+        tuned, its_predictions = _read_finetuned(finetuned, file)
         cards[finetuned_card.NAME] = tuned.head
+        all_tested[finetuned_card.NAME] = its_predictions
+        its_predictions = its_predictions.part(file.image[rows])
         found[finetuned_card.NAME] = its_predictions
         origins[finetuned_card.NAME] = origin_of_predictions(finetuned, "test")
         fit_of[finetuned_card.NAME] = finetuned_fit
@@ -138,29 +151,51 @@ def evaluate(
         name: _scores(cards[name], labels, one.probabilities, groups, clean)
         for name, one in found.items()
     }
+    weight = _class_weight(file, next(iter(cards.values())))
+    points = fit_points(options, found, held_out, manifest, file.header.class_names, weight)
+    for name, point in points.items():
+        scored[name] |= point.check(labels, found[name].probabilities, groups)
+    for name, one in all_tested.items():
+        scored[name]["uncorrected"] = uncorrected_scores(one, manifest)
     for name, further in repeats.items():
         if further:
             scored[name]["repeats"] = spread([scored[name], *further])
     selected = select(
         held_out,
         manifest,
-        class_weight=_class_weight(file, next(iter(cards.values()))),
+        class_weight=weight,
         sizes={name: card.parameters for name, card in cards.items()},
         last=finetuned_card.NAME,
         first=next(name for name in (*read_json(trained), *names) if name in found),
         seed=options.seed,
     )
     _tell(selected, labels, file.header.class_names)
+    probabilities = found[selected["head"]].probabilities
     content: dict[str, Any] = {
-        "selected": {**selected, **scored[selected["head"]]},
+        "selected": {
+            **selected,
+            **scored[selected["head"]],
+            **score_slices(
+                options.slices,
+                manifest,
+                file.image[rows],
+                labels,
+                probabilities,
+                groups,
+                seed=options.seed,
+            ),
+            **find_weak_clusters(
+                file, manifest, rows, probabilities, seed=options.seed, images=weak_clusters
+            ),
+        },
         "heads": {name: scored[name] for name in names},
     }
     if gained is not None:
         content["finetuned"] = {**scored[finetuned_card.NAME], "gain": gained}
     content["leaks"] = leaked
     write_json(metrics, content)
-    write_table(weak_clusters, WEAK_CLUSTER_COLUMNS, [])
-    write_json(operating, {})
+    folders = {name: heads / name for name in names} | {finetuned_card.NAME: finetuned}
+    write_points(operating, points, folders)
     _write_predictions(predictions, found, origins)
     write_test_plots(plots, labels, found, file.header.class_names)
     write_joint_curves(curves, fit_of)
@@ -227,13 +262,14 @@ def _audit(
 
 
 def _read_finetuned(
-    folder: Path, file: FeatureFile, rows: npt.NDArray[np.int64]
+    folder: Path, file: FeatureFile
 ) -> tuple[finetuned_card.FinetunedCard, Predictions]:
-    """Read what the fine-tuned model said of the test images, `rows`.
+    """Read what the fine-tuned model said of the test images, dropped ones included.
 
     Raises:
         InputError: it was made from other features, or said nothing of some of these images.
     """
+    rows = file.rows("test", DROPPED)
     tuned = finetuned_card.read_finetuned_card(folder)
     own = finetuned_card.read_predictions(folder, "test")
     same = tuned.head.identity.feature_digest == file.header.identity.feature_digest

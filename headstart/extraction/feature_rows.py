@@ -121,8 +121,14 @@ def _share(manifest: Manifest, share: float) -> list[int]:
         return list(range(len(manifest)))
     alone = -1 - np.arange(len(manifest))
     bundles = np.where(manifest.groups < 0, alone, manifest.groups).tolist()
+    # Test images are chosen as the source has them, so that corrections leave them the same ones.
     samples = [
-        Sample(row.sha256, row.label, bundle, row.split)
+        Sample(
+            row.sha256,
+            row.source_label or row.label if row.source_split == "test" else row.label,
+            bundle,
+            row.source_split,
+        )
         for row, bundle in zip(manifest, bundles, strict=True)
     ]
     return choose_share(samples, share)

@@ -24,6 +24,7 @@ from headstart.common.errors import InputError
 from headstart.common.files import atomic_write, digest_of
 from headstart.common.hdf5 import open_hdf5
 from headstart.common.seal import USER_BLOCK, open_h5, open_sealed_h5, require_seal, seal_h5
+from headstart.common.vocabulary import SPLITS
 from headstart.features.identity import FeatureIdentity
 from headstart.features.text import Texts, read_texts, write_texts
 
@@ -75,7 +76,7 @@ class Columns:
 
     Attributes:
         label: Index into `Header.class_names`.
-        split: "train", "validation" or "test".
+        split: "train", "validation", "test" or "dropped", as in the manifest.
         sha256: Hexadecimal digest of the image file's bytes.
         view: 0 for the image itself, k for its k-th augmented copy.
         group: Images of one group share a number; -1 stands alone.
@@ -325,7 +326,7 @@ class FeatureFile:
 
     @cached_property
     def split(self) -> npt.NDArray[np.str_]:
-        """(n_rows,) "train", "validation" or "test"."""
+        """(n_rows,) "train", "validation", "test" or "dropped"."""
         return self._column("split").astype(np.str_)
 
     @cached_property
@@ -337,10 +338,10 @@ class FeatureFile:
         """Return the rows of the named splits, in file order.
 
         Args:
-            splits: Names of splits; none means all.
+            splits: Names of splits, or "dropped"; none means all splits.
             views: Whether augmented views count, or the images themselves only.
         """
-        chosen = np.isin(self.split, splits) if splits else np.ones(len(self), dtype=bool)
+        chosen = np.isin(self.split, splits or SPLITS)
         if not views:
             chosen &= self.view == 0
         return np.flatnonzero(chosen)

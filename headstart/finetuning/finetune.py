@@ -20,6 +20,7 @@ from headstart.common.progress import notify
 from headstart.common.system_errors import writing
 from headstart.common.temporaries import temporary_folder
 from headstart.common.tensorflow_runtime import dtype_policy, keras, seed_everything
+from headstart.common.vocabulary import DROPPED, SPLITS
 from headstart.dataset.manifest import Manifest
 from headstart.extraction.bottleneck import Bottleneck, recover
 from headstart.extraction.store import FeatureStore
@@ -132,7 +133,7 @@ def finetune(run: FinetuneRun, folder: Path) -> FinetuneResult:
                 )
             checkpoint = Checkpoint(run_folder)
             state = _train(run, assembly, steps, sources, checkpoint, hardware)
-            rows = run.file.rows()
+            rows = run.file.rows(*SPLITS, DROPPED)
             model = _model(assembly, steps[-1], sources[-1])
             logits = predict(model, sources[-1], rows, options.batch_size)
         remove(folder)
@@ -310,7 +311,7 @@ def _write(
     )
     save_weights(assembly, folder)
     image = run.file.image[rows]
-    test = run.file.split[rows] == "test"
+    test = np.isin(run.file.split[rows], ("test", DROPPED))
     for name, wanted, probabilities in (
         (HELD_OUT_FILE, chosen, validation),
         (TEST_FILE, test, softmax(logits[test], temperature)),

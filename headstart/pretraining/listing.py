@@ -11,8 +11,9 @@ from pathlib import Path
 from headstart.common.errors import InputError
 from headstart.common.places import MANIFEST
 from headstart.common.progress import progress
+from headstart.dataset.listing import SourceFile
 from headstart.dataset.manifest import read_manifest
-from headstart.dataset.sources import SourceFile, list_files
+from headstart.dataset.sources import list_files
 from headstart.images import decoding
 from headstart.images.decoding import UnreadableImage
 from headstart.pretraining.options import SOURCE_KEY, PretrainOptions, PretrainRun
@@ -94,9 +95,9 @@ class Source:
 
     @cached_property
     def _manifest(self) -> tuple[SourceFile, ...]:
-        rows = [row for row in read_manifest(MANIFEST) if row.split != "test"]
+        rows = [row for row in read_manifest(MANIFEST) if row.source_split != "test"]
         self._sha256 = {row.path: row.sha256 for row in rows}
-        return tuple(SourceFile(row.path, row.label, row.split, row.group) for row in rows)
+        return tuple(SourceFile(row.path, row.label, row.source_split, row.group) for row in rows)
 
     def _list(self, *, labels: bool) -> tuple[SourceFile, ...]:
         files = tuple(

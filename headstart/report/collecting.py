@@ -21,12 +21,14 @@ from headstart.report.features import (
     neighbor_parts,
     numbered,
 )
+from headstart.report.groups import cluster_images, groups_part, operating_part
 from headstart.report.options import ReportOptions
 from headstart.report.picking import Album, drawn_evenly, pick, samples
 from headstart.report.pictures import thumbnails
 from headstart.report.results import HeadResults, Results, RunPlaces
 from headstart.report.scores import head_part, score_gaps
 from headstart.report.steps import steps
+from headstart.report.suspects import images_of, look_part, suspected
 
 _MOST_LISTED = 100
 """Rows of the quarantine and pairs of the leak audit that the page lists."""
@@ -50,13 +52,22 @@ def collect(
     """
     manifest, file = results.manifest, results.features
     judged = [head.predictions for head in _selected_first(results) if head.predictions is not None]
-    album = pick(manifest, options.pictures, judged, _leaking_images(results))
+    suspects, evidence = suspected(results)
+    album = pick(
+        manifest,
+        options.pictures,
+        judged,
+        images_of(manifest, _leaking_paths(results)).values(),
+        cluster_images(results).values(),
+        suspects,
+        evidence,
+    )
     explainer = _explainer(results)
     explained: list[int] = []
     if explainer is not None and explainer.predictions is not None:
         explained = images_to_explain(explainer.predictions, manifest, options.heat_maps)
         album.add(explained)
-    everything = drawn_evenly(manifest, range(len(manifest)))
+    everything = drawn_evenly(manifest, manifest.in_use)
     if len(everything) <= options.pictures:
         album.add(everything)
     near = () if file is None else _add_neighbors(file, results, album)
@@ -80,12 +91,15 @@ def collect(
         by_default=results.test.get("selected", {}).get("selected_by") == "default",
         ties=_ties(results),
         gaps=score_gaps(results.heads),
+        look=look_part(results, album),
+        groups=groups_part(results, album),
+        operating=operating_part(results),
         map=None if drawn is None else drawn.result(),
         neighbors=numbered(near, album),
         heat=heat if isinstance(heat, HeatPart) else None,
         no_heat=None if isinstance(heat, HeatPart) else heat,
         comparison=comparison_part(results.comparison, places.comparison),
-        facts=_facts(file, album, len(manifest)),
+        facts=_facts(file, album, len(manifest.in_use)),
     )
 
 
@@ -140,15 +154,9 @@ def _add_neighbors(file: FeatureFile, results: Results, album: Album) -> tuple[N
     return found
 
 
-def _index(results: Results) -> dict[str, int]:
-    return {row.path: image for image, row in enumerate(results.manifest)}
-
-
-def _leaking_images(results: Results) -> list[int]:
-    index = _index(results)
+def _leaking_paths(results: Results) -> list[str]:
     pairs = (results.leaks or [])[:_MOST_LISTED]
-    paths = [path for pair in pairs for path in (pair["path"], pair["other_path"])]
-    return [index[path] for path in paths if path in index]
+    return [path for pair in pairs for path in (pair["path"], pair["other_path"])]
 
 
 def _pictures(results: Results, album: Album) -> tuple[Picture, ...]:
@@ -158,7 +166,13 @@ def _pictures(results: Results, album: Album) -> tuple[Picture, ...]:
     if gone := small.count(""):
         notify(f"warning: {gone} of {len(rows)} photos can no longer be read; the page lacks them")
     return tuple(
-        Picture(path=row.path, label=int(manifest.labels[image]), split=row.split, thumbnail=uri)
+        Picture(
+            path=row.path,
+            label=int(manifest.labels[image]),
+            split=row.split,
+            thumbnail=uri,
+            sha256=row.sha256,
+        )
         for image, row, uri in zip(album.images, rows, small, strict=True)
     )
 
@@ -166,9 +180,9 @@ def _pictures(results: Results, album: Album) -> tuple[Picture, ...]:
 def _data_part(results: Results, album: Album, limit: int) -> DataPart:
     manifest = results.manifest
     counts = [[0] * len(SPLITS) for _ in manifest.class_names]
-    for row, label in zip(manifest, manifest.labels, strict=True):
-        counts[label][SPLITS.index(row.split)] += 1
-    index = _index(results)
+    for image in manifest.in_use:
+        counts[manifest.labels[image]][SPLITS.index(manifest.rows[image].split)] += 1
+    index = images_of(manifest, _leaking_paths(results))
     leaks = None
     if results.leaks is not None:
         leaks = tuple(

@@ -6,6 +6,8 @@ Collecting fills them, rendering writes them; neither knows how the other works.
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from headstart.report.care import GroupsPart, LookPart, OperatingPart
+
 Series = tuple[float | None, ...]
 
 
@@ -18,12 +20,14 @@ class Picture:
         label: Class index.
         split: "train", "validation" or "test".
         thumbnail: `data:` URI of a small JPEG or WebP; empty when the file is gone.
+        sha256: Digest of the file, by which it is corrected.
     """
 
     path: str
     label: int
     split: str
     thumbnail: str
+    sha256: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -328,6 +332,9 @@ class Report:
         by_default: Whether no image could be held out to choose it by.
         ties: Heads that the validation images cannot distinguish from it.
         gaps: Per split that lacks classes.
+        look: Suspects and corrections.
+        groups: None where no part of the test images was scored apart.
+        operating: None where the model always names one class, the likeliest.
         map: None when there are fewer than three images.
         neighbors: For some test images.
         heat: None where the features know no positions, or no image could be read.
@@ -346,6 +353,9 @@ class Report:
     by_default: bool = False
     ties: tuple[str, ...] = ()
     gaps: tuple[ScoreGap, ...] = ()
+    look: LookPart = field(default_factory=LookPart)
+    groups: GroupsPart | None = None
+    operating: OperatingPart | None = None
     map: MapPart | None = None
     neighbors: tuple[NearestPictures, ...] = ()
     heat: HeatPart | None = None

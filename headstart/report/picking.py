@@ -1,6 +1,7 @@
 """Which images the page shows, when it cannot show all."""
 
 from collections.abc import Iterable, Sequence
+from itertools import zip_longest
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +15,9 @@ MOST_SAMPLES = 8
 """Sample images per class: what fits side by side on a wide screen."""
 
 _UNSURE_HITS = 12
+_SHARE_OF_SUSPECTS = 0.4
+_SHARE_OF_EVIDENCE = 0.7
+# Of what is left then:
 _SHARE_OF_MISTAKES = 0.4
 _SHARE_OF_SAMPLES = 0.3
 
@@ -94,7 +98,7 @@ def samples(manifest: Manifest, limit: int) -> list[list[int]]:
     """Return sample images of each class, the training split first."""
     count = max(1, min(MOST_SAMPLES, int(_SHARE_OF_SAMPLES * limit) // len(manifest.class_names)))
     found: list[list[int]] = [[] for _ in manifest.class_names]
-    for image in drawn_evenly(manifest, range(len(manifest))):
+    for image in drawn_evenly(manifest, manifest.in_use):
         found[manifest.labels[image]].append(image)
     return [members[:count] for members in found]
 
@@ -104,6 +108,9 @@ def pick(
     limit: int,
     predictions: Sequence[Predictions],
     leaks: Iterable[int],
+    clusters: Iterable[Sequence[int]] = (),
+    suspects: Iterable[int] = (),
+    evidence: Iterable[int] = (),
 ) -> Album:
     """Choose the images that the page shows before any neighbors are known.
 
@@ -112,15 +119,28 @@ def pick(
         limit: How many the page holds.
         predictions: Of the test images by each head, the selected head's first.
         leaks: Images of the leaks that are listed.
+        clusters: Images of each cluster that is shown.
+        suspects: Images to look at, the most urgent first.
+        evidence: Images to look at beside them.
 
     Returns:
-        Mistakes first, then images of leaks, samples and uncertain hits; room is left where the
-        data set is larger than the page.
+        Suspects first, then mistakes, images of leaks and clusters, samples and uncertain hits;
+        room is left where the data set is larger than the page.
     """
     album = Album(limit)
+    album.add(suspects, _SHARE_OF_SUSPECTS)
+    album.add(evidence, _SHARE_OF_EVIDENCE)
+    taken = len(album) / max(limit, 1)
+
+    def share(of_the_rest: float) -> float:
+        return taken + (1 - taken) * of_the_rest
+
     for one in predictions:
-        album.add(surest_mistakes(one, manifest.labels), _SHARE_OF_MISTAKES)
-    album.add(leaks, _SHARE_OF_MISTAKES + 0.1)
+        album.add(surest_mistakes(one, manifest.labels), share(_SHARE_OF_MISTAKES))
+    album.add(leaks, share(_SHARE_OF_MISTAKES + 0.1))
+    # The middle of each cluster before a second image of any.
+    turns = (image for turn in zip_longest(*clusters) for image in turn if image is not None)
+    album.add(turns, share(_SHARE_OF_MISTAKES + 0.2))
     of_class = samples(manifest, limit)
     # One of each class before a second of any.
     for turn in range(MOST_SAMPLES):

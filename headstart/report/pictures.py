@@ -19,11 +19,14 @@ if TYPE_CHECKING:
 SIDE = 112
 """Longer side of a thumbnail in pixels: 7 rem, the width of a card, on an ordinary screen."""
 
+LARGE_SIDE = 256
+"""Longer side of a picture that must be judged, in pixels."""
+
 _LIBRARIES = ("numpy", "opencv-python-headless", "pillow", "simplejpeg")
 
 
-def thumbnails(paths: Sequence[str]) -> list[str]:
-    """Return the images' thumbnails as `data:` URIs, in order.
+def thumbnails(paths: Sequence[str], side: int = SIDE) -> list[str]:
+    """Return the images' thumbnails, of this longer side, as `data:` URIs, in order.
 
     One that has gone or changed beyond reading since the pipeline ran gives an empty text: a page
     can do without.
@@ -32,9 +35,9 @@ def thumbnails(paths: Sequence[str]) -> list[str]:
     def maker() -> "Make":
         from headstart.report.thumbnails import thumbnail
 
-        return thumbnail(SIDE)
+        return thumbnail(side)
 
-    return _pictures(paths, ("thumbnail", SIDE), maker)
+    return _pictures(paths, ("thumbnail", side), maker)
 
 
 def as_seen(paths: Sequence[str], sizing: Sizing, side: int) -> list[str]:

@@ -13,7 +13,7 @@ from headstart.report.content import HeadPart, Report
 from headstart.scoring.metrics import named
 
 SPLITS = ("train", "validation", "test")
-SCORED = ("validation", "test")
+SCORED = ("validation", "test", "uncorrected")
 HEADLINE = (
     "accuracy",
     "balanced_accuracy",
@@ -32,11 +32,16 @@ TABLE = ("accuracy", "balanced_accuracy", "macro_f1", "log_loss", "ece")
 
 PERCENT_METRICS = ("accuracy", "balanced_accuracy", "top5_accuracy", "macro_f1", "ece")
 
+_SHARES = ("wanted", "covered", "one_class", "abstained", "errors_among_named")
+"""Of the values of operating points, those that are shares of images."""
+
 # In this order, since each uses what those before it define.
 _STYLE = "style.css"
 _SCRIPTS = (
     "text.js",
+    "corrections.js",
     "pictures.js",
+    "look.js",
     "heat.js",
     "matrix.js",
     "charts.js",
@@ -132,6 +137,8 @@ def render(report: Report) -> str:
         number=_number,
         metric_value=_metric_value,
         settings=_settings,
+        signed=_signed,
+        measured=_measured,
         some=named,
     )
 
@@ -139,10 +146,13 @@ def render(report: Report) -> str:
 def _sections(report: Report, drawn: bool, judged: bool) -> list[str]:
     shown = {
         "data": True,
+        "look": True,
         "pipeline": True,
         "scores": bool(report.heads),
         "curves": drawn,
         "confusion": judged,
+        "groups": report.groups is not None,
+        "operating": report.operating is not None,
         "map": report.map is not None,
         "neighbors": bool(report.neighbors),
         "heat": report.heat is not None or report.no_heat is not None,
@@ -169,8 +179,17 @@ def _percent(share: float) -> str:
     return f"{share:.1%}"
 
 
+def _signed(difference: float) -> str:
+    """Return a difference of shares in percentage points."""
+    return f"{100 * difference:+.1f}".replace("-", "\u2212")
+
+
 def _number(value: int) -> str:
     return f"{value:,}"
+
+
+def _measured(name: str, value: float) -> str:
+    return _percent(value) if name in _SHARES else f"{value:,.3g}"
 
 
 def _metric_value(metric: str, value: float) -> str:

@@ -22,6 +22,7 @@ from headstart.heads.finetuned_card import is_present
 from headstart.scoring.predictions import Predictions
 
 TEST_CURVES = ("reliability", "roc", "precision_recall")
+Row = dict[str, str]
 _REMEDY = "run `dvc repro` to write it again"
 
 
@@ -37,12 +38,17 @@ class RunPlaces:
     quarantine: Path = places.QUARANTINE
     leaks: Path = places.LEAKS
     feature_leaks: Path = places.FEATURE_LEAKS
+    corrections: Path = places.CORRECTIONS
+    audit: Path = places.AUDIT
+    audit_neighbors: Path = places.AUDIT_NEIGHBORS
+    weak_clusters: Path = places.WEAK_CLUSTERS
     features: Path = places.FEATURES
     heads: Path = places.HEADS
     finetuned: Path = places.FINETUNED
     data_metrics: Path = places.DATA_METRICS
     extract_metrics: Path = places.EXTRACT_METRICS
     heads_metrics: Path = places.HEADS_METRICS
+    audit_metrics: Path = places.AUDIT_METRICS
     finetune_metrics: Path = places.FINETUNE_METRICS
     test_metrics: Path = places.TEST_METRICS
     heads_plots: Path = places.HEADS_PLOTS
@@ -88,6 +94,11 @@ class Results:
         features: None before the stage extract.
         quarantine: (path, reason) of unreadable files.
         leaks: Rows of the leak audit by column; None without an audit.
+        corrections: Rows of the corrections that the run was made with.
+        audit: Rows of what may be wrong with the data.
+        audit_neighbors: Rows of the images to look at beside.
+        audited: metrics/audit.json; empty where no audit was made.
+        weak_clusters: Rows of the test images of clusters in which mistakes gather.
         data: metrics/data.json.
         extract: metrics/extract.json.
         test: metrics/test.json.
@@ -97,8 +108,13 @@ class Results:
 
     manifest: Manifest
     features: FeatureFile | None
-    quarantine: list[dict[str, str]]
-    leaks: list[dict[str, str]] | None
+    quarantine: list[Row]
+    leaks: list[Row] | None
+    corrections: list[Row]
+    audit: list[Row]
+    audit_neighbors: list[Row]
+    audited: dict[str, Any]
+    weak_clusters: list[Row]
     data: dict[str, Any]
     extract: dict[str, Any]
     test: dict[str, Any]
@@ -130,6 +146,11 @@ def read_results(where: RunPlaces) -> Results:
         features=features,
         quarantine=_table(where.quarantine),
         leaks=[row for path in audits for row in _table(path)] if audits else None,
+        corrections=_table(where.corrections),
+        audit=_table(where.audit),
+        audit_neighbors=_table(where.audit_neighbors),
+        audited=_json(where.audit_metrics),
+        weak_clusters=_table(where.weak_clusters),
         data=_json(where.data_metrics),
         extract=_json(where.extract_metrics),
         test=test,
@@ -235,7 +256,7 @@ def _json(path: Path) -> dict[str, Any]:
     return dict(content)
 
 
-def _table(path: Path) -> list[dict[str, str]]:
+def _table(path: Path) -> list[Row]:
     """Read a CSV file with a header line; empty when the file is missing."""
     if not path.is_file():
         return []

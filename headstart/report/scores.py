@@ -54,7 +54,7 @@ def head_part(
         settings=dict(head.card.get("setting", {})),
         scores={
             split: _scores(content)
-            for split, content in head.scores.items()
+            for split, content in (*head.scores.items(), *_uncorrected(head))
             if content.get("images") != 0
         },
         charts=(
@@ -66,6 +66,14 @@ def head_part(
         confusion=confusion,
         predictions=shown,
     )
+
+
+def _uncorrected(head: HeadResults) -> list[tuple[str, dict[str, Any]]]:
+    """Return the scores on the test images as the source labels them, where those are others."""
+    test = head.scores.get("test", {})
+    content = test.get("uncorrected", {})
+    others = {name for name, value in content.items() if value != test.get(name)}
+    return [("uncorrected", content)] if others else []
 
 
 def _scores(content: dict[str, Any]) -> dict[str, ShownScore]:

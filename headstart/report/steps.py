@@ -28,10 +28,17 @@ def steps(results: Results) -> tuple[StageStep, ...]:
 def _prepare(results: Results) -> StageStep:
     manifest = results.manifest
     facts = [
-        Fact(text="fact.images", values={"n": len(manifest), "classes": len(manifest.class_names)})
+        Fact(
+            text="fact.images",
+            values={"n": len(manifest.in_use), "classes": len(manifest.class_names)},
+        )
     ]
     if results.quarantine:
         facts.append(Fact(text="fact.unreadable", values={"n": len(results.quarantine)}))
+    counts = results.data.get("corrections", {})
+    made = {name: counts.get(name, 0) for name in ("kept", "relabelled", "dropped")}
+    if any(made.values()):
+        facts.append(Fact(text="fact.corrections", values=made))
     return StageStep(stage="prepare", facts=tuple(facts))
 
 

@@ -47,6 +47,17 @@ class Predictions:
         order = np.argsort(self.image)
         return self.probabilities[order[np.searchsorted(self.image, images, sorter=order)]]
 
+    def part(self, images: npt.NDArray[np.int64]) -> "Predictions":
+        """Return those of some of the images, in their order."""
+        return Predictions(images, self.of(images))
+
+    def together(self, other: "Predictions") -> "Predictions":
+        """Return these and those of other images, these first."""
+        return Predictions(
+            np.concatenate([self.image, other.image]),
+            np.concatenate([self.probabilities, other.probabilities]),
+        )
+
     @classmethod
     def read(cls, path: Path, stage: str = "", origin: str | None = None) -> "Predictions":
         """Read what `write` wrote.

@@ -15,6 +15,7 @@ from headstart.common.errors import InputError
 from headstart.common.files import sha256_of
 from headstart.dataset.manifest import read_manifest
 from headstart.evaluation.novelty import Novelty, fit
+from headstart.evaluation.operating import OperatingPoint, find_point, write_points
 from headstart.extraction.shard import DamagedShard, open_shard, write_shard
 from headstart.features.file import FeatureFile
 from headstart.finetuning.checkpoint import Checkpoint, TrainingState
@@ -26,6 +27,8 @@ from headstart.heads.finetuned_card import (
     read_finetuned_card,
     read_predictions,
 )
+from headstart.scoring.conformal import ClassSets
+from headstart.scoring.costs import CostRule
 from headstart.scoring.predictions import Predictions
 from tests.contracts.test_heads import data_of, options_of
 from tests.feature_files import blobs, make_identity, write_project
@@ -88,6 +91,21 @@ def _novelty(root: Path) -> list[Artifact]:
     return [Artifact(path, read)]
 
 
+def _operating(root: Path) -> list[Artifact]:
+    (model,) = {one.path.parent for one in _head(root, "ridge")}
+    path, names = root / "operating.json", ("a", "b", "c")
+    sets = ClassSets(0.9, np.array([0.1, 0.2, 0.3]), np.full(3, 200))
+    point = OperatingPoint(names, sets, CostRule.of({"a": {"b": 5.0}}, 0.3, names, np.ones(3)))
+    write_points(path, {"ridge": point}, {"ridge": model})
+
+    def read() -> Any:
+        point, problem = find_point(model, names)
+        assert point is not None, problem
+        return point.as_dict()
+
+    return [Artifact(path, read)]
+
+
 def _predictions(root: Path) -> list[Artifact]:
     path = root / "predictions.h5"
     PREDICTIONS.write(path)
@@ -141,6 +159,7 @@ ARTIFACTS: dict[str, Callable[[Path], list[Artifact]]] = {
     "manifest": _manifest,
     "shard": _shard,
     "novelty": _novelty,
+    "operating": _operating,
     "predictions": _predictions,
     "ridge": lambda root: _head(root, "ridge"),
     "knn": lambda root: _head(root, "knn"),

@@ -56,6 +56,8 @@ DEFAULTS = {
     "seed": 0,
     "max_unreadable": 0.05,
     "near_duplicates": "together",
+    "corrections": None,
+    "correct": "all",
 }
 
 

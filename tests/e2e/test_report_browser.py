@@ -1,45 +1,33 @@
-"""The report in a real browser: Debian's Chromium, driven by its own chromedriver."""
+"""The report in a real browser: what it shows, and how people move in it."""
 
-import json
-import shutil
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import chdir, contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
-from selenium import webdriver
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webdriver import WebDriver
-from selenium.webdriver.remote.webelement import WebElement
-from selenium.webdriver.support.ui import Select, WebDriverWait
+from selenium.webdriver.support.ui import Select
 
-from headstart.report.collecting import collect
-from headstart.report.options import ReportOptions
-from headstart.report.rendering import render
-from headstart.report.results import RunPlaces, read_results
-from tests.report_run import HEADS, finish_run, spatial
+from tests.e2e.browser import (
+    NAMES,
+    NARROW,
+    WIDE,
+    active,
+    bring_up,
+    click,
+    find,
+    needs_chromium,
+    opened,
+    press,
+    wait,
+    write_page,
+)
+from tests.report_run import HEADS, finish_run, take_care
 
-CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(
-        not (CHROMIUM and DRIVER),
-        reason="Chromium is not installed (Debian: apt-get install chromium chromium-driver)",
-    ),
-]
-
-FLAGS = (
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-    "--disable-dev-shm-usage", "--disable-background-networking", "--disable-component-update",
-    "--disable-sync", "--lang=en-US",
-)  # fmt: skip
-NAMES = ("<img src=x onerror=alert(1)>", "고양이", "</script><script>alert(2)</script>", "dog")
-WIDE, NARROW = 1280, 390
+pytestmark = [pytest.mark.slow, needs_chromium]
 
 # Contrast of every text on the page against the color behind it. Source: WCAG 2.2, relative
 # luminance and contrast ratio. Colors are painted to be read, since they come in many notations.
@@ -72,91 +60,12 @@ return found;
 """
 
 
-def write_page(root: Path, names: Sequence[str], **more: Any) -> Path:
-    finish_run(root, names, **more)
-    with chdir(root):
-        where = RunPlaces(comparison=Path("plots/comparison.json"))
-        results = read_results(where)
-
-        def maps(images: Sequence[int]) -> np.ndarray:
-            return np.stack([spatial(Path(results.manifest.rows[image].path)) for image in images])
-
-        options = ReportOptions(seed=0, pictures=600, heat_maps=6, projections=["pca", "tsne"])
-        page = root / "index.html"
-        page.write_text(render(collect(where, results, options, maps)), encoding="utf-8")
-    return page
-
-
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_page(tmp_path_factory.mktemp("nasty"), NAMES, per_class=20, spread=0.4)
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WebDriver]:
-    options = webdriver.ChromeOptions()
-    options.binary_location = str(CHROMIUM)
-    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(str(DRIVER)))
-    yield driver
-    driver.quit()
-
-
-@contextmanager
-def opened(
-    browser: WebDriver, page: Path, *, width: int = WIDE, dark: bool = False
-) -> Iterator[WebDriver]:
-    """Open the page afresh; when the block is left, nothing may have complained or called out."""
-    for kind in ("browser", "performance"):
-        browser.get_log(kind)
-    theme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
-    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [theme]})
-    size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
-    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-    browser.get(page.as_uri())
-    wait(browser, lambda: not browser.find_elements(By.CSS_SELECTOR, ".chart:not(.drawn)"))
-    yield browser
-    browser.execute_script("localStorage.clear()")
-    assert [entry["message"] for entry in browser.get_log("browser")] == []
-    assert requests(browser) <= {page.as_uri()}
-
-
-def requests(browser: WebDriver) -> set[str]:
-    messages = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
-    return {
-        message["params"]["request"]["url"]
-        for message in messages
-        if message["method"] == "Network.requestWillBeSent"
-        and not message["params"]["request"]["url"].startswith("data:")
-    }
-
-
-def wait(browser: WebDriver, condition: Callable[[], Any]) -> Any:
-    return WebDriverWait(browser, 30, 0.1).until(lambda _: condition())
-
-
-def find(browser: WebDriver, selector: str) -> WebElement:
-    return browser.find_element(By.CSS_SELECTOR, selector)
-
-
-def press(browser: WebDriver, *keys: str) -> None:
-    ActionChains(browser).send_keys(*keys).perform()
-
-
-def active(browser: WebDriver) -> WebElement:
-    return browser.switch_to.active_element
-
-
-def bring_up(browser: WebDriver, element: WebElement) -> None:
-    script = "arguments[0].scrollIntoView({block: 'center', behavior: 'instant'})"
-    browser.execute_script(script, element)
-
-
-def click(browser: WebDriver, element: WebElement) -> None:
-    bring_up(browser, element)
-    element.click()
+    root = tmp_path_factory.mktemp("nasty")
+    finish_run(root, NAMES, per_class=20, spread=0.4)
+    take_care(root)
+    return write_page(root)
 
 
 def test_draws_everything_and_asks_nothing_of_the_network(browser: WebDriver, page: Path) -> None:
@@ -166,8 +75,8 @@ def test_draws_everything_and_asks_nothing_of_the_network(browser: WebDriver, pa
             part.get_attribute("id") for part in browser.find_elements(By.TAG_NAME, "section")
         ]
         assert sections == [
-            "overview", "data", "pipeline", "scores", "curves",
-            "confusion", "map", "neighbors", "heat", "comparison", "about",
+            "overview", "data", "look", "pipeline", "scores", "curves", "confusion",
+            "groups", "operating", "map", "neighbors", "heat", "comparison", "about",
         ]  # fmt: skip
         broken = (
             "return [...document.images].filter((one) => one.complete && !one.naturalWidth).length"
@@ -325,7 +234,8 @@ def test_light_and_dark_follow_the_system_and_the_button(
 def test_sixty_classes_have_a_matrix_too(browser: WebDriver, tmp_path: Path) -> None:
     names = [f"kind {index}" for index in range(60)]
     heads = {"prototype": {"kind": "prototype"}}
-    many = write_page(tmp_path, names, per_class=4, spread=0.1, heads=heads)
+    finish_run(tmp_path, names, per_class=4, spread=0.1, heads=heads)
+    many = write_page(tmp_path)
     with opened(browser, many, width=NARROW):
         assert find(browser, "#chart-matrix .heatmaplayer image").is_displayed()
         pair = find(browser, ".confused button")

@@ -32,6 +32,8 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Prepare:
             "seed": 0,
             "max_unreadable": 0.05,
             "near_duplicates": "together",
+            "corrections": None,
+            "correct": "all",
         }
         prepare.run(PrepareOptions.model_validate(content | options))
         return read_manifest(Path("data/manifest.csv"))
@@ -74,6 +76,7 @@ def test_every_image_gets_a_row_and_every_class_its_shares(run, photos):
         "near_duplicates": 0,
         "conflicting_labels": 0,
         "dropped": 0,
+        "corrections": {"kept": 0, "relabelled": 0, "dropped": 0, "unused": 0},
         "split": {name: 2 * count for name, count in shares.items()},
         "leaks": {"exact": 0, "near": 0, "mirrored": 0, "validation_images": 0, "test_images": 0},
         "class": {label: shares | {"units": 20} for label in ("cold", "warm")},

@@ -84,6 +84,7 @@ def write(path: Path, kind: str, number: int) -> None:
 def outcome(source: Path, near_duplicates: str) -> tuple[int, int, dict]:
     """Return rows in the two tables, and the counts."""
     options = {"validation": 0.2, "test": 0.2, "seed": 0, "max_unreadable": 1.0}
+    options |= {"corrections": None, "correct": "all"}
     prepare.run(PrepareOptions(source=str(source), near_duplicates=near_duplicates, **options))
     counts = []
     for path in (places.MANIFEST, places.QUARANTINE):

@@ -1,12 +1,20 @@
 """Options of the promises: the section `check`."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
+from pydantic import AfterValidator
+
+from headstart.commands.check.promise import Promise
 from headstart.common.params import Section
+
+
+def _check_promise(text: str) -> str:
+    Promise.parse(text)
+    return text
 
 
 class CheckOptions(Section):
     """What the scores of a run must hold."""
 
     judge: Literal["interval", "value"]
-    promises: list[str]
+    promises: list[Annotated[str, AfterValidator(_check_promise)]]

@@ -29,7 +29,8 @@ from headstart.common import places
 from headstart.common.errors import InputError
 from headstart.common.files import write_json
 from headstart.common.params import PARAMS_FILE
-from headstart.dataset.sources import TABLES, list_files
+from headstart.dataset.sources import list_files
+from headstart.dataset.tables import TABLES
 from headstart.extraction.store import FeatureStore
 
 PICTURE = places.COMPARISON.with_suffix(".png")
@@ -150,8 +151,9 @@ def _backbones(args: argparse.Namespace) -> list[str]:
 def _inputs(candidates: list[Candidate]) -> list[str]:
     """Return the files and folders of the user that the stages read."""
     every = [candidate.params for candidate in candidates]
-    sources = {one.prepare.source for one in every} | {one.pretrain.source for one in every}
-    paths = sources | {one.extract.weights for one in every} | {"models/weights"}
+    sources = {source for one in every for source in (*one.prepare.sources, one.pretrain.source)}
+    paths = sources | {one.prepare.corrections for one in every if one.prepare.corrections}
+    paths |= {one.extract.weights for one in every} | {"models/weights"}
     for bottleneck in (candidate.bottleneck for candidate in candidates):
         if bottleneck.onnx is not None and bottleneck.weights.path is not None:
             # Weights may lie beside the network.

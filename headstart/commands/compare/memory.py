@@ -17,6 +17,7 @@ from headstart.common import places
 from headstart.common.cache import Keep
 from headstart.common.code import LIBRARY, digest_of_files
 from headstart.common.errors import InputError
+from headstart.dataset.corrections import read_corrections
 from headstart.dataset.prepared import digest_of_states
 from headstart.dataset.sources import list_files
 
@@ -94,8 +95,8 @@ class Memory:
     def _key(self, candidate: Candidate, part: Any) -> Any:
         """Return what decides a candidate's outcome; None where a change might not show in it."""
         params = candidate.params
-        photos = self._photos(params.prepare.source)
-        others = self._photos(params.pretrain.source) if params.pretrain.runs else ("", True)
+        photos = self._photos(params.prepare.sources)
+        others = self._photos((params.pretrain.source,)) if params.pretrain.runs else ("", True)
         if not (photos[1] and others[1]):
             return None
         return {
@@ -103,18 +104,19 @@ class Memory:
             "overrides": candidate.overrides,
             "part": part,
             "photos": [photos[0], others[0]],
+            "corrections": read_corrections(params.prepare.corrections),
             # That of the weights is part of it.
             "extractor": candidate.bottleneck.taps[0].fingerprint,
             "code": _code(),
             "versions": {name: version(name) for name in _LIBRARIES},
         }
 
-    def _look_at(self, source: str) -> tuple[str, bool]:
+    def _look_at(self, sources: tuple[str, ...]) -> tuple[str, bool]:
         """Return the digest of the photos' states, and whether a change of them would show."""
-        if Path(source) == places.MANIFEST:
+        if [Path(source) for source in sources] == [places.MANIFEST]:
             return "", True  # made of the others
         try:
-            listing = list_files(source, labels=False)
+            listing = list_files(sources, labels=False)
         except InputError:
             # Not made yet, as a sample data set, which follows from the code.
             return "", True

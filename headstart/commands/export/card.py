@@ -30,7 +30,7 @@ HEADLINE = {
 _HUB_METRICS = {"accuracy": "accuracy", "macro_f1": "f1", "roc_auc": "roc_auc"}
 _LIBRARIES = ("tensorflow", "keras", "numpy", "pillow", "opencv-python-headless")
 _MOST_CLASSES = 100
-"""With more there is no table of scores per class."""
+"""With more there is no table of scores or thresholds per class."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +85,10 @@ def render(job: ExportJob, exported: Exported, facts: CardFacts) -> str:
         facts=facts,
         headline=_headline(facts),
         per_class=_per_class(facts),
+        most_classes=_MOST_CLASSES,
+        coverage=_measured(facts, "coverage"),
+        saved=_measured(facts, "decisions"),
+        **_operating(job),
         settings=_yaml(dict(facts.settings)),
         augment=_yaml(dict(facts.augment)) if facts.augment else "",
         versions={name: version(name) for name in (*_LIBRARIES, *job.format.packages)},
@@ -131,6 +135,20 @@ def _headline(facts: CardFacts) -> list[tuple[str, str, str]]:
 def _per_class(facts: CardFacts) -> list[Mapping[str, Any]]:
     rows = list(facts.scores.get("per_class", ()))
     return rows if len(rows) <= _MOST_CLASSES else []
+
+
+def _operating(job: ExportJob) -> dict[str, Any]:
+    """Return what the card says of sets and costs; None for what there is not."""
+    told = job.point.as_dict() if job.point is not None else {}
+    decisions = told.get("decisions")
+    costs = _yaml({name: decisions[name] for name in ("costs", "frequency")}) if decisions else ""
+    return {"sets": told.get("sets"), "decisions": decisions, "costs": costs}
+
+
+def _measured(facts: CardFacts, name: str) -> Mapping[str, Any] | None:
+    """Return what was measured on test images, if there were any."""
+    found = facts.scores.get(name)
+    return found if found and len(found) > 1 else None
 
 
 def _yaml(content: dict[str, Any]) -> str:

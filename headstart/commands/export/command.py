@@ -24,9 +24,11 @@ from headstart.commands.export.formats import FORMATS, Format
 from headstart.common import places
 from headstart.common.errors import InputError
 from headstart.common.params import load_section
+from headstart.common.progress import notify
 from headstart.common.vocabulary import SPLITS, Precision
 from headstart.dataset.manifest import Manifest, ManifestRow, read_manifest
 from headstart.dataset.options import PrepareOptions
+from headstart.evaluation.operating import find_point
 from headstart.extraction.bottleneck import recover
 from headstart.extraction.extract import Request, extract
 from headstart.extraction.store import FeatureStore
@@ -70,7 +72,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "pipeline on test images; if a probability differs by more than 1e-4, nothing is kept "
         "(with --quantize the difference is printed and not bounded). Both compute in float32 for "
         "that; where extract.precision is lower, the change that this makes is printed as well. "
-        "README.md beside the model is its model card, labels.txt names the classes. "
+        "README.md beside the model is its model card, labels.txt names the classes; both that "
+        "card and export.json tell the thresholds and costs of evaluate in params.yaml. "
         "Exporting the same model again gives the same bytes."
     )
 
@@ -100,6 +103,12 @@ def run(args: argparse.Namespace) -> int:
             f"{model}: trained on the classes {', '.join(card.class_names)}, but "
             f"{places.MANIFEST} has {', '.join(manifest.class_names)}; run `dvc repro`"
         )
+    point, problem = find_point(model, card.class_names)
+    if problem:
+        notify(
+            f"warning: {problem}; the export says nothing of sets of classes, nor of costs. "
+            "`dvc repro` writes it anew."
+        )
     job = ExportJob(
         format=form,
         model=_graph(model, card, form, args.quantize),
@@ -108,6 +117,7 @@ def run(args: argparse.Namespace) -> int:
             model, card, manifest, MEASURED_IMAGES if args.quantize else CHECKED_IMAGES
         ),
         training=[row for row in manifest if row.split == "train"] if args.quantize else (),
+        point=point,
     )
     facts = _facts(model, card)
     exported = export(job, folder, lambda exported: render(job, exported, facts))
@@ -168,7 +178,9 @@ def _facts(model: Path, card: HeadCard) -> CardFacts:
             augment = header.augment
     return CardFacts(
         model_name=model.name,
-        data_name=Path(load_section("prepare", PrepareOptions).source).stem,
+        data_name=" and ".join(
+            Path(source).stem for source in load_section("prepare", PrepareOptions).sources
+        ),
         data=_read(places.DATA_METRICS),
         scores=_scores(model),
         augment=augment,

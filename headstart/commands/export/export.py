@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,7 @@ from headstart.commands.export.writers import writer_of
 from headstart.common.errors import InputError
 from headstart.common.files import atomic_folder, write_json
 from headstart.dataset.manifest import ManifestRow
+from headstart.evaluation.operating import OperatingPoint
 from headstart.heads.base import HeadCard
 from headstart.images.decoding import read_checked
 from headstart.images.resizing import resize
@@ -48,6 +50,7 @@ class ExportJob:
             a SavedModel, which shall not depend on whether features were in the store.
         training: Rows of training images; an 8-bit model is calibrated on some. Empty for a model
             in floating point.
+        point: What decides on its probabilities; None where nothing does.
     """
 
     format: Format
@@ -55,6 +58,7 @@ class ExportJob:
     card: HeadCard
     reference: Callable[[], Reference]
     training: Sequence[ManifestRow] = ()
+    point: OperatingPoint | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +137,7 @@ def _write_records(job: ExportJob, folder: Path, exported: Exported, model_card:
     labels = "\n".join(card.class_names) + "\n"
     (folder / LABELS_FILE).write_text(labels, encoding="utf-8")
     (folder / CARD_FILE).write_text(model_card, encoding="utf-8")
-    record = {
+    record: dict[str, Any] = {
         "format": job.format.name,
         "file": job.format.file,
         "quantize": "int8" if job.training else None,
@@ -142,4 +146,6 @@ def _write_records(job: ExportJob, folder: Path, exported: Exported, model_card:
         "feature_digest": card.identity.feature_digest,
         "agreement": asdict(exported.agreement),
     }
+    if job.point is not None:
+        record["operating"] = job.point.as_dict()
     write_json(folder / RECORD_FILE, record)

@@ -15,6 +15,7 @@ from headstart.common.params import load_section
 from headstart.common.progress import notify, progress
 from headstart.common.text import printable
 from headstart.evaluation.novelty import Novelty
+from headstart.evaluation.operating import OperatingPoint, find_point
 from headstart.extraction.options import ExtractOptions
 from headstart.extraction.store import FeatureStore
 from headstart.inference.classifier import Failure, Prediction, classify
@@ -79,15 +80,19 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--no-abstain",
         action="store_true",
-        help="name a class for every image, and do not compute its novelty",
+        help="name a class for every image, do not compute its novelty, and let no cost speak "
+        "against naming one",
     )
     parser.epilog = (
         "An image that looks like nothing in training is given no class: the table says "
         "(unlike training), in CSV and JSON abstained is true and prediction is empty or null; its "
         "likeliest classes are listed all the same. So a class that is called unknown cannot be "
-        "taken for it. Files that cannot be read are reported on standard error, the "
-        "rest goes on, and the exit status is 1. Features are kept in the feature store: what was "
-        "classified once runs no backbone again."
+        "taken for it. With evaluate.coverage of params.yaml each image has a set of classes, in "
+        "CSV and JSON a list called set. With evaluate.costs or evaluate.abstain_cost it has a "
+        "decision, which the table shows where it is not the likeliest class; without one, reason "
+        "is cost, where naming none costs least, or novelty. Files that cannot be read are "
+        "reported on standard error, the rest goes on, and the exit status is 1. Features are kept "
+        "in the feature store: what was classified once runs no backbone again."
     )
 
 
@@ -101,7 +106,8 @@ def run(args: argparse.Namespace) -> int:
     recipe = load_section("extract", ExtractOptions).augment if args.views else None
     model = load_trained_model(folder, FeatureStore(), recipe)
     novelty = None if args.no_abstain else _novelty(folder, model)
-    header, write = make_writer(args.format, model.card.class_names, args.top)
+    point = _operating_point(folder, model, args.views)
+    header, write = make_writer(args.format, model.card.class_names, args.top, point)
     sys.stdout.write(header)
     answers = classify(
         model,
@@ -109,6 +115,8 @@ def run(args: argparse.Namespace) -> int:
         views=args.views,
         novelty=novelty,
         limit=args.threshold,
+        point=point,
+        abstain=not args.no_abstain,
     )
     failures = count = abstained = 0
     with _Bar(args.paths) as bar:
@@ -174,6 +182,23 @@ def _novelty(folder: Path, model: TrainedModel) -> Novelty | None:
     if novelty is None:
         notify(f"warning: {problem}; a class is named for every image. `dvc repro` writes it anew.")
     return novelty
+
+
+def _operating_point(folder: Path, model: TrainedModel, views: int) -> OperatingPoint | None:
+    """Find what decides on probabilities; say so where it cannot be used."""
+    point, problem = find_point(folder, model.card.class_names)
+    if problem:
+        notify(
+            f"warning: {problem}; there are no sets of classes, nor decisions by cost. "
+            "`dvc repro` writes it anew."
+        )
+    if point is not None and views:
+        notify(
+            "note: sets of classes and decisions by cost are left out: they hold for the "
+            "probabilities of images themselves, not for their mean with --views."
+        )
+        return None
+    return point
 
 
 def _path(text: str) -> str:

@@ -55,6 +55,8 @@ function draw() {
   readColors();
   drawSamples();
   drawLeaks();
+  drawLook();
+  drawClusters();
   drawHeadParts();
   drawNeighbors();
   drawHeat();
@@ -76,6 +78,7 @@ byId("language").addEventListener("click", () => {
   for (const dialog of document.querySelectorAll("dialog[open]")) dialog.close();
   draw();
 });
+byId("look-work").addEventListener("keydown", pressInLook);
 byId("theme").addEventListener("click", () => {
   document.documentElement.dataset.theme = isDark() ? "light" : "dark";
   remember("theme", document.documentElement.dataset.theme);

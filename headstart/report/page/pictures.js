@@ -108,6 +108,7 @@ function showPicture(id) {
       element("div", { class: "large" }, image(picture, REPORT.heat && REPORT.heat.views[id] || undefined)),
       element("dl", { class: "facts" }, fact(text("class"), className(picture.label)),
         fact(text("split"), splitName(picture.split)), fact(text("file"), picture.path))),
+    picture.sha256 ? correctPicture(picture) : null,
     judged.length ? element("h3", {}, text("picture.predictions")) : null,
     judged.length ? element("div", { class: "judged" }, ...judged.map((head) => element("div", {},
       element("h4", { class: "name" }, head.name, head.name === REPORT.selected
@@ -117,6 +118,22 @@ function showPicture(id) {
     near ? element("h3", {}, text("neighbors.title")) : null,
     near ? nearestRow(near) : null,
   );
+}
+
+function correctPicture(picture) {
+  const place = element("div", { class: "correct" });
+  const redraw = () => fill(place, element("p", {}, toldDecision(decision(picture.sha256))),
+    correctionControls({ sha256: picture.sha256, given: className(picture.label), suggested: "" }, () => {
+      const focused = document.activeElement.dataset.act;
+      redraw();
+      const again = place.querySelector(`[data-act="${focused}"]`);
+      if (again) again.focus();
+      saved = false;
+      drawLook();
+    }).made);
+  redraw();
+  return element("details", { open: Boolean(decision(picture.sha256)) }, element("summary", {}, text("correct.title")), place,
+    element("p", { class: "note" }, text("correct.where")));
 }
 
 function nearestRow(near) {

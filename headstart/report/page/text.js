@@ -70,6 +70,11 @@ function byId(id) {
   return document.getElementById(id);
 }
 
+// `so` becomes code.
+function coded(told) {
+  return told.split("`").map((part, index) => (index % 2 ? element("code", {}, part) : part));
+}
+
 function translatePage() {
   document.documentElement.lang = language;
   document.title = text("title");
@@ -77,7 +82,7 @@ function translatePage() {
     const told = text(place.dataset.t, JSON.parse(place.dataset.a || "{}"));
     // What is filled in comes from the data and keeps its backquotes.
     if (TEXTS[place.dataset.t][language].includes("`")) {
-      fill(place, ...told.split("`").map((part, index) => (index % 2 ? element("code", {}, part) : part)));
+      fill(place, ...coded(told));
     } else {
       place.textContent = told;
     }

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from headstart.common.errors import InputError
-from headstart.dataset.sources import SourceFile, list_files
+from headstart.dataset.listing import SourceFile
+from headstart.dataset.sources import list_files
 
 
 def make(root: Path, *names: str) -> Path:
@@ -218,11 +219,12 @@ def test_a_table_with_all_columns(tmp_path, encoding, newline):
         "c.jpg,dog,g1,Test,",
         "",
     ]
-    listed = list_files(write_table(tmp_path, newline.join(lines), encoding)).files
-    assert listed == (
-        SourceFile(f"{tmp_path}/b, 1.jpg", "고양이", "validation", "g1", listed=True),
-        SourceFile(f"{tmp_path}/c.jpg", "dog", "test", "g1", listed=True),
-        SourceFile(f"{tmp_path}/else/a.jpg", "dog", None, "", listed=True),
+    listing = list_files(write_table(tmp_path, newline.join(lines), encoding))
+    assert listing.column_names == ("photographer",)
+    assert listing.files == (
+        SourceFile(f"{tmp_path}/b, 1.jpg", "고양이", "validation", "g1", True, ("Kim",)),
+        SourceFile(f"{tmp_path}/c.jpg", "dog", "test", "g1", True, ("",)),
+        SourceFile(f"{tmp_path}/else/a.jpg", "dog", None, "", True, ("Lee",)),
     )
 
 

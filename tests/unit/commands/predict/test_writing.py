@@ -2,11 +2,15 @@ import csv
 import io
 import json
 import os
+from dataclasses import replace
 
 import numpy as np
 
 from headstart.commands.predict.writing import make_writer, printable
+from headstart.evaluation.operating import OperatingPoint
 from headstart.inference.classifier import Prediction
+from headstart.scoring.conformal import ClassSets
+from headstart.scoring.costs import NONE, CostRule
 
 CLASSES = ("cat", "고양이, 흰", "dog")
 KNOWN = Prediction("a,b.jpg", np.array([0.7, 0.1, 0.2]), 0.5, abstained=False)
@@ -75,3 +79,46 @@ def test_any_file_name_can_be_printed() -> None:
     odd = Prediction(os.fsdecode(b"caf\xe9.jpg"), np.array([0.7, 0.1, 0.2]), None, abstained=False)
     for form in ("csv", "json", "table"):
         make_writer(form, CLASSES, 1)[1]([odd]).encode()
+
+
+SETS = ClassSets(0.9, np.full(3, 0.15), np.full(3, 200))
+POINT = OperatingPoint(CLASSES, SETS, CostRule.of({}, 0.2, CLASSES, np.ones(3)))
+DECIDED = (
+    replace(KNOWN, members=np.array([True, False, True]), decision=2),
+    replace(UNTOLD, members=np.array([True, True, False]), decision=NONE),
+    STRANGE,
+)
+
+
+def test_sets_and_decisions_can_be_read_back() -> None:
+    header, write = make_writer("csv", CLASSES, 1, POINT)
+    table = list(csv.DictReader(io.StringIO(header + write(DECIDED))))
+    lines = [
+        json.loads(one)
+        for one in make_writer("json", CLASSES, 1, POINT)[1](DECIDED).split("\n")[:-1]
+    ]
+    expected = [
+        (["cat", "dog"], "dog", None),
+        (["cat", "고양이, 흰"], None, "cost"),
+        (None, None, "novelty"),
+    ]
+    assert [(one["set"], one["decision"], one["reason"]) for one in lines] == expected
+    for row, (members, decision, reason) in zip(table, expected, strict=True):
+        assert (json.loads(row["set"]) if row["set"] else None) == members
+        assert (row["decision"] or None, row["reason"] or None) == (decision, reason)
+
+
+def test_a_table_shows_a_decision_that_is_not_the_likeliest() -> None:
+    lines = make_writer("table", CLASSES, 1, POINT)[1](DECIDED).splitlines()
+    assert lines[0].endswith("cat 70.0%  {cat, dog}  by cost dog")
+    assert lines[1].endswith("cat 50.0%  {cat, 고양이, 흰}  by cost (none)")
+    assert lines[2].endswith("고양이, 흰 50.0%")
+    same = make_writer("table", CLASSES, 1, POINT)[1]([replace(DECIDED[0], decision=0)])
+    assert same.endswith("cat 70.0%  {cat, dog}\n")
+
+
+def test_only_what_was_asked_for_is_written() -> None:
+    plain = make_writer("csv", CLASSES, 1)[0]
+    for sets, costs, added in ((SETS, None, "set,"), (None, POINT.costs, "decision,reason,")):
+        header = make_writer("csv", CLASSES, 1, OperatingPoint(CLASSES, sets, costs))[0]
+        assert header.replace(added, "") == plain != header
