@@ -160,9 +160,9 @@ def _seconds(one: SplitSet) -> tuple[float, float, int]:
     with tempfile.TemporaryDirectory() as cache:
         for _ in range(2):
             start = time.perf_counter()
-            descriptions, _ = read_descriptions(
+            descriptions = read_descriptions(
                 [one.manifest.rows[image] for image in one.file.image[rows]], Path(cache)
-            )
+            ).descriptions
             find_copies(
                 descriptions[:n_tested],
                 descriptions[n_tested:],

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,30 +42,40 @@ def cosine_series(descriptions: NDArray[np.float16]) -> NDArray[np.float32]:
     return series
 
 
-def read_descriptions(
-    rows: Sequence[ManifestRow], cache: Path | None = None
-) -> tuple[NDArray[np.float16], list[str]]:
-    """Return the descriptions of images, those that `prepare` has kept and the others anew.
+class Pictures(NamedTuple):
+    """What is known of the pictures of images.
+
+    Attributes:
+        descriptions: (n_images, 257) float16, zeros where a picture shows nothing or is unusable.
+        sharpness: (n_images,) float32 of `headstart.dataset.duplicates.sharpness`.
+        unusable: Positions of the images that have gone or changed since the manifest was written.
+    """
+
+    descriptions: NDArray[np.float16]
+    sharpness: NDArray[np.float32]
+    unusable: list[int]
+
+
+def read_descriptions(rows: Sequence[ManifestRow], cache: Path | None = None) -> Pictures:
+    """Return what the pictures of images are like: what `prepare` has kept, and the others anew.
 
     Args:
         rows: The images.
         cache: The cache folder, unless it is the user's own.
-
-    Returns:
-        (n_images, 257) float16, zeros where a picture shows nothing or cannot be read; and the
-        paths of the images that have gone or changed since the manifest was written.
     """
     descriptions = np.zeros((len(rows), DESCRIPTION_LENGTH), np.float16)
+    sharpness = np.zeros(len(rows), np.float32)
     unusable = []
     with Inspections(cache) as known:
         for start in range(0, len(rows), _FILES_AT_ONCE):
             part = rows[start : start + _FILES_AT_ONCE]
             for number, inspected in enumerate(_inspected(part, known), start):
                 if inspected is None or inspected.sha256 != rows[number].sha256:
-                    unusable.append(rows[number].path)
+                    unusable.append(number)
                 else:
                     descriptions[number] = inspected.description
-    return descriptions, unusable
+                    sharpness[number] = inspected.sharpness
+    return Pictures(descriptions, sharpness, unusable)
 
 
 def _inspected(rows: Sequence[ManifestRow], known: Inspections) -> list[Inspected | None]:

@@ -54,6 +54,8 @@ MAX_NEIGHBORS = 16
 _MEAN, _DEVIATION = LENGTH, LENGTH + 1
 # Below this deviation, in gray levels, a picture shows nothing: what is left is noise.
 _LEAST_CONTRAST = 2.0
+# Along each side, of those that sharpness is measured in.
+_TILES = 4
 # Dimensions of the search tree: more of them prune better, and cost more to walk.
 _TREE_LENGTH = 16
 _CHUNK = 2048
@@ -100,6 +102,38 @@ def describe(thumbnail: NDArray[np.uint8]) -> NDArray[np.float16]:
         description[:LENGTH] = frequencies / np.linalg.norm(frequencies)
         description[_MEAN], description[_DEVIATION] = grid.mean(), deviation
     return description
+
+
+def sharpness(thumbnail: NDArray[np.uint8]) -> float:
+    """Return how sharp a picture is where it is sharpest: a photo's background may be blurred.
+
+    At one scale, so that photos of all sizes compare; what is smaller is judged as it is.
+
+    Args:
+        thumbnail: As for `describe`.
+
+    Returns:
+        Root mean square of the Laplacian in the sharpest of 16 tiles, over the standard deviation
+        of the whole: about 1 in ordinary photos, a third of that in blurred ones, 0 where there is
+        no contrast.
+
+    Source: the Laplacian's energy of Pech-Pacheco et al., Diatom autofocusing in brightfield
+        microscopy, ICPR 2000.
+    """
+    scale = THUMBNAIL_SIDE / min(thumbnail.shape)
+    if scale < 1:
+        thumbnail = cv2.resize(
+            thumbnail, None, fx=scale, fy=scale, interpolation=cv2.INTER_LINEAR
+        )
+    deviation = float(cv2.meanStdDev(thumbnail)[1][0, 0])
+    if deviation < _LEAST_CONTRAST:
+        return 0.0
+    edges = cv2.Laplacian(thumbnail, cv2.CV_16S).astype(np.float32)
+    rows, columns = (min(_TILES, side) for side in edges.shape)
+    height, width = edges.shape[0] // rows, edges.shape[1] // columns
+    tiles = edges[: rows * height, : columns * width].reshape(rows, height, columns, width)
+    energy = np.square(tiles, out=tiles).mean(axis=(1, 3))
+    return float(np.float32(np.sqrt(energy.max()) / deviation))
 
 
 def find(sha256: Sequence[str], descriptions: NDArray[np.float16]) -> list[Pair]:

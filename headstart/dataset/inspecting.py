@@ -22,6 +22,7 @@ def inspect_file(path: Path) -> Inspected:
         inspection.width,
         inspection.height,
         duplicates.describe(inspection.thumbnail),
+        duplicates.sharpness(inspection.thumbnail),
         inspection.remark,
     )
 

@@ -17,7 +17,7 @@ from headstart.common.cache_table import CacheTable, key_of
 from headstart.dataset.file_states import FileState, digest_of_checking
 from headstart.dataset.layout import DESCRIPTION_LENGTH
 
-_HEAD = struct.Struct("<32sII")
+_HEAD = struct.Struct("<32sIIf")
 
 
 class Inspected(NamedTuple):
@@ -28,6 +28,7 @@ class Inspected(NamedTuple):
         width: In pixels, orientation applied.
         height: In pixels, orientation applied.
         description: Of `headstart.dataset.duplicates.describe`.
+        sharpness: Of `headstart.dataset.duplicates.sharpness`, as float32 holds it.
         remark: What is odd about it; empty for nothing.
     """
 
@@ -35,6 +36,7 @@ class Inspected(NamedTuple):
     width: int
     height: int
     description: NDArray[np.float16]
+    sharpness: float
     remark: str
 
 
@@ -67,12 +69,14 @@ class Inspections:
 
 
 def _pack(found: Inspected) -> bytes:
-    head = _HEAD.pack(bytes.fromhex(found.sha256), found.width, found.height)
+    head = _HEAD.pack(
+        bytes.fromhex(found.sha256), found.width, found.height, found.sharpness
+    )
     return head + found.description.astype("<f2").tobytes() + found.remark.encode()
 
 
 def _unpack(content: bytes) -> Inspected:
-    sha256, width, height = _HEAD.unpack_from(content)
+    sha256, width, height, sharpness = _HEAD.unpack_from(content)
     end = _HEAD.size + 2 * DESCRIPTION_LENGTH
     description = np.frombuffer(content[_HEAD.size : end], "<f2").astype(np.float16)
-    return Inspected(sha256.hex(), width, height, description, content[end:].decode())
+    return Inspected(sha256.hex(), width, height, description, sharpness, content[end:].decode())

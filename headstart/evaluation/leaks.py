@@ -109,11 +109,13 @@ def find_picture_leaks(file: FeatureFile, manifest: Manifest) -> list[Leak]:
     if not len(tested):
         return []
     images = file.image[np.concatenate([tested, known])]
-    descriptions, unusable = read_descriptions([manifest.rows[image] for image in images])
+    rows = [manifest.rows[image] for image in images]
+    descriptions, _, unusable = read_descriptions(rows)
     if unusable:
         notify(
             f"warning: {len(unusable)} of {len(images)} images have gone or changed since they "
-            f"were prepared, such as {printable(unusable[0])}: they are not looked at for leaks"
+            f"were prepared, such as {printable(rows[unusable[0]].path)}: they are not looked at "
+            "for leaks"
         )
     found = find_copies(descriptions[: len(tested)], descriptions[len(tested) :], file.group[known])
     return sorted(

@@ -12,7 +12,7 @@ from PIL import Image
 
 from headstart.dataset import inspecting
 from headstart.dataset.descriptions import read_descriptions
-from headstart.dataset.duplicates import describe
+from headstart.dataset.duplicates import describe, sharpness
 from headstart.dataset.manifest import ManifestRow
 from headstart.images import decoding
 
@@ -31,11 +31,12 @@ def rows(tmp_path: Path, photo: Callable[..., np.ndarray]) -> list[ManifestRow]:
 
 
 def test_they_are_those_of_the_photos(rows: list[ManifestRow], tmp_path: Path) -> None:
-    descriptions, unusable = read_descriptions(rows, tmp_path / "cache")
-    assert unusable == []
-    for row, description in zip(rows, descriptions, strict=True):
+    pictures = read_descriptions(rows, tmp_path / "cache")
+    assert pictures.unusable == []
+    for row, description, sharp in zip(rows, *pictures[:2], strict=True):
         thumbnail = decoding.inspect(Path(row.path).read_bytes(), 64).thumbnail
         np.testing.assert_array_equal(description, describe(thumbnail))
+        assert sharp == sharpness(thumbnail) > 0
 
 
 def test_what_is_kept_is_not_read_again(
@@ -44,11 +45,12 @@ def test_what_is_kept_is_not_read_again(
     # The status of the files must be older than a step of the clock.
     later = time.time_ns() + 10**10
     monkeypatch.setattr(time, "time_ns", lambda: later)
-    first, _ = read_descriptions(rows, tmp_path / "cache")
+    first = read_descriptions(rows, tmp_path / "cache")
     monkeypatch.setattr(inspecting, "inspect_file", None)
-    again, unusable = read_descriptions(rows, tmp_path / "cache")
-    np.testing.assert_array_equal(again, first)
-    assert unusable == []
+    again = read_descriptions(rows, tmp_path / "cache")
+    np.testing.assert_array_equal(again.descriptions, first.descriptions)
+    np.testing.assert_array_equal(again.sharpness, first.sharpness)
+    assert again.unusable == []
 
 
 @pytest.mark.parametrize("kept", [False, True])
@@ -60,6 +62,6 @@ def test_gone_changed_and_damaged_photos_are_told(
     Path(rows[0].path).unlink()
     Path(rows[1].path).write_bytes(Path(rows[3].path).read_bytes())
     Path(rows[2].path).write_bytes(b"no image")
-    descriptions, unusable = read_descriptions(rows, tmp_path / "cache")
-    assert unusable == [row.path for row in rows[:3]]
+    descriptions, _, unusable = read_descriptions(rows, tmp_path / "cache")
+    assert unusable == [0, 1, 2]
     assert descriptions.any(axis=1).tolist() == [False, False, False, True]

@@ -20,7 +20,8 @@ from headstart.dataset.inspections import Inspected, Inspections
 def inspected(number: int) -> Inspected:
     generator = np.random.default_rng(number)
     description = generator.normal(size=DESCRIPTION_LENGTH).astype(np.float16)
-    return Inspected(f"{number:064x}", 3 + number, 4, description, "dark" if number % 2 else "")
+    remark = "dark" if number % 2 else ""
+    return Inspected(f"{number:064x}", 3 + number, 4, description, number / 8, remark)
 
 
 def state(number: int) -> FileState:
@@ -31,7 +32,7 @@ FOUND = {state(number): inspected(number) for number in range(40)}
 
 
 def same(one: Inspected, other: Inspected) -> bool:
-    return one[:3] == other[:3] and one[4] == other[4] and bytes(one[3]) == bytes(other[3])
+    return one[:3] == other[:3] and one[4:] == other[4:] and bytes(one[3]) == bytes(other[3])
 
 
 @pytest.fixture
