@@ -121,9 +121,7 @@ def measure(sets: Sets) -> list[str]:
         means.append((ours, np.mean(others, axis=0) if others else None))
         sums = [case.judgement.score.sum() / case.planted.sum() for case, _ in own]
         rows.append(_row(name, *means[-1], f"{np.mean(sums):.2f}"))
-    averages = [
-        None if of[0] is None else np.mean(of, axis=0) for of in zip(*means, strict=True)
-    ]
+    averages = [None if of[0] is None else np.mean(of, axis=0) for of in zip(*means, strict=True)]
     rows.append(_row(("mean", "", None), *averages, ""))
     clean = []
     for name in names:

@@ -13,9 +13,7 @@ from headstart.features.file import FeatureFile
 from headstart.heads.data import TrainingData
 
 
-def all_images(
-    file: FeatureFile, pairs: Iterable[tuple[int, int]], seed: int
-) -> TrainingData:
+def all_images(file: FeatureFile, pairs: Iterable[tuple[int, int]], seed: int) -> TrainingData:
     """Take the images of all splits, without views, to be cross-validated over.
 
     Args:

@@ -134,6 +134,12 @@ def _fit(data: TrainingData, penalty: float | None = None) -> tuple[LogisticHead
     return head, head.fit(data)
 
 
+def held_out_logits(data: TrainingData, penalty: float) -> tuple[Rows, Floats]:
+    """Cross-validate a head of a given penalty; return the rows held out, sorted, and logits."""
+    with one_thread_each():
+        return _in_order(_fit(data, penalty)[1])
+
+
 def _in_order(report: FitReport) -> tuple[Rows, Floats]:
     """Return the rows that were held out, sorted, and their logits at their temperatures."""
     order = np.argsort(report.held_out)

@@ -22,9 +22,7 @@ labels with errors, so they are surer without them, but not by any factor.
 _HIGHEST_RATE = 0.5
 
 
-def confident_errors(
-    probabilities: Floats, labels: Labels
-) -> tuple[npt.NDArray[np.bool_], float]:
+def confident_errors(probabilities: Floats, labels: Labels) -> tuple[npt.NDArray[np.bool_], float]:
     """Return which labels are confidently contradicted, and an estimate of how many are wrong.
 
     An image counts as of the likeliest class among those whose probability is at least what images
@@ -97,9 +95,7 @@ def wrong_odds(logits: Floats, labels: Labels, n_wrong: float) -> Floats:
     likeliest = _likeliest_rate(odds_against(logits, labels, scale), n_classes, least)
     counted = min((n_wrong + 0.5) / (n_images + 1), _HIGHEST_RATE)
     rate = math.sqrt(likeliest * counted)
-    odds = odds_against(
-        logits, labels, _likeliest_scale(lambda _: rate, logits, labels)
-    )
+    odds = odds_against(logits, labels, _likeliest_scale(lambda _: rate, logits, labels))
     return np.asarray(odds + math.log(rate / (n_classes - 1)) - math.log(1 - rate))
 
 
@@ -132,4 +128,3 @@ def _likeliest_scale(rate: Callable[[Floats], float], logits: Floats, labels: La
 
     found = minimize_scalar(loss, bounds=_SCALES, method="bounded", options={"xatol": 1e-3})
     return math.exp(found.x)
-

@@ -47,8 +47,8 @@ class Evidence(NamedTuple):
             duplicate with another label.
         other_path: Path of the image.
         other_label: Its label.
-        similarity: Cosine of the two features, in [-1, 1]; of a copy the correlation of the
-            pictures.
+        similarity: Cosine of the two features less the mean of all, in [-1, 1]; of a copy the
+            correlation of the pictures.
     """
 
     sha256: str

@@ -23,6 +23,7 @@ CommandName = Literal[
     "check",
     "report",
     "predict",
+    "audit",
     "suggest",
     "export",
     "cache",
@@ -40,6 +41,7 @@ COMMANDS: dict[CommandName, str] = {
     "check": "judge what params.yaml promises of the scores; 1 where it is broken",
     "report": "write report/index.html, one page with everything to look at",
     "predict": "classify photos with the selected model",
+    "audit": "list what may be wrong with labels, pictures and classes",
     "suggest": "choose the unlabelled photos that are worth labelling next",
     "export": "write the selected model as Keras, SavedModel, ONNX, OpenVINO or LiteRT",
     "cache": "look into the cache folder, check it, make room",
@@ -101,6 +103,10 @@ def load_command(name: CommandName) -> Command:
             from headstart.commands.predict import command as predict
 
             return predict
+        case "audit":
+            from headstart.commands import audit
+
+            return audit
         case "suggest":
             from headstart.commands.suggest import command as suggest
 

@@ -122,9 +122,7 @@ def sharpness(thumbnail: NDArray[np.uint8]) -> float:
     """
     scale = THUMBNAIL_SIDE / min(thumbnail.shape)
     if scale < 1:
-        thumbnail = cv2.resize(
-            thumbnail, None, fx=scale, fy=scale, interpolation=cv2.INTER_LINEAR
-        )
+        thumbnail = cv2.resize(thumbnail, None, fx=scale, fy=scale, interpolation=cv2.INTER_LINEAR)
     deviation = float(cv2.meanStdDev(thumbnail)[1][0, 0])
     if deviation < _LEAST_CONTRAST:
         return 0.0

@@ -69,9 +69,7 @@ class Inspections:
 
 
 def _pack(found: Inspected) -> bytes:
-    head = _HEAD.pack(
-        bytes.fromhex(found.sha256), found.width, found.height, found.sharpness
-    )
+    head = _HEAD.pack(bytes.fromhex(found.sha256), found.width, found.height, found.sharpness)
     return head + found.description.astype("<f2").tobytes() + found.remark.encode()
 
 

@@ -107,7 +107,7 @@ def distinct(
     photos = [ManifestRow(one.path, one.sha256, "", "train", "", 1, 1) for one in requests]
     rows = [*labelled, *photos]
     sha256 = np.array([row.sha256 for row in rows])
-    descriptions, _ = read_descriptions(rows, cache)
+    descriptions = read_descriptions(rows, cache).descriptions
     alive, counts = np.arange(len(rows)), [0, 0]
     while True:
         # Of a picture with many copies only the nearest are listed: ask until none is left.
