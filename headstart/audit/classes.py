@@ -1,15 +1,20 @@
 """Which classes cannot be told apart, and which have too few images."""
 
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from headstart.audit.labels import Judgement, held_out_logits
+from headstart.audit.labels import Judgement
+from headstart.features.matrix import Matrix
+from headstart.features.moments import moments
 from headstart.heads.data import TrainingData
-from headstart.scoring.intervals import accuracy_interval
+from headstart.heads.descent import descend
+from headstart.heads.folds import stratified_folds
+from headstart.heads.linear import Linear
+from headstart.heads.losses import CrossEntropy
+from headstart.scoring.intervals import accuracy_interval, units
 
 Rows = npt.NDArray[np.int64]
 
@@ -19,8 +24,9 @@ _TOLD_APART = 0.8
 _RIVALS = 3
 """Other classes that each one is compared with: those that its images are taken for the most."""
 
-_LEAST_GAIN = 0.02
-_ERRORS = 2.5
+_PARTS = 4
+_LEAST_GAIN = 0.03
+_ERRORS = 3.0
 """Standard errors by which a gain must exceed 0."""
 
 
@@ -43,8 +49,8 @@ class Few(NamedTuple):
 
     Attributes:
         label: Class index.
-        score: In [0, 1]: by how much its recall rose when images were doubled; 1 where it has a
-            single unit, of which nothing can be held out.
+        score: In [0, 1]: by how much its recall is higher than with a quarter of its images; 1
+            where it has a single unit, of which nothing can be held out.
     """
 
     label: int
@@ -85,26 +91,27 @@ def classes_alike(judgement: Judgement) -> Iterator[Alike]:
 def classes_with_few(judgement: Judgement) -> Iterator[Few]:
     """Yield classes whose recall still rises when images are added.
 
-    The head is cross-validated on half of each class's units, and what it says of them is compared
-    with what it said when it had learned from all.
+    Heads that have learned from a quarter of the units each say what they make of all others, and
+    that is compared with what heads that have learned from nearly all said of the same images.
     """
     data = judgement.data
-    units = data.train_units
-    yield from (Few(int(one), 1.0) for one in np.flatnonzero(units == 1))
-    half = _half(data)
-    held_out, logits = held_out_logits(replace(data, train=half), judgement.penalty)
-    if not len(held_out):
-        return
-    place = np.searchsorted(judgement.rows, held_out)
-    place = np.minimum(place, len(judgement.rows) - 1)
-    both = judgement.rows[place] == held_out
-    place, logits, label = place[both], logits[both], data.label[held_out[both]]
-    by_all = judgement.probabilities[place].argmax(axis=1) == label
-    gained = by_all.astype(np.float64) - (logits.argmax(axis=1) == label)
-    unit = data.unit[held_out[both]]
-    for one in np.flatnonzero(units > 1):
+    n_units = data.train_units
+    yield from (Few(int(one), 1.0) for one in np.flatnonzero(n_units == 1))
+    rows, label = judgement.rows, judgement.label
+    unit = units(data.unit[rows])
+    fold_of_unit = stratified_folds(label, unit, _PARTS, data.seed)
+    part = np.array([fold_of_unit[one] for one in unit.tolist()])
+    right = np.zeros((len(rows), 2))
+    for number in range(part.max() + 1):
+        taught, others = part == number, np.flatnonzero(part != number)
+        linear = _fitted(data, rows[taught], judgement.penalty * taught.mean())
+        logits = linear.logits(np.asarray(data.features[rows[others]]))
+        right[others] += np.stack([logits.argmax(axis=1) == label[others], np.ones(len(others))], 1)
+    by_all = judgement.probabilities.argmax(axis=1) == label
+    gained = by_all - right[:, 0] / np.maximum(right[:, 1], 1)
+    for one in np.flatnonzero(n_units > 1):
         own = label == one
-        index = np.unique(unit[own], return_inverse=True)[1]
+        index = units(unit[own])
         size = np.bincount(index)
         if len(size) < 2:
             continue
@@ -112,18 +119,16 @@ def classes_with_few(judgement: Judgement) -> Iterator[Few]:
         residuals = np.bincount(index, gained[own]) - gain * size
         error = float(np.sqrt((residuals**2).sum() * len(size) / (len(size) - 1)) / size.sum())
         if gain > max(_ERRORS * error, _LEAST_GAIN):
-            yield Few(int(one), gain)
+            yield Few(int(one), min(gain, 1.0))
 
 
-def _half(data: TrainingData) -> Rows:
-    """Return the images of half of each class's units, of two at least."""
-    rows = data.train_images
-    rng = np.random.default_rng(data.seed)
-    order = rng.permutation(int(data.unit.max()) + 1)
-    kept: list[Rows] = []
-    for one in range(data.n_classes):
-        own = rows[data.label[rows] == one]
-        units = np.unique(data.unit[own])
-        units = units[np.argsort(order[units])]
-        kept.append(own[np.isin(data.unit[own], units[: max(2, len(units) // 2)])])
-    return np.sort(np.concatenate(kept))
+def _fitted(data: TrainingData, rows: Rows, penalty: float) -> Linear:
+    """Fit the head of `headstart.heads.logistic` to some rows; a class may lack among them."""
+    matrix, ones = Matrix(data.features, rows, data.streaming_above), np.ones(len(rows))
+    loss = CrossEntropy(np.zeros(data.n_classes))
+    # Two classes have one weight vector w, written as w / 2 and -w / 2: |w|^2 / 2 together.
+    factor = 2 if data.n_classes == 2 else 1
+    measured = moments(matrix, ones, scaled=False)
+    labels = data.label[rows]
+    (linear,) = descend(matrix, labels, ones, measured, loss, [factor * penalty], data.n_classes)
+    return linear

@@ -12,7 +12,7 @@ from headstart.audit.strangers import Strangers, nearest_strangers
 from headstart.common.threads import one_thread_each
 from headstart.heads.base import FitReport
 from headstart.heads.data import TrainingData
-from headstart.heads.logistic import LogisticHead
+from headstart.heads.logistic import L2_PATH, LogisticHead
 from headstart.heads.options import LogisticOptions
 from headstart.scoring.calibration import softmax
 
@@ -23,8 +23,18 @@ VOTES = 10
 """Neighbors of other units that vote on an image's class."""
 
 _SOUGHT = 2 * VOTES
-# Settings further apart than the path's own serve as well, and take less time.
-_STRIDE = 2
+_WEAKEST = 1.0
+
+
+class _ProbeHead(LogisticHead):
+    """The path's stronger penalties, further apart, up to where the curve turns.
+
+    Labels with errors are served by these, and weaker ones take most of the time.
+    """
+
+    grid = tuple(penalty for penalty in L2_PATH if penalty >= _WEAKEST)
+    stride = 2
+    patience = 6
 
 
 @dataclass(frozen=True)
@@ -129,15 +139,8 @@ def judge(data: TrainingData) -> Judgement | None:
 
 def _fit(data: TrainingData, penalty: float | None = None) -> tuple[LogisticHead, FitReport]:
     options = LogisticOptions(kind="logistic", l2="auto" if penalty is None else penalty)
-    head = LogisticHead(options, data.seed)
-    head.stride = _STRIDE
+    head = _ProbeHead(options, data.seed)
     return head, head.fit(data)
-
-
-def held_out_logits(data: TrainingData, penalty: float) -> tuple[Rows, Floats]:
-    """Cross-validate a head of a given penalty; return the rows held out, sorted, and logits."""
-    with one_thread_each():
-        return _in_order(_fit(data, penalty)[1])
 
 
 def _in_order(report: FitReport) -> tuple[Rows, Floats]:
