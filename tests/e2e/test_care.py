@@ -28,8 +28,8 @@ def project(
     project = make_project("care")
 
     def write(path: str, seed: int, channel: int) -> None:
-        pixels = photo(seed, 48, 64) // 2
-        pixels[..., channel] += 100
+        pixels = photo(seed, 48, 64) // 4
+        pixels[..., channel] += 150
         (project.root / path).parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(pixels).save(project.root / path)
 

@@ -120,7 +120,7 @@ def test_an_experiment_can_be_taken_over(project: Project) -> None:
         params["train"]["heads"]["logistic"]["l2"] == other["overrides"]["train.heads.logistic.l2"]
     )
     # What no candidate has run: `evaluate` reads neither.
-    assert set(project.repro("report")) <= {"sample@faces", "sample@digits", "report"}
+    assert set(project.repro("report")) <= {"sample@faces", "sample@digits", "audit", "report"}
     test = json.loads((project.root / "metrics" / "test.json").read_text())
     assert test["selected"]["accuracy"] == other["accuracy"]
 
