@@ -17,6 +17,8 @@ from headstart.features.neighbors import directions
 HEADING = "Care: what to label next"
 
 LABELS = (10, 20, 50, 100, 200, 400)
+# After the first columns as many are asked for at a time as the command does by itself.
+_ROUNDS = (10, 20, *range(50, 401, 50))
 SEEDS = 5
 _COMPARED = (20, 50, 100)
 _WANTED = 0.95
@@ -119,10 +121,11 @@ def measure(sets: Sets) -> list[str]:
     for name in [one for one in _SETS if one in sets.names]:
         with one_thread_each():
             full, found = _curves(sets, name)
-        steps = LABELS[: found["suggest"].shape[1]]
+        steps = _ROUNDS[: found["suggest"].shape[1]]
+        columns = [steps.index(n) for n in LABELS if n in steps]
         for rule, accuracy in found.items():
-            shown = [f"{value:.3f}" for value in accuracy.mean(axis=0)]
-            shown += [""] * (len(LABELS) - len(steps))
+            shown = [f"{value:.3f}" for value in accuracy.mean(axis=0)[columns]]
+            shown += [""] * (len(LABELS) - len(columns))
             curves.append([name if rule == "suggest" else "", rule, *shown, f"{full.mean():.3f}"])
         for other in ("random", "margin", "TypiClust"):
             told = [
@@ -135,9 +138,9 @@ def measure(sets: Sets) -> list[str]:
         print(name, *curves[-4:], sep="\n", flush=True)
     return [
         f"Of each set a third is held out; from the rest labels are asked for, {LABELS[0]} without "
-        f"any known and then as many more as make the next column, {SEEDS} draws of test part and "
-        "chance. A logistic regression of the same penalty learns from what is labelled. Near "
-        "duplicates are left in, for all methods alike.",
+        "any known, then up to 20 and 50, then 50 at a time, which is the default of the command; "
+        f"{SEEDS} draws of test part and chance. A logistic regression of the same penalty learns "
+        "from what is labelled. Near duplicates are left in, for all methods alike.",
         "",
         *table(["set", "accuracy at labels", *LABELS, "all"], curves),
         "",
@@ -148,7 +151,7 @@ def measure(sets: Sets) -> list[str]:
         *table(["set", "ahead of", *_COMPARED], behind),
         "",
         f"Labels that {_WANTED:.0%} of the accuracy with all labels take, where the mean curve, "
-        "drawn straight between the columns, gets there.",
+        "drawn straight between the rounds, gets there.",
         "",
         *table(["set", "accuracy", *_RULES], needed),
     ]
@@ -173,7 +176,7 @@ def _curves(sets: Sets, name: str) -> tuple[NDArray[np.float64], dict[str, NDArr
 
         for rule, choose in _RULES.items():
             pool, scores = start, []
-            for labels in (n for n in LABELS if n <= len(rest)):
+            for labels in (n for n in _ROUNDS if n <= len(rest)):
                 new = choose(pool, labels - len(pool.chosen))
                 chosen = np.concatenate([pool.chosen, new])
                 assert len(np.unique(chosen)) == labels

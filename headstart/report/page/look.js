@@ -200,8 +200,8 @@ function drawSave() {
         byId("save-corrections").focus();
         tell(text("save.next"));
       } } }, text("save.button", { n: number(all.size) })),
-      element("p", {}, images.length ? text("look.progress", { done: number(done), n: number(images.length) }) : "",
-        element("span", { class: "track", "aria-hidden": "true" }, element("span", { style: { width: `${100 * done / Math.max(1, images.length)}%` } })))),
+      images.length ? element("p", {}, text("look.progress", { done: number(done), n: number(images.length) }),
+        element("span", { class: "track", "aria-hidden": "true" }, element("span", { style: { width: `${100 * done / images.length}%` } }))) : null),
     saved ? element("div", { class: "next" }, element("p", {}, text("save.next")), next) : null,
     drawBefore());
 }

@@ -152,7 +152,8 @@ def test_groups_tell_the_weak_first(report: Report) -> None:
     assert len(cluster.pictures) == 5
     assert {report.pictures[number].split for number in cluster.pictures} == {"test"}
     page = render(report)
-    for told in ("camera &lt;b&gt;", "&lt;i&gt;poor", "\u221240.0", "[\u221260.0, \u221220.0]"):
+    words = ("camera &lt;b&gt;", "&lt;i&gt;poor")
+    for told in (*words, "\u221240.0", "[\u221260.0, \u221220.0]", "\u221235.0", "0.004"):
         assert told in page
 
 
