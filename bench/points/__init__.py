@@ -1,1 +1,1 @@
-"""The points of bench/quality.py: a module each, with a HEADING and a function `measure`."""
+"""The points of bench/quality.py and bench/care.py: in each a HEADING and `measure`."""

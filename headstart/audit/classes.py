@@ -88,15 +88,18 @@ def classes_alike(judgement: Judgement) -> Iterator[Alike]:
             yield Alike(first, second, float(np.clip(2 * (1 - np.mean(recalls)), 0, 1)))
 
 
-def classes_with_few(judgement: Judgement) -> Iterator[Few]:
+def single_units(data: TrainingData) -> Iterator[Few]:
+    """Yield classes of a single unit."""
+    yield from (Few(int(one), 1.0) for one in np.flatnonzero(data.train_units == 1))
+
+
+def classes_that_gain(judgement: Judgement) -> Iterator[Few]:
     """Yield classes whose recall still rises when images are added.
 
     Heads that have learned from a quarter of the units each say what they make of all others, and
     that is compared with what heads that have learned from nearly all said of the same images.
     """
     data = judgement.data
-    n_units = data.train_units
-    yield from (Few(int(one), 1.0) for one in np.flatnonzero(n_units == 1))
     rows, label = judgement.rows, judgement.label
     unit = units(data.unit[rows])
     fold_of_unit = stratified_folds(label, unit, _PARTS, data.seed)
@@ -109,7 +112,7 @@ def classes_with_few(judgement: Judgement) -> Iterator[Few]:
         right[others] += np.stack([logits.argmax(axis=1) == label[others], np.ones(len(others))], 1)
     by_all = judgement.probabilities.argmax(axis=1) == label
     gained = by_all - right[:, 0] / np.maximum(right[:, 1], 1)
-    for one in np.flatnonzero(n_units > 1):
+    for one in np.flatnonzero(data.train_units > 1):
         own = label == one
         index = units(unit[own])
         size = np.bincount(index)

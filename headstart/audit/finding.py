@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from headstart.audit.classes import classes_alike, classes_with_few
+from headstart.audit.classes import classes_alike, classes_that_gain, single_units
 from headstart.audit.data import all_images
 from headstart.audit.labels import Judgement, judge
 from headstart.audit.pictures import beyond, odd_pictures
@@ -21,6 +21,7 @@ from headstart.dataset.manifest import Manifest, ManifestRow
 from headstart.evaluation.gaussians import Fit
 from headstart.features.file import FeatureFile
 from headstart.features.neighbors import NeighborIndex, directions
+from headstart.heads.data import TrainingData
 from headstart.scoring.intervals import units
 
 Rows = npt.NDArray[np.int64]
@@ -89,7 +90,7 @@ def find_all(file: FeatureFile, manifest: Manifest, most: int, seed: int) -> Fin
                 np.array([image.height for image in images]),
             )
         ),
-        *_classes(judgement, file.header.class_names),
+        *_classes(data, judgement),
     ]
     suspects = [
         one
@@ -180,13 +181,14 @@ def _outliers(
             yield _suspect(images[position], "outlier", score)
 
 
-def _classes(judgement: Judgement | None, names: tuple[str, ...]) -> Iterator[Suspect]:
-    if judgement is None:
-        return
-    for one in classes_alike(judgement):
-        yield Suspect("", "", "merge", round(one.score, 4), names[one.first], names[one.second])
-    for few in classes_with_few(judgement):
-        yield Suspect("", "", "few", round(few.score, 4), names[few.label], "")
+def _classes(data: TrainingData, judgement: Judgement | None) -> Iterator[Suspect]:
+    names, few = data.class_names, list(single_units(data))
+    if judgement is not None:
+        few += classes_that_gain(judgement)
+        for one in classes_alike(judgement):
+            yield Suspect("", "", "merge", round(one.score, 4), names[one.first], names[one.second])
+    for lacking in few:
+        yield Suspect("", "", "few", round(lacking.score, 4), names[lacking.label], "")
 
 
 def _nearest(

@@ -18,6 +18,9 @@ LIMIT = 3.5
 Source: Iglewicz and Hoaglin, How to Detect and Handle Outliers, 1993.
 """
 
+_FEWEST = 10
+"""Values of which fewer do not tell what is usual."""
+
 # Values that no picture worth a look has: a set of small digits or of night photos is not odd in
 # itself, and one of equal pictures not because one of them differs a little.
 _DARK = 40.0  # mean gray level of 255
@@ -89,6 +92,8 @@ def beyond(
 ) -> Floats:
     """Return how far values lie above what is usual, (n,): 0 up to the limit, below 1.
 
+    Of a few values nothing is usual, so all are 0.
+
     Args:
         values: (n,).
         among: (n,) those that say what is usual.
@@ -98,7 +103,7 @@ def beyond(
     Source: the median of absolute deviations as an estimate of the standard deviation, Hampel, The
         Influence Curve and Its Role in Robust Estimation, JASA 69, 1974.
     """
-    if not among.any():
+    if np.count_nonzero(among) < _FEWEST:
         return np.zeros(len(values))
     middle = np.median(values[among])
     scale = max(1.4826 * float(np.median(np.abs(values[among] - middle))), least_scale, 1e-12)

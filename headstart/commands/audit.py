@@ -94,7 +94,7 @@ def _print() -> None:
             "of which nothing can be held out",
             highlight=False,
         )
-    if found:
+    if found and counts["judged"]:
         console.print(
             f"About {counts['label_errors']:.0f} labels are wrong, by the sum of their scores",
             highlight=False,

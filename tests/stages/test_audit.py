@@ -142,6 +142,18 @@ def test_classes_with_too_few_images(tmp_path: Path) -> None:
     assert metrics["judged"] == 180
 
 
+def test_of_one_image_per_class_little_can_be_told(tmp_path: Path) -> None:
+    features, labels = blobs(1, gap=6.0)
+    write_project(tmp_path, features, labels)
+    suspects, _, metrics = audited(tmp_path)
+    assert (metrics["judged"], metrics["label_errors"], metrics["outlier"]) == (0, 0, 0)
+    assert {one["given"] for one in suspects if one["kind"] == "few"} == {
+        "class 0",
+        "class 1",
+        "class 2",
+    }
+
+
 def test_a_few_more_images_would_help_where_the_curve_rises(tmp_path: Path) -> None:
     features, labels = blobs(150, 3, 200, gap=4.0)
     write_project(tmp_path, features, labels)
