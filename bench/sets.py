@@ -21,6 +21,7 @@ from headstart.common import places
 from headstart.common.files import atomic_folder
 from headstart.dataset.manifest import Manifest, read_manifest
 from headstart.features.file import FeatureFile
+from headstart.heads.data import TrainingData
 from headstart.samples import SampleName, write_sample
 
 _SEEDS = 3
@@ -47,6 +48,23 @@ class SplitSet:
     params: Params
     file: FeatureFile
     manifest: Manifest
+
+    def training_data(self, seed: int | None = None, shots: int | None = None) -> TrainingData:
+        """Return what the stage `train` learns from, without class weights.
+
+        Args:
+            seed: Another one than that of the split.
+            shots: Training images per class; None for all.
+        """
+        options = self.params.train
+        return TrainingData.from_file(
+            self.file,
+            min_validation=options.min_validation,
+            folds_below=options.folds_below,
+            streaming_above=options.streaming_above,
+            seed=options.seed if seed is None else seed,
+            shots=shots,
+        )
 
 
 @dataclass(frozen=True, slots=True)

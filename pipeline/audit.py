@@ -5,28 +5,17 @@ from headstart.audit.options import AuditOptions
 from headstart.common import places
 from headstart.common.params import load_section
 from headstart.common.stage import run_stage
-from headstart.dataset.manifest import Manifest, read_manifest
-from headstart.features.file import FeatureFile
-
-
-def run(features: FeatureFile, manifest: Manifest, options: AuditOptions) -> None:
-    """List what may be wrong with the images and their labels."""
-    audit(
-        features,
-        manifest,
-        options,
-        audit=places.AUDIT,
-        neighbors=places.AUDIT_NEIGHBORS,
-        metrics=places.AUDIT_METRICS,
-    )
 
 
 def main() -> None:
     """Audit as params.yaml says."""
-    run(
-        FeatureFile.open(places.FEATURES),
-        read_manifest(places.MANIFEST),
+    audit(
         load_section("audit", AuditOptions),
+        features=places.FEATURES,
+        manifest=places.MANIFEST,
+        suspects=places.AUDIT,
+        evidence=places.AUDIT_NEIGHBORS,
+        metrics=places.AUDIT_METRICS,
     )
 
 

@@ -12,7 +12,6 @@ from ruamel.yaml import YAML
 from headstart.audit.table import Evidence, Suspect, write_audit
 from headstart.common.files import digest_of, read_json, sha256_of, write_json, write_table
 from headstart.dataset.manifest import Manifest, ManifestRow, read_manifest, write_manifest
-from headstart.evaluation.slices import told
 from headstart.features.file import Columns, FeatureFile, Header, write_feature_file
 from headstart.images.decoding import decode
 from headstart.scoring.weakness import Comparison
@@ -196,7 +195,7 @@ def take_care(root: Path, n_labels: int = 6) -> None:
         )
         test = read_json(Path("metrics/test.json"))
         chosen = test["selected"]
-        score = told(Comparison(9, 0.5, [0.2, 0.8], 0.9, -0.4, -0.6, -0.2, -0.35, 0.002), p=0.004)
+        score = Comparison(9, 0.5, [0.2, 0.8], 0.9, -0.4, -0.6, -0.2, -0.35, 0.002).told(p=0.004)
         chosen["slices"] = {
             "camera <b>": {
                 "good": score | {"difference": 0.1, "low": -0.05, "high": 0.2, "p": 1, "weak": 0},

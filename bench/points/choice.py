@@ -16,7 +16,6 @@ from headstart.common.threads import one_thread_each
 from headstart.evaluation.choice import select
 from headstart.heads import create
 from headstart.heads.base import HELD_OUT_FILE
-from headstart.heads.data import TrainingData
 from headstart.heads.options import LinearSVCOptions, LogisticOptions
 from headstart.heads.training import train_heads
 from headstart.scoring.calibration import fit_temperature, losses_at
@@ -101,14 +100,7 @@ def _ours(split: SplitSet) -> Row:
 
 def _before(split: SplitSet) -> Row:
     """Choose and fit the linear heads as the state before did."""
-    options = split.params.train
-    data = TrainingData.from_file(
-        split.file,
-        min_validation=options.min_validation,
-        folds_below=options.folds_below,
-        streaming_above=options.streaming_above,
-        seed=options.seed,
-    )
+    data = split.training_data()
     folds = data.folds(cheap=True)
     held_out = np.concatenate([fold.held_out for fold in folds])
     labels = data.label[held_out]

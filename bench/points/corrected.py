@@ -12,7 +12,6 @@ from headstart.audit.data import all_images
 from headstart.audit.labels import judge
 from headstart.common.threads import one_thread_each
 from headstart.heads import create
-from headstart.heads.data import TrainingData
 from headstart.heads.options import LinearSVCOptions, LogisticOptions
 
 HEADING = "Care: corrected labels"
@@ -78,13 +77,7 @@ def _draw(split: SplitSet, kind: str, share: float) -> _Draw:
 
 def _score(split: SplitSet, name: str, label: NDArray[np.int64]) -> float:
     file, options = split.file, split.params.train
-    data = TrainingData.from_file(
-        file,
-        min_validation=options.min_validation,
-        folds_below=options.folds_below,
-        streaming_above=options.streaming_above,
-        seed=options.seed,
-    )
+    data = split.training_data()
     head = create(HEADS[name], options.seed)
     head.fit(replace(data, label=label), refit=True)
     test = file.rows("test")

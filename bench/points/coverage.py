@@ -12,7 +12,6 @@ from bench.sets import Sets, SplitSet
 from bench.told import Told, Values, as_piped
 from headstart.common.threads import one_thread_each
 from headstart.heads import create
-from headstart.heads.data import TrainingData
 from headstart.heads.options import LogisticOptions
 from headstart.scoring.calibration import fit_temperature, softmax
 from headstart.scoring.conformal import FEWEST, ClassSets, _threshold, fit_sets
@@ -84,15 +83,7 @@ def _few_shots(split: SplitSet) -> Told:
     """Return what a head of a few images says of all images that are no kin of these."""
     file = split.file
     everything = file.rows("train", "validation", "test")
-    options = split.params.train
-    data = TrainingData.from_file(
-        file,
-        min_validation=options.min_validation,
-        folds_below=options.folds_below,
-        streaming_above=options.streaming_above,
-        seed=0,
-        shots=_SHOTS,
-    )
+    data = split.training_data(seed=0, shots=_SHOTS)
     head = create(LogisticOptions(kind="logistic", l2=1e-2), 0)
     head.fit(data, refit=False)
     rows = everything[~np.isin(data.unit[everything], data.unit[data.train])]

@@ -8,7 +8,6 @@ from bench.results import table
 from bench.sets import Sets, SplitSet
 from headstart.common.threads import one_thread_each
 from headstart.heads import create
-from headstart.heads.data import TrainingData
 from headstart.heads.options import LogisticOptions
 from headstart.heads.training import held_out_images
 
@@ -55,20 +54,14 @@ def measure(sets: Sets) -> list[str]:
 def _draw(split: SplitSet, shots: int, seed: int) -> tuple[float, float, float, float, float]:
     from sklearn.linear_model import LogisticRegression
 
-    options, file = split.params.train, split.file
-    given = {
-        "min_validation": options.min_validation,
-        "folds_below": options.folds_below,
-        "streaming_above": options.streaming_above,
-        "seed": seed,
-    }
+    file = split.file
     rows = file.rows("test")
-    data = TrainingData.from_file(file, **given, shots=shots)
+    data = split.training_data(seed, shots)
     head = create(LogisticOptions(kind="logistic"), seed)
     judged = held_out_images(head, head.fit(data, refit=True), data)
     own = head.predict_proba(file.features, rows)
     # The rule before: the shots are few, the folds are not.
-    mixed = TrainingData.from_file(file, **given).few(shots, seed)
+    mixed = split.training_data(seed).few(shots, seed)
     old = create(LogisticOptions(kind="logistic"), seed)
     report = old.fit(mixed)
     theirs = LogisticRegression(max_iter=500).fit(

@@ -8,12 +8,10 @@ from numpy.typing import NDArray
 from bench.results import table
 from bench.sets import Sets, SplitSet
 from headstart.common.threads import one_thread_each
-from headstart.evaluation.slices import WEAK
 from headstart.heads import create
-from headstart.heads.data import TrainingData
 from headstart.heads.options import LogisticOptions
 from headstart.scoring.intervals import units
-from headstart.scoring.weakness import chance_of_weakness, compare, has_enough, holm
+from headstart.scoring.weakness import WEAK, chance_of_weakness, compare, has_enough, holm
 
 HEADING = "Care of the data: weak slices"
 
@@ -198,15 +196,8 @@ def _planted(
 
 def _judged(split: SplitSet) -> tuple[Values, NDArray[np.int64]]:
     """Return which images a head on few others has right, and their units."""
-    options, file = split.params.train, split.file
-    data = TrainingData.from_file(
-        file,
-        min_validation=options.min_validation,
-        folds_below=options.folds_below,
-        streaming_above=options.streaming_above,
-        seed=0,
-        shots=_SHOTS,
-    )
+    file = split.file
+    data = split.training_data(seed=0, shots=_SHOTS)
     head = create(LogisticOptions(kind="logistic"), 0)
     with one_thread_each():
         head.fit(data, refit=True)

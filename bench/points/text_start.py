@@ -87,15 +87,8 @@ def measure(sets: Sets) -> list[str]:
 
 def _draw(split: SplitSet, shots: int, seed: int) -> dict[str, list[float]]:
     """Return test accuracies of the heads on some shots by how good the texts are."""
-    options, file = split.params.train, split.file
-    data = TrainingData.from_file(
-        file,
-        min_validation=options.min_validation,
-        folds_below=options.folds_below,
-        streaming_above=options.streaming_above,
-        seed=seed,
-        shots=shots,
-    )
+    file = split.file
+    data = split.training_data(seed=seed, shots=shots)
     rows = file.rows("test")
 
     def logits(given: HeadOptions, data: TrainingData) -> NDArray[np.float64]:

@@ -5,39 +5,41 @@ from pathlib import Path
 from headstart.audit.options import AuditOptions
 from headstart.audit.table import write_audit
 from headstart.common.files import write_json
-from headstart.dataset.manifest import Manifest
-from headstart.features.file import FeatureFile
 
 
 def audit(
-    file: FeatureFile,
-    manifest: Manifest,
     options: AuditOptions,
     *,
-    audit: Path,
-    neighbors: Path,
+    features: Path,
+    manifest: Path,
+    suspects: Path,
+    evidence: Path,
     metrics: Path,
 ) -> None:
     """List what may be wrong with the images and their labels.
 
     Args:
-        file: The features; no other is computed.
-        manifest: Their images.
         options: The section `audit`.
-        audit: Table of what is suspected.
-        neighbors: Table of the images to look at beside it.
+        features: The feature file; nothing else is computed.
+        manifest: Table of its images.
+        suspects: Table to write of what is suspected.
+        evidence: Table to write of the images to look at beside it.
         metrics: Counts by kind; empty without an audit.
 
     Raises:
-        InputError: see `headstart.audit.finding.find_all`.
+        InputError: a file cannot be read, or see `headstart.audit.finding.find_all`.
     """
     if not options.suspects:
-        write_audit([], [], audit, neighbors)
+        write_audit([], [], suspects, evidence)
         write_json(metrics, {})
         return
     # Only now: without an audit none of it is needed.
     from headstart.audit.finding import find_all
+    from headstart.dataset.manifest import read_manifest
+    from headstart.features.file import FeatureFile
 
-    found = find_all(file, manifest, options.suspects, options.seed)
-    write_audit(found.suspects, found.evidence, audit, neighbors)
+    found = find_all(
+        FeatureFile.open(features), read_manifest(manifest), options.suspects, options.seed
+    )
+    write_audit(found.suspects, found.evidence, suspects, evidence)
     write_json(metrics, found.metrics)

@@ -8,12 +8,9 @@ import numpy.typing as npt
 
 from headstart.audit.labels import Judgement
 from headstart.features.matrix import Matrix
-from headstart.features.moments import moments
 from headstart.heads.data import TrainingData
-from headstart.heads.descent import descend
 from headstart.heads.folds import stratified_folds
-from headstart.heads.linear import Linear
-from headstart.heads.losses import CrossEntropy
+from headstart.heads.logistic import fit_logistic
 from headstart.scoring.intervals import accuracy_interval, units
 
 Rows = npt.NDArray[np.int64]
@@ -107,7 +104,9 @@ def classes_that_gain(judgement: Judgement) -> Iterator[Few]:
     right = np.zeros((len(rows), 2))
     for number in range(part.max() + 1):
         taught, others = part == number, np.flatnonzero(part != number)
-        linear = _fitted(data, rows[taught], judgement.penalty * taught.mean())
+        matrix = Matrix(data.features, rows[taught], data.streaming_above)
+        penalty = judgement.penalty * taught.mean()
+        linear = fit_logistic(matrix, label[taught], data.n_classes, penalty)
         logits = linear.logits(np.asarray(data.features[rows[others]]))
         right[others] += np.stack([logits.argmax(axis=1) == label[others], np.ones(len(others))], 1)
     by_all = judgement.probabilities.argmax(axis=1) == label
@@ -123,15 +122,3 @@ def classes_that_gain(judgement: Judgement) -> Iterator[Few]:
         error = float(np.sqrt((residuals**2).sum() * len(size) / (len(size) - 1)) / size.sum())
         if gain > max(_ERRORS * error, _LEAST_GAIN):
             yield Few(int(one), min(gain, 1.0))
-
-
-def _fitted(data: TrainingData, rows: Rows, penalty: float) -> Linear:
-    """Fit the head of `headstart.heads.logistic` to some rows; a class may lack among them."""
-    matrix, ones = Matrix(data.features, rows, data.streaming_above), np.ones(len(rows))
-    loss = CrossEntropy(np.zeros(data.n_classes))
-    # Two classes have one weight vector w, written as w / 2 and -w / 2: |w|^2 / 2 together.
-    factor = 2 if data.n_classes == 2 else 1
-    measured = moments(matrix, ones, scaled=False)
-    labels = data.label[rows]
-    (linear,) = descend(matrix, labels, ones, measured, loss, [factor * penalty], data.n_classes)
-    return linear

@@ -1,6 +1,5 @@
 """All labelled images as what is learned from, and what must not be torn apart."""
 
-import sys
 from collections.abc import Iterable
 from dataclasses import replace
 
@@ -10,10 +9,16 @@ import numpy.typing as npt
 from headstart.common.vocabulary import SPLITS
 from headstart.dataset.duplicates import components
 from headstart.features.file import FeatureFile
-from headstart.heads.data import TrainingData
+from headstart.heads.data import STREAMING_ABOVE, TrainingData
 
 
-def all_images(file: FeatureFile, pairs: Iterable[tuple[int, int]], seed: int) -> TrainingData:
+def all_images(
+    file: FeatureFile,
+    pairs: Iterable[tuple[int, int]],
+    seed: int,
+    *,
+    streaming_above: int = STREAMING_ABOVE,
+) -> TrainingData:
     """Take the images of all splits, without views, to be cross-validated over.
 
     Args:
@@ -21,12 +26,13 @@ def all_images(file: FeatureFile, pairs: Iterable[tuple[int, int]], seed: int) -
         pairs: Images, by row of the manifest, that show one picture: they are one unit, as
             those of a group are.
         seed: Of the folds.
+        streaming_above: See `TrainingData`.
 
     Raises:
         InputError: as `TrainingData.from_file`.
     """
     data = TrainingData.from_file(
-        file, min_validation=1, folds_below=1, streaming_above=sys.maxsize, seed=seed
+        file, min_validation=1, folds_below=1, streaming_above=streaming_above, seed=seed
     )
     rows = file.rows(*SPLITS)
     return replace(data, train=rows, validation=rows[:0], unit=_units(file, pairs))

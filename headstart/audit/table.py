@@ -59,8 +59,11 @@ class Evidence(NamedTuple):
 
 
 def write_audit(
-    suspects: Iterable[Suspect], evidence: Iterable[Evidence], audit: Path, neighbors: Path
+    suspects: Iterable[Suspect],
+    evidence: Iterable[Evidence],
+    suspects_table: Path,
+    evidence_table: Path,
 ) -> None:
     """Write both tables, in the order given."""
-    write_table(audit, Suspect._fields, suspects)
-    write_table(neighbors, Evidence._fields, evidence)
+    write_table(suspects_table, Suspect._fields, suspects)
+    write_table(evidence_table, Evidence._fields, evidence)

@@ -11,12 +11,11 @@ from rich.table import Table
 from headstart.audit.audit import audit
 from headstart.audit.options import AuditOptions
 from headstart.audit.table import KINDS
+from headstart.commands import arguments
 from headstart.common import places
 from headstart.common.files import read_json
 from headstart.common.params import load_section
 from headstart.common.text import printable
-from headstart.dataset.manifest import read_manifest
-from headstart.features.file import FeatureFile
 from headstart.report.options import ReportOptions
 from headstart.report.results import RunPlaces
 from headstart.report.writing import write_report
@@ -42,7 +41,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
     parser.add_argument(
         "--suspects",
-        type=_count,
+        type=arguments.whole_number(1, 100_000),
         metavar="N",
         help=f"list at most N images of each kind (default: audit.suspects, or {_SUSPECTS} where "
         "that is 0)",
@@ -64,11 +63,11 @@ def run(args: argparse.Namespace) -> int:
     options = load_section("audit", AuditOptions)
     wanted = args.suspects or options.suspects or _SUSPECTS
     audit(
-        FeatureFile.open(places.FEATURES),
-        read_manifest(places.MANIFEST),
         options.model_copy(update={"suspects": wanted}),
-        audit=places.AUDIT,
-        neighbors=places.AUDIT_NEIGHBORS,
+        features=places.FEATURES,
+        manifest=places.MANIFEST,
+        suspects=places.AUDIT,
+        evidence=places.AUDIT_NEIGHBORS,
         metrics=places.AUDIT_METRICS,
     )
     write_report(
@@ -122,11 +121,3 @@ def _table() -> Table:
                 score = f"{float(row['score']):.2f}"
                 table.add_row(_MEANINGS[kind], score, given, suggested, path)
     return table
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or not 1 <= int(text) <= 100_000:
-        raise argparse.ArgumentTypeError(
-            f"expected a whole number from 1 to 100,000, received {text}"
-        )
-    return int(text)

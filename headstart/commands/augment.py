@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from headstart.commands import arguments
 from headstart.commands.params import load_params
 from headstart.common.errors import InputError
 from headstart.common.files import atomic_write
@@ -27,7 +28,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "paths",
         metavar="PATH",
         nargs="+",
-        type=_path,
+        type=arguments.path,
         help=f"an image, or a folder, of which the first {_FROM_A_FOLDER} images are shown; there, "
         "files that cannot be read are passed over",
     )
@@ -40,7 +41,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--views",
-        type=_view_count,
+        type=arguments.whole_number(1, 100),
         help="views of each image, 1 to 100 (default: extract.augment.views of params.yaml, or "
         f"{_DEFAULT_VIEWS} when that is 0)",
     )
@@ -73,7 +74,7 @@ def run(args: argparse.Namespace) -> int:
 
     def images() -> Iterator[SheetImage]:
         nonlocal shown
-        for path in args.paths:
+        for path in map(Path, args.paths):
             for image in _images_of(path):
                 shown += 1
                 yield image
@@ -128,19 +129,6 @@ def _sheet_image(path: Path) -> SheetImage:
         raise InputError(f"{path}: {error.reason}") from None
     label = "/".join(path.parts[-2:])
     return SheetImage(label, pixels, hashlib.sha256(data).hexdigest())
-
-
-def _path(text: str) -> Path:
-    # As a path it would be the folder one is in.
-    if not text:
-        raise argparse.ArgumentTypeError("expected a path, received an empty text")
-    return Path(text)
-
-
-def _view_count(text: str) -> int:
-    if not text.isdecimal() or not 1 <= int(text) <= 100:
-        raise argparse.ArgumentTypeError(f"expected a whole number from 1 to 100, received {text}")
-    return int(text)
 
 
 def _image_size(text: str) -> int | tuple[int, int]:

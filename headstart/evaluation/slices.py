@@ -10,14 +10,11 @@ from headstart.common.errors import InputError
 from headstart.dataset.manifest import Manifest
 from headstart.scoring.intervals import units
 from headstart.scoring.metrics import Floats, Labels, named
-from headstart.scoring.weakness import FEWEST_UNITS, Comparison, compare, has_enough, holm
+from headstart.scoring.weakness import FEWEST_UNITS, compare, has_enough, holm
 
 MOST_VALUES = 100
 """Of a column, that are scored: those with most images. A correction for more tests leaves little
 to be found, and metrics that nobody can read."""
-
-WEAK = 0.05
-"""Probability, after Holm, up to which a part is called weak: that of one false alarm or more."""
 
 
 def check_columns(names: Sequence[str], manifest: Manifest) -> None:
@@ -80,7 +77,7 @@ def score_slices(
     slices: dict[str, dict[str, Any]] = {name: {} for name in left_out}
     p_values = holm([one.p for one in compared.values()])
     for ((name, value), one), p in zip(compared.items(), p_values, strict=True):
-        slices[name][value] = {**told(one, p), "weak": int(is_weak(one, p))}
+        slices[name][value] = {**one.told(p), "weak": int(one.is_weak(p))}
     return {"slices": slices, "slices_left_out": left_out}
 
 
@@ -107,23 +104,3 @@ def _parts(
         "without_value": int(len(values) - has.sum()),
     }
     return found, left_out
-
-
-def is_weak(one: Comparison, p: float) -> bool:
-    """Return whether a part is weaker than the rest by more than chance, all tests considered."""
-    return p <= WEAK and one.difference < 0
-
-
-def told(one: Comparison, p: float) -> dict[str, Any]:
-    """Return a comparison as it stands in the metrics."""
-    return {
-        "images": one.images,
-        "accuracy": one.accuracy,
-        "rest": one.rest,
-        "difference": one.difference,
-        "low": one.low,
-        "high": one.high,
-        "difference_within_classes": one.within_classes,
-        "p": p,
-        "intervals": {"accuracy": one.accuracy_interval},
-    }

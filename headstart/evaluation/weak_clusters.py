@@ -8,7 +8,6 @@ import numpy.typing as npt
 
 from headstart.common.files import write_table
 from headstart.dataset.manifest import Manifest
-from headstart.evaluation.slices import is_weak, told
 from headstart.features.file import FeatureFile
 from headstart.features.neighbors import NeighborIndex, directions
 from headstart.scoring.intervals import units
@@ -69,7 +68,7 @@ def find_weak_clusters(
     found = [
         (one, p, part)
         for one, p, part in zip(compared, p_values, parts, strict=True)
-        if is_weak(one, p)
+        if one.is_weak(p)
     ]
     weak = dict(enumerate(sorted(found, key=lambda entry: entry[0].difference), start=1))
     write_table(
@@ -87,7 +86,7 @@ def find_weak_clusters(
             for i in np.flatnonzero(part)[np.argsort(-nearness[part], kind="stable")]
         ),
     )
-    return {"weak_clusters": {str(number): told(one, p) for number, (one, p, _) in weak.items()}}
+    return {"weak_clusters": {str(number): one.told(p) for number, (one, p, _) in weak.items()}}
 
 
 def _clusters(

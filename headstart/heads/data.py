@@ -20,6 +20,9 @@ from headstart.scoring.intervals import units
 SelectedBy = Literal["validation", "cross-validation", "default"]
 ClassWeight = Literal["none", "balanced", "logit_adjusted"] | Mapping[str, float]
 
+STREAMING_ABOVE = 10**9
+"""As `TrainingData.streaming_above`, where no option says."""
+
 _DEARER = 5
 """By how much fewer validation units heads that are trained in epochs are cross-validated."""
 
@@ -113,13 +116,12 @@ class TrainingData:
                 f"{file.path}: no training image of the class {empty}: add images, or lower "
                 "prepare.validation and prepare.test in params.yaml"
             )
-        image_groups = np.where(file.group >= 0, file.group + int(file.image.max()) + 1, file.image)
         data = cls(
             header=file.header,
             features=file.features,
             label=file.label,
             view=file.view,
-            unit=units(image_groups),
+            unit=units_of(file),
             sha256=file.sha256,
             train=train,
             validation=file.rows("validation"),
@@ -292,6 +294,12 @@ class TrainingData:
         image_of = np.maximum.accumulate(np.where(self.view[self.train] == 0, self.train, -1))
         chosen = np.isin(image_of, kept)
         return replace(self, train=self.train[chosen])
+
+
+def units_of(file: FeatureFile) -> Rows:
+    """Return the unit of each row, (n_rows,): rows of one image or of one group share a number."""
+    groups = np.where(file.group >= 0, file.group + int(file.image.max()) + 1, file.image)
+    return units(groups)
 
 
 def class_weights(

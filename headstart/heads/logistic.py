@@ -3,7 +3,10 @@
 import numpy as np
 import numpy.typing as npt
 
+from headstart.features.matrix import Matrix
+from headstart.features.moments import Moments, moments
 from headstart.heads.data import TrainingData
+from headstart.heads.descent import descend
 from headstart.heads.folds import Rows
 from headstart.heads.linear import Linear
 from headstart.heads.linear_path import DescentHead
@@ -56,8 +59,36 @@ class LogisticHead(DescentHead):
         return CrossEntropy(data.log_prior), data.loss_weight
 
     def _penalty(self, setting: float, n_classes: int) -> float:
-        # Two classes have one weight vector w, written as w / 2 and -w / 2: |w|^2 / 2 together.
-        return 2 * setting if n_classes == 2 else setting
+        return _factor(setting, n_classes)
+
+
+def fit_logistic(
+    matrix: Matrix,
+    labels: npt.NDArray[np.int64],
+    n_classes: int,
+    l2: float,
+    measured: Moments | None = None,
+) -> Linear:
+    """Fit at one penalty, as the head does where all images count alike.
+
+    Args:
+        matrix: Raw features.
+        labels: (n_rows,) class indices; a class may be absent.
+        n_classes: Number of classes.
+        l2: As of the head.
+        measured: Moments of the features, centered only, if they are known.
+    """
+    ones = np.ones(len(labels))
+    known = moments(matrix, ones, scaled=False) if measured is None else measured
+    loss = CrossEntropy(np.zeros(n_classes))
+    penalty = _factor(l2, n_classes)
+    (linear,) = descend(matrix, labels, ones, known, loss, [penalty], n_classes)
+    return linear
+
+
+def _factor(l2: float, n_classes: int) -> float:
+    # Two classes have one weight vector w, written as w / 2 and -w / 2: |w|^2 / 2 together.
+    return 2 * l2 if n_classes == 2 else l2
 
 
 def _held_out_units(data: TrainingData) -> int:

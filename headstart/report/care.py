@@ -105,11 +105,11 @@ class ShownGroup:
         accuracy: Of the selected model on them, in [0, 1].
         rest: On all others.
         difference: The first less the second.
-        low: Of its 95 % interval; None without one.
-        high: Of its 95 % interval; None without one.
+        low: Of its 95 % interval.
+        high: Of its 95 % interval.
         within_classes: The difference if the others had the group's share of each class; None where
             that cannot be told.
-        p: That chance alone gives such a difference, after Holm's correction; None without one.
+        p: That chance alone gives such a difference, after Holm's correction.
         weak: Whether the model is worse here beyond chance.
         pictures: Numbers of its images' pictures, where they are shown.
     """
@@ -119,10 +119,10 @@ class ShownGroup:
     accuracy: float
     rest: float
     difference: float
-    low: float | None
-    high: float | None
+    low: float
+    high: float
     within_classes: float | None
-    p: float | None
+    p: float
     weak: bool
     pictures: tuple[int, ...] = ()
 

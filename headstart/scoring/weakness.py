@@ -19,6 +19,9 @@ FEWEST_UNITS = 10
 """Within the part and outside, below which nothing is compared: the interval of an accuracy is then
 wider than 0.3 even where no image is wrong."""
 
+WEAK = 0.05
+"""Probability, after Holm, up to which a part is called weak: that of one false alarm or more."""
+
 _DRAWS = 19_999
 _DRAWS_PER_TEST = 400
 # Of a p-value that so many draws reached, the error is a twentieth: more would decide nothing.
@@ -55,6 +58,24 @@ class Comparison:
     high: float
     within_classes: float | None
     p: float
+
+    def is_weak(self, p: float) -> bool:
+        """Return whether the part is weaker by more than chance, given p for all tests together."""
+        return p <= WEAK and self.difference < 0
+
+    def told(self, p: float) -> dict[str, Any]:
+        """Return the comparison as it stands in the metrics, with p for all tests together."""
+        return {
+            "images": self.images,
+            "accuracy": self.accuracy,
+            "rest": self.rest,
+            "difference": self.difference,
+            "low": self.low,
+            "high": self.high,
+            "difference_within_classes": self.within_classes,
+            "p": p,
+            "intervals": {"accuracy": self.accuracy_interval},
+        }
 
 
 def has_enough(unit: Units, inside: Bools) -> bool:

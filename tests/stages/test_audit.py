@@ -13,6 +13,8 @@ import pytest
 from PIL import Image
 
 from headstart.audit.audit import audit
+from headstart.audit.data import all_images
+from headstart.audit.labels import judge
 from headstart.audit.options import AuditOptions
 from headstart.common import places
 from headstart.common.errors import InputError
@@ -28,11 +30,11 @@ def audited(root: Path, suspects: int = 50) -> tuple[list[dict], list[dict], dic
     """Run the audit on a project; return its suspects, evidence and metrics."""
     with chdir(root):
         audit(
-            FeatureFile.open(places.FEATURES),
-            read_manifest(places.MANIFEST),
             AuditOptions(suspects=suspects, seed=0),
-            audit=places.AUDIT,
-            neighbors=places.AUDIT_NEIGHBORS,
+            features=places.FEATURES,
+            manifest=places.MANIFEST,
+            suspects=places.AUDIT,
+            evidence=places.AUDIT_NEIGHBORS,
             metrics=Path("audit.json"),
         )
         tables = []
@@ -109,6 +111,17 @@ def test_the_same_data_give_the_same_bytes(planted: tuple[Path, np.ndarray]) -> 
         (root / places.AUDIT).read_bytes(),
         (root / places.AUDIT_NEIGHBORS).read_bytes(),
     )
+
+
+def test_features_read_block_by_block_say_the_same(planted: tuple[Path, np.ndarray]) -> None:
+    file = FeatureFile.open(planted[0] / places.FEATURES)
+    whole, streamed = (
+        judge(all_images(file, (), 0, streaming_above=limit)) for limit in (10**9, 0)
+    )
+    assert whole is not None
+    assert streamed is not None
+    np.testing.assert_array_equal(streamed.suspects, whole.suspects)
+    np.testing.assert_allclose(streamed.score, whole.score, atol=1e-3)
 
 
 def test_an_image_unlike_all_others(tmp_path: Path) -> None:

@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,73 +17,16 @@ from ruamel.yaml import YAML
 
 from headstart import heads
 from headstart.common.errors import InputError
-from headstart.common.params import load_section
 from headstart.dataset.leak_table import Leak, write_leaks
-from headstart.dataset.manifest import Manifest, read_manifest
-from headstart.evaluation.evaluate import evaluate
-from headstart.evaluation.options import EvaluateOptions
-from headstart.features.file import FeatureFile
-from headstart.heads.options import TrainOptions
-from headstart.heads.training import train_heads
+from headstart.dataset.manifest import Manifest
 from headstart.scoring.metrics import scores
 from headstart.scoring.predictions import Predictions
-from tests.feature_files import blobs, write_project
+from tests.evaluated_project import Project
+from tests.feature_files import blobs
 
 ROOT = Path(__file__).parents[2]
 # Of these, no name means anything but a head.
 NAMES = {"logistic": {}, "finetuned": {"kind": "prototype"}, "selected": {"kind": "knn"}}
-
-
-@dataclass
-class Project:
-    root: Path
-    file: FeatureFile
-    manifest: Manifest
-
-    @classmethod
-    def make(cls, root: Path, features: np.ndarray, labels: np.ndarray, **more: Any) -> "Project":
-        """Write features, and data/leaks.csv without a leak."""
-        file = write_project(root, features, labels, **more)
-        write_leaks(root / "data/leaks.csv", [])
-        return cls(root, file, read_manifest(root / "data/manifest.csv"))
-
-    def train(self, chosen: dict[str, dict[str, Any]]) -> None:
-        given = load_section("train", TrainOptions, ROOT / "params.yaml").model_dump()
-        train_heads(
-            self.file,
-            TrainOptions.model_validate({**given, "heads": chosen}),
-            models=self.root / "models/heads",
-            metrics=self.root / "metrics/heads.json",
-            plots=self.root / "plots/heads",
-        )
-
-    def run(
-        self, folder: str = ".", *, known_leaks: Path | None = None, **options: Any
-    ) -> dict[str, Any]:
-        """Evaluate; outputs lie in a folder under the root."""
-        root = self.root / folder
-        evaluate(
-            self.file,
-            self.manifest,
-            load_section("evaluate", EvaluateOptions, ROOT / "params.yaml").model_copy(
-                update=options
-            ),
-            heads=self.root / "models/heads",
-            trained=self.root / "metrics/heads.json",
-            finetuned=self.root / "models/finetuned",
-            known_leaks=known_leaks or self.root / "data/leaks.csv",
-            fits=self.root / "plots/heads",
-            finetuned_fit=self.root / "plots/finetuned",
-            metrics=root / "test.json",
-            plots=root / "plots/test",
-            curves=root / "plots/curves",
-            predictions=root / "predictions",
-            leaks=root / "feature_leaks.csv",
-            weak_clusters=root / "weak_clusters.csv",
-            operating=root / "operating.json",
-        )
-        content: dict[str, Any] = json.loads((root / "test.json").read_text())
-        return content
 
 
 @pytest.fixture(scope="module")
@@ -223,7 +165,7 @@ def test_without_a_test_image_there_are_no_scores(
     features, labels = blobs(20, 3, 12)
     project = Project.make(tmp_path, features, labels, split=np.full(60, "train"))
     project.train({"ridge": {}, "knn": {}})
-    content = with_columns(project, camera=labels).run(slices=["camera"])
+    content = project.with_columns(camera=labels).run(slices=["camera"])
     assert content["selected"]["slices"] == {"camera": {}}
     assert content["selected"]["weak_clusters"] == {}
     names = ["class 0", "class 1", "class 2"]
@@ -295,105 +237,3 @@ def test_the_stage_needs_neither_tensorflow_nor_a_backbone(tmp_path: Path) -> No
         "logistic.h5",
         "ridge.h5",
     ]
-
-
-def with_columns(project: Project, **columns: np.ndarray) -> Project:
-    """Give each image a value of some columns, as a table of the source would."""
-    rows = [
-        row._replace(columns=tuple(str(values[number]) for values in columns.values()))
-        for number, row in enumerate(project.manifest)
-    ]
-    return Project(project.root, project.file, Manifest(rows, columns))
-
-
-def wrong_images(project: Project, content: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
-    """Return the test images that the selected head has wrong, and those that it has right."""
-    head = content["selected"]["head"]
-    said = Predictions.read(project.root / f"predictions/heads/{head}.h5")
-    wrong = said.probabilities.argmax(axis=1) != project.manifest.labels[said.image]
-    return said.image[wrong], said.image[~wrong]
-
-
-def test_each_value_of_a_column_is_scored_against_the_rest(
-    project: Project, content: dict[str, Any]
-) -> None:
-    assert "slices" not in content["selected"]
-    wrong, right = wrong_images(project, content)
-    assert 6 <= len(wrong) < 20
-    camera = np.full(300, "주간 f/2.8", dtype=object)
-    camera[wrong] = camera[right[:8]] = "night"
-    camera[right[8:12]] = ""
-    camera[right[12:14]] = "rare"
-    day = np.arange(300) % 2
-    found = with_columns(project, camera=camera, day=day).run("slices", slices=["camera", "day"])[
-        "selected"
-    ]
-    slices = found["slices"]
-    assert {name: set(values) for name, values in slices.items()} == {
-        "camera": {"night", "주간 f/2.8"},
-        "day": {"0", "1"},
-    }
-    assert found["slices_left_out"] == {
-        "camera": {"too_few": 1, "too_many": 0, "without_value": 4},
-        "day": {"too_few": 0, "too_many": 0, "without_value": 0},
-    }
-    night = slices["camera"]["night"]
-    assert night["images"] == len(wrong) + 8
-    assert night["accuracy"] == pytest.approx(8 / night["images"])
-    assert night["rest"] == 1
-    assert night["difference"] == pytest.approx(night["accuracy"] - 1)
-    assert -1 <= night["low"] < night["difference"] < night["high"] < 0
-    assert (night["weak"], night["p"] < 0.05) == (1, True)
-    low, high = night["intervals"]["accuracy"]
-    assert low < night["accuracy"] < high
-    assert [slices["day"][value]["weak"] for value in "01"] == [0, 0]
-    assert slices["camera"]["주간 f/2.8"]["weak"] == 0
-
-
-def test_a_slice_that_the_source_does_not_bring_is_refused(project: Project) -> None:
-    with pytest.raises(InputError) as refused:
-        project.run(slices=["camera"])
-    assert str(refused.value) == (
-        "params.yaml: evaluate.slices: expected columns of prepare.source beside path, label, "
-        "split and group, of which there are none; received camera. A folder brings no columns: "
-        "name a .csv file as prepare.source, or remove them here"
-    )
-    with pytest.raises(InputError, match=r"of which there are place, day; received camera\."):
-        with_columns(project, place=np.arange(300), day=np.arange(300)).run(
-            slices=["day", "camera"]
-        )
-
-
-def test_clusters_where_mistakes_gather_are_listed(tmp_path: Path) -> None:
-    rng = np.random.default_rng(0)
-    features, labels = blobs(200, 3, 12, gap=6)
-    # A sixth of the test images lies apart, and there labels follow nothing.
-    odd = (np.arange(600) % 5 == 4) & (np.arange(600) % 6 == 0)
-    features[odd] = rng.normal(0, 0.3, (odd.sum(), 12)) + 8 * np.eye(12)[0]
-    labels[odd] = np.arange(odd.sum()) % 3
-    project = Project.make(tmp_path, features, labels)
-    project.train({"logistic": {}})
-    found = project.run()["selected"]["weak_clusters"]
-    assert list(found) == ["1"]
-    assert found["1"]["images"] == odd.sum() == 20
-    assert found["1"]["high"] < 0
-    assert found["1"]["p"] < 0.05
-    with (tmp_path / "weak_clusters.csv").open(newline="") as table:
-        lines = list(csv.DictReader(table))
-    assert list(lines[0]) == ["cluster", "path", "label", "named", "probability"]
-    paths = [f"{number:05}.png" for number in np.flatnonzero(odd)]
-    assert sorted(line["path"] for line in lines) == paths
-    assert {line["cluster"] for line in lines} == {"1"}
-    assert np.mean([line["label"] == line["named"] for line in lines]) == pytest.approx(
-        found["1"]["accuracy"]
-    )
-    middle = features[odd].mean(axis=0)
-    away = [np.linalg.norm(features[int(line["path"][:5])] - middle) for line in lines]
-    assert np.mean(away[:5]) < np.mean(away[-5:])
-
-
-def test_without_mistakes_no_cluster_is_weak(tmp_path: Path) -> None:
-    project = Project.make(tmp_path, *blobs(200, 3, 12, gap=20))
-    project.train({"logistic": {}})
-    assert project.run()["selected"]["weak_clusters"] == {}
-    assert (tmp_path / "weak_clusters.csv").read_text() == "cluster,path,label,named,probability\n"

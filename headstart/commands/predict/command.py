@@ -9,6 +9,7 @@ from typing import Any, Self
 
 from tqdm import tqdm
 
+from headstart.commands import arguments
 from headstart.commands.predict.writing import FORMATS, make_writer
 from headstart.common.errors import InputError
 from headstart.common.params import load_section
@@ -35,7 +36,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "paths",
         metavar="PATH",
         nargs="+",
-        type=_path,
+        type=arguments.path,
         help="image, folder (with all below it), glob such as 'photos/**/*.jpg', or - for a list "
         "on standard input, one per line",
     )
@@ -55,14 +56,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--top",
-        type=_top,
+        type=arguments.whole_number(1, _MOST),
         default=3,
         metavar="N",
         help="name the N likeliest classes (default: %(default)s)",
     )
     parser.add_argument(
         "--views",
-        type=_views,
+        type=arguments.whole_number(0, _MOST),
         default=0,
         metavar="K",
         help="average with K augmented views of each image, made as extract.augment of "
@@ -199,29 +200,6 @@ def _operating_point(folder: Path, model: TrainedModel, views: int) -> Operating
         )
         return None
     return point
-
-
-def _path(text: str) -> str:
-    # As a path it would be the folder one is in.
-    if not text:
-        raise argparse.ArgumentTypeError("expected a path, received an empty text")
-    return text
-
-
-def _top(text: str) -> int:
-    return _whole_number(text, 1)
-
-
-def _views(text: str) -> int:
-    return _whole_number(text, 0)
-
-
-def _whole_number(text: str, least: int) -> int:
-    if not text.isdecimal() or not least <= int(text) <= _MOST:
-        raise argparse.ArgumentTypeError(
-            f"expected a whole number from {least} to {_MOST}, received {text}"
-        )
-    return int(text)
 
 
 def _threshold(text: str) -> float:

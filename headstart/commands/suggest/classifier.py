@@ -7,10 +7,9 @@ import numpy.typing as npt
 
 from headstart.features.matrix import Matrix
 from headstart.features.moments import moments
-from headstart.heads.descent import descend
 from headstart.heads.folds import FOLDS, NEVER, Rows, stratified_folds
 from headstart.heads.linear import Linear
-from headstart.heads.losses import CrossEntropy
+from headstart.heads.logistic import fit_logistic
 from headstart.scoring.calibration import fit_temperature, softmax
 
 L2 = 1 / 300
@@ -83,11 +82,6 @@ def fit(
 
 
 def _fit(matrix: Matrix, labels: npt.NDArray[np.int64], n_classes: int) -> Linear:
-    ones = np.ones(len(labels))
-    measured = moments(matrix, ones, scaled=False)
+    measured = moments(matrix, np.ones(len(labels)), scaled=False)
     spread = float(measured.variances.sum()) / len(labels)
-    # Two classes have one weight vector w, written as w / 2 and -w / 2: |w|^2 / 2 together.
-    penalty = (2 if n_classes == 2 else 1) * L2 * max(spread, 1e-30)
-    loss = CrossEntropy(np.zeros(n_classes))
-    (linear,) = descend(matrix, labels, ones, measured, loss, [penalty], n_classes)
-    return linear
+    return fit_logistic(matrix, labels, n_classes, L2 * max(spread, 1e-30), measured)

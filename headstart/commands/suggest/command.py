@@ -4,7 +4,14 @@ import argparse
 import sys
 from pathlib import Path
 
-from headstart.commands.suggest.images import Distinct, Photos, distinct, read_photos
+from headstart.commands import arguments
+from headstart.commands.suggest.images import (
+    Distinct,
+    Photos,
+    distinct,
+    find_photos,
+    read_photos,
+)
 from headstart.commands.suggest.project import ProjectState, project_state
 from headstart.commands.suggest.selection import Choice, select
 from headstart.commands.suggest.writing import (
@@ -24,7 +31,6 @@ from headstart.extraction.store import FeatureStore
 from headstart.inference.inputs import NothingFound, expand
 
 _MOST = 100_000
-_LARGEST_SEED = 2**32 - 1
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -33,13 +39,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "paths",
         metavar="PATH",
         nargs="+",
-        type=_path,
+        type=arguments.path,
         help="folder of photos (with all below it), image, glob such as 'photos/**/*.jpg', or - "
         "for a list on standard input, one per line",
     )
     parser.add_argument(
         "--count",
-        type=_count,
+        type=arguments.whole_number(1, _MOST),
         default=50,
         metavar="N",
         help="how many photos to suggest (default: %(default)s)",
@@ -58,7 +64,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--seed",
-        type=_seed,
+        type=arguments.whole_number(0, arguments.LARGEST_SEED),
         default=0,
         help="of what is drawn: the folds, and what stands for all of many photos (default: "
         "%(default)s)",
@@ -83,28 +89,26 @@ def run(args: argparse.Namespace) -> int:
     if not args.overwrite:
         refuse_to_overwrite(args.output)
     state = project_state()
-    photos = _read(args.paths, state)
-    left = distinct(photos.requests, state.labelled)
-    suggestions, files = _suggest(state, photos, left, args.output, args.count, args.seed)
+    requests, failures = find_photos(_listable(one) for one in expand(args.paths, sys.stdin))
+    # First: what is left out needs no features.
+    left = distinct(requests, state.labelled)
+    photos = read_photos([requests[row] for row in left.rows], state.bottleneck, FeatureStore())
+    failures |= photos.failures
+    for name, reason in failures.items():
+        notify(f"error: {printable(name)}: {reason}")
+    if not (photos.requests or left.labelled or left.copies):
+        raise InputError(
+            f"{', '.join(map(printable, args.paths))}: expected photos, received none that can be "
+            "read"
+        )
+    suggestions, files = _suggest(state, photos, args.output, args.count, args.seed)
     _tell(photos, left, suggestions, args.count)
     if suggestions:
         page = args.output.with_suffix(".html")
         write_suggestions(args.output, suggestions)
         write_page(page, args.output, suggestions, files)
         print(f"{printable(args.output)}, to fill in the column label; {printable(page)}, to look")
-    return 1 if photos.failures else 0
-
-
-def _read(paths: list[str], state: ProjectState) -> Photos:
-    found = (_listable(one) for one in expand(paths, sys.stdin))
-    photos = read_photos(found, state.bottleneck, FeatureStore())
-    for name, reason in photos.failures.items():
-        notify(f"error: {printable(name)}: {reason}")
-    if not photos.requests:
-        raise InputError(
-            f"{', '.join(map(printable, paths))}: expected photos, received none that can be read"
-        )
-    return photos
+    return 1 if failures else 0
 
 
 def _listable(item: Path | NothingFound) -> Path | NothingFound:
@@ -114,17 +118,16 @@ def _listable(item: Path | NothingFound) -> Path | NothingFound:
 
 
 def _suggest(
-    state: ProjectState, photos: Photos, left: Distinct, table: Path, count: int, seed: int
+    state: ProjectState, photos: Photos, table: Path, count: int, seed: int
 ) -> tuple[list[Suggestion], list[str]]:
     """Return the suggestions, and the path of each one's file from here."""
-    found = state.known(seed) if len(left.rows) else None
+    found = state.known(seed) if photos.requests else None
     known, classifier = found or (None, None)
-    candidates = photos.vectors[left.rows]
-    choices = select(candidates, count, known=known, seed=seed)
-    chosen = [photos.requests[left.rows[choice.row]] for choice in choices]
+    choices = select(photos.vectors, count, known=known, seed=seed)
+    chosen = [photos.requests[choice.row] for choice in choices]
     names = [("", "")] * len(choices)
     if classifier is not None and state.file is not None and choices:
-        probabilities = classifier.probabilities(candidates[[choice.row for choice in choices]])
+        probabilities = classifier.probabilities(photos.vectors[[choice.row for choice in choices]])
         classes = classifier.classes[probabilities.argmax(axis=1)]
         names = [
             (state.file.header.class_names[index], f"{probability:.4f}")
@@ -144,8 +147,9 @@ def _reason(choice: Choice) -> Reason:
 
 
 def _tell(photos: Photos, left: Distinct, suggestions: list[Suggestion], count: int) -> None:
-    read, computed = len(photos.requests), photos.counts.computed
-    print(f"{read:,} photos, {computed:,} computed, {photos.counts.reused:,} reused")
+    read = len(photos.requests) + left.labelled + left.copies
+    counts = photos.counts
+    print(f"{read:,} photos, {counts.computed:,} computed, {counts.reused:,} reused")
     if left.labelled or left.copies:
         print(
             f"left out: {left.labelled:,} that are labelled or look like one that is, "
@@ -162,31 +166,8 @@ def _tell(photos: Photos, left: Distinct, suggestions: list[Suggestion], count: 
     )
 
 
-def _path(text: str) -> str:
-    # As a path it would be the folder one is in.
-    if not text:
-        raise argparse.ArgumentTypeError("expected a path, received an empty text")
-    return text
-
-
 def _table(text: str) -> Path:
     path = Path(text)
     if path.suffix.lower() not in TABLES[:1]:
         raise argparse.ArgumentTypeError(f"expected a name that ends in .csv, received {text}")
     return path
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or not 1 <= int(text) <= _MOST:
-        raise argparse.ArgumentTypeError(
-            f"expected a whole number from 1 to {_MOST}, received {text}"
-        )
-    return int(text)
-
-
-def _seed(text: str) -> int:
-    if not text.isdecimal() or int(text) > _LARGEST_SEED:
-        raise argparse.ArgumentTypeError(
-            f"expected a whole number from 0 to {_LARGEST_SEED}, received {text}"
-        )
-    return int(text)

@@ -1,5 +1,6 @@
 """The photos that may be suggested: read, described, with features, one of each picture."""
 
+import itertools
 import os
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -28,7 +29,7 @@ class Photos:
         requests: One per photo.
         vectors: (n_photos, n_columns) float32 raw features, maps averaged.
         counts: What was computed for them.
-        failures: What cannot be used, by name, with the reason.
+        failures: What is no image, by path, with the reason.
     """
 
     requests: list[Request]
@@ -37,15 +38,14 @@ class Photos:
     failures: dict[str, str]
 
 
-def read_photos(
-    found: Iterable[Path | NothingFound], bottleneck: Bottleneck, store: FeatureStore
-) -> Photos:
-    """Read files and their features; what cannot be read is left out and named.
+def find_photos(found: Iterable[Path | NothingFound]) -> tuple[list[Request], dict[str, str]]:
+    """Identify files by their content.
 
     Args:
         found: Files, and names that stand for none.
-        bottleneck: What the features are of.
-        store: Where they are kept.
+
+    Returns:
+        One request per file; and by name why there is none for something.
     """
     failures: dict[str, str] = {}
     requests = []
@@ -56,17 +56,28 @@ def read_photos(
             else:
                 failures[one.name] = one.reason
     # The same file named twice, such as by itself and by its folder, is one photo.
-    requests = list({Path(one.path).absolute(): one for one in requests}.values())
+    return list({Path(one.path).absolute(): one for one in requests}.values()), failures
+
+
+def read_photos(requests: list[Request], bottleneck: Bottleneck, store: FeatureStore) -> Photos:
+    """Read the features of photos; those that are no images are left out and named.
+
+    Args:
+        requests: One per photo.
+        bottleneck: What the features are of.
+        store: Where they are kept.
+    """
     if not requests:
-        return Photos([], np.empty((0, 0), np.float32), Counts(0, 0), failures)
+        return Photos([], np.empty((0, 0), np.float32), Counts(0, 0), {})
     unreadable: dict[str, str] = {}
     extraction = extract(bottleneck, requests, store=store, unreadable=unreadable)
     vectors = np.empty((len(requests), extraction.feature_shape()[-1]), np.float32)
     for rows, block in extraction.read():
         vectors[rows] = pooled(block)
-    kept = np.array([request.path not in unreadable for request in requests])
-    usable = [request for request, one in zip(requests, kept, strict=True) if one]
-    return Photos(usable, vectors[kept], extraction.counts, failures | unreadable)
+    if unreadable:
+        kept = np.array([request.path not in unreadable for request in requests])
+        requests, vectors = list(itertools.compress(requests, kept)), vectors[kept]
+    return Photos(requests, vectors, extraction.counts, unreadable)
 
 
 def _request(item: Path | NothingFound) -> Request | NothingFound:

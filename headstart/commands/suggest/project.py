@@ -2,8 +2,6 @@
 
 from dataclasses import dataclass
 
-import numpy as np
-
 from headstart.commands.suggest import classifier
 from headstart.commands.suggest.classifier import Classifier
 from headstart.commands.suggest.selection import Known
@@ -15,10 +13,7 @@ from headstart.extraction.bottleneck import Bottleneck, identify, recover
 from headstart.extraction.options import ExtractOptions
 from headstart.features.file import FeatureFile
 from headstart.features.matrix import Matrix
-from headstart.scoring.intervals import units
-
-_STREAMING_ABOVE = 10**9
-"""Bytes of labelled images' features from which on they are read block by block."""
+from headstart.heads.data import STREAMING_ABOVE, units_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,16 +43,15 @@ class ProjectState:
         file, rows = self.file, self.file.rows("train", "validation")
         if not len(rows):
             return None
-        group = np.where(file.group >= 0, file.group + int(file.image.max()) + 1, file.image)
         found = classifier.fit(
             file.features,
             rows,
             file.label[rows],
-            units(group)[rows],
-            streaming_above=_STREAMING_ABOVE,
+            units_of(file)[rows],
+            streaming_above=STREAMING_ABOVE,
             seed=seed,
         )
-        vectors = Matrix(file.features, rows, _STREAMING_ABOVE)
+        vectors = Matrix(file.features, rows, STREAMING_ABOVE)
         if found is None:
             return Known(vectors, None, 0.0), None
         return Known(vectors, found.probabilities, len(rows) / len(found.classes)), found
