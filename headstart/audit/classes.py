@@ -99,8 +99,7 @@ def classes_that_gain(judgement: Judgement) -> Iterator[Few]:
     data = judgement.data
     rows, label = judgement.rows, judgement.label
     unit = units(data.unit[rows])
-    fold_of_unit = stratified_folds(label, unit, _PARTS, data.seed)
-    part = np.array([fold_of_unit[one] for one in unit.tolist()])
+    part = stratified_folds(label, unit, _PARTS, data.seed)
     right = np.zeros((len(rows), 2))
     for number in range(part.max() + 1):
         taught, others = part == number, np.flatnonzero(part != number)

@@ -5,8 +5,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from headstart.features.approximate import index_for
 from headstart.features.matrix import block_rows
-from headstart.features.neighbors import NeighborIndex
 
 Rows = npt.NDArray[np.int64]
 
@@ -38,7 +38,7 @@ def nearest_strangers(
         unit: (n_images,) images of one number belong together.
         count: How many.
     """
-    index = NeighborIndex.of(features, rows)
+    index = index_for(features, rows, len(rows))
     found = Strangers(
         np.full((len(rows), count), -1, np.float32), np.full((len(rows), count), -1, np.int64)
     )
@@ -49,7 +49,8 @@ def nearest_strangers(
         for start in range(0, len(waiting), step):
             images = waiting[start : start + step]
             cosines, near = index.search(np.asarray(features[rows[images]]), asked)
-            other = unit[near] != unit[images, None]
+            # -1 where a search that is not exact found no more.
+            other = (unit[near] != unit[images, None]) & (near >= 0)
             # Nearest first as before, but those of the own unit last.
             order = np.argsort(~other, axis=1, kind="stable")[:, :count]
             usable = np.take_along_axis(other, order, 1)

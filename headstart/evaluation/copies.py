@@ -97,7 +97,12 @@ def find_copies(
     Returns:
         At most one known picture per asked image, in order.
     """
-    code = ["evaluation/copies.py", "evaluation/alignment.py", "evaluation/windows.py"]
+    code = [
+        "evaluation/copies.py",
+        "evaluation/alignment.py",
+        "evaluation/windows.py",
+        "features/approximate.py",
+    ]
     digest = digest_of({"code": digest_of_code([*code, "dataset"]), "numpy": np.__version__})
     parts = [hashlib.sha256(one.tobytes()).digest() for one in (asked, known, groups)]
     key = key_of(parts)
@@ -177,22 +182,14 @@ def _judge(
         asked: Descriptions of the images.
         known: Descriptions of what is searched.
         groups: Their groups.
-        sets: What each passes over, as `WindowSearch.search` takes it.
+        sets: What each passes over, as `WindowSearch.nearest` takes it.
         typical: What a stranger leaves; it stands behind the candidates, which may all be copies.
     """
+    where, void = search.nearest(asked, min(_CANDIDATES, len(known)), sets)
+    places = [slice(start, start + _ASKED) for start in range(0, len(asked), _ASKED)]
     parts = [
-        _judged(
-            search.search(
-                asked[start : start + _ASKED],
-                min(_CANDIDATES, len(known)),
-                None if sets is None else sets[start : start + _ASKED],
-            ),
-            asked[start : start + _ASKED],
-            known,
-            groups,
-            typical,
-        )
-        for start in range(0, len(asked), _ASKED)
+        _judged(search.placed(asked[at], where[at], void[at]), asked[at], known, groups, typical)
+        for at in places
     ]
     return _Verdicts(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
 

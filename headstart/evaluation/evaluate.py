@@ -37,7 +37,7 @@ from headstart.heads.base import (
 from headstart.heads.data import class_weights
 from headstart.scoring.curves import write_joint_curves, write_test_plots
 from headstart.scoring.intervals import score_intervals
-from headstart.scoring.metrics import WITHOUT_IMAGES, named, scores, spread
+from headstart.scoring.metrics import WITHOUT_IMAGES, Floats, named, scores, spread
 from headstart.scoring.predictions import Predictions
 
 _HEADLINES = ("accuracy", "balanced_accuracy", "macro_f1", "log_loss")
@@ -105,7 +105,7 @@ def evaluate(
         head.check_features(file.header, file.path)
         cards[name] = head.card
         found[name], beside = (
-            Predictions(file.image[chosen], head.predict_proba(file.features, chosen))
+            Predictions(file.image[chosen], head.predict_proba(file.features, chosen, np.float32))
             for chosen in (rows, dropped)
         )
         all_tested[name] = found[name].together(beside)
@@ -113,7 +113,11 @@ def evaluate(
         chosen_by = origin_of_predictions(heads / name, "held-out")
         held_out[name] = Predictions.read(heads / name / HELD_OUT_FILE, "train", chosen_by)
         repeats[name] = [
-            scores(labels, load(folder).predict_proba(file.features, rows), head.card.class_names)
+            scores(
+                labels,
+                load(folder).predict_proba(file.features, rows, np.float32),
+                head.card.class_names,
+            )
             for folder in (repeat_folders(heads / name) if len(rows) else ())
         ]
     if not found:
@@ -286,7 +290,7 @@ def _read_finetuned(
 def _scores(
     known: HeadCard,
     labels: npt.NDArray[np.int64],
-    probabilities: npt.NDArray[np.float64],
+    probabilities: Floats,
     groups: npt.NDArray[np.int64],
     clean: npt.NDArray[np.bool_],
 ) -> dict[str, Any]:
@@ -294,7 +298,10 @@ def _scores(
     result = scores(labels, probabilities, known.class_names)
     if len(labels):
         result["intervals"] = score_intervals(labels, probabilities, groups)
-    without = scores(labels[clean], probabilities[clean], known.class_names) if clean.any() else {}
+    without = result
+    if not clean.all():
+        some = labels[clean], probabilities[clean]
+        without = scores(*some, known.class_names) if clean.any() else {}
     result["without_leaks"] = {
         name: without[name] for name in ("images", WITHOUT_IMAGES, *_HEADLINES) if name in without
     }

@@ -25,9 +25,9 @@ from headstart.dataset.descriptions import read_descriptions
 from headstart.dataset.leak_table import Leak
 from headstart.dataset.manifest import Manifest
 from headstart.evaluation.copies import find_copies
+from headstart.features.approximate import index_for
 from headstart.features.file import FeatureFile
 from headstart.features.matrix import block_rows
-from headstart.features.neighbors import NeighborIndex
 
 SPREADS = 6.0
 """How far below the usual distance to a stranger a copy must lie, in robust standard deviations of
@@ -69,7 +69,7 @@ def find_feature_leaks(file: FeatureFile, manifest: Manifest) -> list[Leak]:
     tested, known = file.rows("test"), file.rows("train", "validation")
     if len(tested) < _FEWEST or len(known) < _FEWEST:
         return []
-    index = NeighborIndex.of(file.features, known)
+    index = index_for(file.features, known, len(tested))
     step = block_rows(file.features.shape[1:])
     found = [
         index.search(np.asarray(file.features[tested[start : start + step]]), 2)

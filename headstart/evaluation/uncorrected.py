@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from headstart.dataset.manifest import Manifest
-from headstart.scoring.metrics import Tally, log_loss
+from headstart.scoring.metrics import Floats, Tally, log_loss
 from headstart.scoring.predictions import Predictions
 
 
@@ -31,12 +31,12 @@ def uncorrected_scores(predictions: Predictions, manifest: Manifest) -> dict[str
     index = {name: number for number, name in enumerate(names)} | {"": -1}
     labels = np.array([index[label] for label in given], np.int64)
     labelled = labels >= 0
+    if labelled.all():
+        return headlines(labels, predictions.probabilities)
     return headlines(labels[labelled], predictions.probabilities[labelled])
 
 
-def headlines(
-    labels: npt.NDArray[np.int64], probabilities: npt.NDArray[np.float64]
-) -> dict[str, Any]:
+def headlines(labels: npt.NDArray[np.int64], probabilities: Floats) -> dict[str, Any]:
     """Return images, accuracy, balanced accuracy, macro F1 and log loss.
 
     An image of a class that the model does not have is a mistake, and that class has a recall and
@@ -57,6 +57,8 @@ def headlines(
         "macro_f1": tally.macro(tally.f1),
     }
     known = labels < probabilities.shape[1]
-    if known.any():
+    if known.all():
+        result["log_loss"] = log_loss(labels, probabilities)
+    elif known.any():
         result["log_loss"] = log_loss(labels[known], probabilities[known])
     return result

@@ -1,13 +1,15 @@
 """Which pictures may be a part of which: a search over all, by coarse pictures of some windows."""
 
+from collections.abc import Callable, Iterator, Sequence
 from itertools import product
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from headstart.dataset.descriptions import cosine_series
 from headstart.evaluation.alignment import MIRROR, cosines
+from headstart.features.approximate import inverted_lists
 
 Floats = NDArray[np.float32]
 
@@ -17,6 +19,12 @@ _COARSE = 8
 _LEAST_POWER = 0.02
 # Known pictures looked at together.
 _KNOWN = 512
+
+EXACT_PAIRS = 2**25
+"""Pairs of pictures up to which all are compared: some seconds."""
+
+_SAMPLE = 65_536
+_PROBED = 8
 
 _WINDOWS = np.array(
     [
@@ -82,20 +90,33 @@ class WindowSearch:
         found /= np.maximum(np.linalg.norm(found, axis=2, keepdims=True), np.float32(1e-9))
         return np.ascontiguousarray(found.swapaxes(0, 1))
 
-    def search(
+    def nearest(
         self, asked: NDArray[np.float16], count: int, sets: NDArray[np.int64] | None = None
-    ) -> Candidates:
-        """Return the `count` known pictures most alike in some window, in no order.
+    ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        """Return the known pictures most alike in some window, in no order.
+
+        Of more than `EXACT_PAIRS` pairs most are not compared: each window is looked up among the
+        pictures in its corner, as `headstart.features.approximate` says.
 
         Args:
             asked: Descriptions, (n_asked, 257) float16.
             count: At most the number of known pictures.
             sets: (n_asked,) sets of known pictures, of which each image passes over one.
+
+        Returns:
+            Positions, (n_asked, count), and which ones are none: there was nothing left but what
+            is passed over.
         """
-        series = cosine_series(asked)
-        sides = [self._vectors(one) for one in (series, series * MIRROR)]
+        find = self._compared if len(asked) * len(self._known) <= EXACT_PAIRS else self._looked_up
+        return find(asked, count, sets)
+
+    def _compared(
+        self, asked: NDArray[np.float16], count: int, sets: NDArray[np.int64] | None
+    ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
         best = np.empty((len(asked), 0), np.float32)
         where = np.empty((len(asked), 0), np.int64)
+        series = cosine_series(asked)
+        sides = [self._vectors(one) for one in (series, series * MIRROR)]
         for start in range(0, len(self._known), _KNOWN):
             series = cosine_series(self._known[start : start + _KNOWN])
             near = np.full((len(asked), len(series)), -1, np.float32)
@@ -113,12 +134,100 @@ class WindowSearch:
                 kept = np.argpartition(-best, count - 1, axis=1)[:, :count]
                 best = np.take_along_axis(best, kept, 1)
                 where = np.take_along_axis(where, kept, 1)
-        return self._placed(sides, where, np.isinf(best))
+        return where, np.isinf(best)
 
-    def _placed(
-        self, sides: list[Floats], where: NDArray[np.int64], void: NDArray[np.bool_]
+    def _looked_up(
+        self, asked: NDArray[np.float16], count: int, sets: NDArray[np.int64] | None
+    ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        found = [*self._windows_of_asked(asked, count), *self._windows_of_known(asked, sets)]
+        one, other, alike = (np.concatenate(column) for column in zip(*found, strict=True))
+        del found
+        if sets is not None:
+            apart = sets[one] != self._sets[other]
+            one, other, alike = one[apart], other[apart], alike[apart]
+        # Of each pair the best window, then of each picture the best pairs.
+        order = np.lexsort((-alike, other, one))
+        one, other, alike = one[order], other[order], alike[order]
+        first = np.append(True, (one[1:] != one[:-1]) | (other[1:] != other[:-1]))
+        one, other, alike = one[first], other[first], alike[first]
+        order = np.lexsort((-alike, one))
+        one, other = one[order], other[order]
+        rank = np.arange(len(one)) - np.searchsorted(one, one)
+        where = np.zeros((len(asked), count), np.int64)
+        void = np.ones((len(asked), count), bool)
+        kept = rank < count
+        where[one[kept], rank[kept]] = other[kept]
+        void[one[kept], rank[kept]] = False
+        return where, void
+
+    def _windows_of_asked(
+        self, asked: NDArray[np.float16], count: int
+    ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64], Floats]]:
+        """Look windows of the asked pictures, mirrored ones too, up among the known pictures."""
+        lists = self._lists([cosine_series], self._known)
+        for start in range(0, len(asked), _KNOWN):
+            series = cosine_series(asked[start : start + _KNOWN])
+            for side in (series, series * MIRROR):
+                queries = self._vectors(side).reshape(-1, self._maps.shape[1] // len(_WINDOWS))
+                alike, other = lists.search(queries, count)
+                one = np.tile(np.arange(start, start + len(series)), len(_WINDOWS))
+                there = other >= 0
+                yield np.repeat(one, count)[there.ravel()], other[there], alike[there]
+
+    def _windows_of_known(
+        self, asked: NDArray[np.float16], sets: NDArray[np.int64] | None
+    ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64], Floats]]:
+        """Look windows of the known pictures up among the asked ones, mirrored ones too."""
+        lists = self._lists([cosine_series, lambda part: cosine_series(part) * MIRROR], asked)
+        for start in range(0, len(self._known), _KNOWN):
+            windows = self._vectors(cosine_series(self._known[start : start + _KNOWN]))[1:]
+            alike, one = lists.search(windows.reshape(-1, windows.shape[2]), 2)
+            other = np.tile(np.arange(start, start + windows.shape[1]), len(windows))
+            there = one >= 0
+            one %= len(asked)
+            if sets is not None:
+                there &= sets[one] != self._sets[other][:, None]
+            # Of each known picture the window that some asked one is most like.
+            alike = np.where(there, alike, -np.inf).reshape(len(windows), -1, 2)
+            best = alike.swapaxes(0, 1).reshape(alike.shape[1], -1)
+            places = best.argmax(axis=1)[:, None]
+            one = one.reshape(alike.shape).swapaxes(0, 1).reshape(best.shape)
+            best, one = (np.take_along_axis(part, places, 1)[:, 0] for part in (best, one))
+            kept = np.isfinite(best)
+            yield one[kept], np.flatnonzero(kept) + start, best[kept]
+
+    def _lists(
+        self,
+        series_of: Sequence[Callable[[NDArray[np.float16]], Floats]],
+        pictures: NDArray[np.float16],
+    ) -> Any:
+        """Index whole pictures, for each of some ways to see them one after the other."""
+
+        def whole(part: NDArray[np.float16], of: Callable[[NDArray[np.float16]], Floats]) -> Floats:
+            return np.ascontiguousarray(self._vectors(of(part))[0])
+
+        some = np.unique(np.linspace(0, len(pictures) - 1, _SAMPLE).astype(np.int64))
+        n_vectors = len(series_of) * len(pictures)
+        lists = inverted_lists(whole(pictures[some], series_of[0]), n_vectors, _PROBED)
+        for of in series_of:
+            for start in range(0, len(pictures), _KNOWN):
+                lists.add(whole(pictures[start : start + _KNOWN], of))
+        return lists
+
+    def placed(
+        self, asked: NDArray[np.float16], where: NDArray[np.int64], void: NDArray[np.bool_]
     ) -> Candidates:
-        """Find again which window was the most alike; kept for all it would fill the memory."""
+        """Return what `nearest` found, with the window that was the most alike.
+
+        Found again rather than kept: for all pictures it would fill the memory.
+
+        Args:
+            asked: Descriptions, (n_asked, 257) float16.
+            where: (n_asked, count) positions of known pictures.
+            void: (n_asked, count) which ones are none.
+        """
+        series = cosine_series(asked)
+        sides = [self._vectors(one) for one in (series, series * MIRROR)]
         chosen, flat = np.unique(where, return_inverse=True)
         found = self._vectors(cosine_series(self._known[chosen]))[:, flat.reshape(where.shape)]
         agree = np.stack(

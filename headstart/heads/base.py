@@ -2,6 +2,7 @@
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
@@ -176,29 +177,50 @@ class Head(ABC):
         """Read what `_save_weights` wrote; the card is set already."""
 
     def predict_proba(
-        self, features: npt.NDArray[np.float32], rows: npt.NDArray[np.int64] | None = None
-    ) -> npt.NDArray[np.float64]:
+        self,
+        features: npt.NDArray[np.float32],
+        rows: npt.NDArray[np.int64] | None = None,
+        dtype: type[np.floating[Any]] = np.float64,
+    ) -> npt.NDArray[Any]:
         """Return calibrated probabilities, (n_samples, n_classes), rows summing to 1.
 
         Args:
             features: (n_samples, *feature_shape) raw bottleneck features, or a map of many.
             rows: Which of them, if not all; read block by block.
+            dtype: What they are rounded to.
         """
-        return softmax(self.predict_logits(features, rows), self.card.temperature)
+        probabilities = self._nothing(features, rows, dtype)
+        for place, logits in self._by_blocks(features, rows):
+            probabilities[place] = softmax(logits, self.card.temperature)
+        return probabilities
 
     def predict_logits(
         self, features: npt.NDArray[np.float32], rows: npt.NDArray[np.int64] | None = None
     ) -> npt.NDArray[np.float64]:
         """Return `logits` of many rows, block by block."""
+        found = self._nothing(features, rows, np.float64)
+        for place, logits in self._by_blocks(features, rows):
+            found[place] = logits
+        return found
+
+    def _nothing(
+        self,
+        features: npt.NDArray[np.float32],
+        rows: npt.NDArray[np.int64] | None,
+        dtype: type[np.floating[Any]],
+    ) -> npt.NDArray[Any]:
+        count = len(features) if rows is None else len(rows)
+        return np.empty((count, len(self.card.class_names)), dtype)
+
+    def _by_blocks(
+        self, features: npt.NDArray[np.float32], rows: npt.NDArray[np.int64] | None
+    ) -> Iterator[tuple[slice, npt.NDArray[np.floating[Any]]]]:
         rows = np.arange(len(features)) if rows is None else rows
-        step = block_rows(features.shape[1:])
-        blocks = [
-            self.logits(np.asarray(features[rows[start : start + step]]))
-            for start in range(0, len(rows), step)
-        ]
-        if not blocks:
-            return np.empty((0, len(self.card.class_names)))
-        return np.concatenate(blocks).astype(np.float64)
+        # Of few columns and many classes the logits are what is large.
+        step = min(block_rows(features.shape[1:]), block_rows((len(self.card.class_names),)))
+        for start in range(0, len(rows), step):
+            place = slice(start, start + step)
+            yield place, self.logits(np.asarray(features[rows[place]]))
 
     def check_features(self, header: Header, source: object) -> None:
         """Refuse features that the head was not made for.

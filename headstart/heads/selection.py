@@ -4,6 +4,7 @@ import sys
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Protocol
 
@@ -18,11 +19,13 @@ from headstart.heads.base import FitReport, Head, HeadCard
 from headstart.heads.data import TrainingData, describe_bytes
 from headstart.heads.folds import Rows
 from headstart.scoring.calibration import cautious_losses, fit_temperature, losses_at
-from headstart.scoring.choosing import HeldOut, best_of, temperature_of
+from headstart.scoring.choosing import HeldOut, best_of, contenders, temperature_of
 
 # Logits of settings that are kept while a path is tried; beyond it, those of the settings alone
 # that its end would choose if it were now.
 _KEPT = 2**25
+# Of more logits, a temperature takes longer than the fit that it would be told of.
+_TOLD = 2**22
 
 
 class FittedModel(Protocol):
@@ -90,7 +93,7 @@ def logits_of(model: FittedModel, matrix: Matrix, n_classes: int) -> npt.NDArray
     return logits
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True)
 class _Candidate:
     """A setting that was tried.
 
@@ -98,35 +101,35 @@ class _Candidate:
         setting: Its value.
         models: Its weights, one per fold.
         logits: (n_held_out, n_classes).
-        temperature: What makes them most likely; None where they cannot tell.
+        held_out: The images.
         right: (n_units,) weighted number of images that it got right.
-        loss: (n_units,) weighted sum of their log losses.
     """
 
     setting: float | None
     models: tuple[FittedModel, ...]
     logits: npt.NDArray[np.floating[Any]]
-    temperature: float | None
+    held_out: HeldOut
     right: npt.NDArray[np.float64]
-    loss: npt.NDArray[np.float64]
 
     @classmethod
     def of(cls, fits: Sequence[SettingFit], held_out: HeldOut) -> "_Candidate":
-        labels = held_out.label
-        logits = np.concatenate([fit.logits for fit in fits])
-        temperature = fit_temperature(logits, labels, held_out.unit)
-        if temperature is None:
-            losses = cautious_losses(logits, labels)
-        else:
-            losses = losses_at(temperature, logits, labels)
-        return cls(
-            setting=fits[0].setting,
-            models=tuple(fit.model for fit in fits),
-            logits=logits,
-            temperature=temperature,
-            right=held_out.by_unit(logits.argmax(axis=1) == labels),
-            loss=held_out.by_unit(losses),
-        )
+        # Of one fold there is nothing to join, and no copy to make.
+        logits = fits[0].logits if len(fits) == 1 else np.concatenate([one.logits for one in fits])
+        right = held_out.by_unit(logits.argmax(axis=1) == held_out.label)
+        return cls(fits[0].setting, tuple(fit.model for fit in fits), logits, held_out, right)
+
+    @cached_property
+    def temperature(self) -> float | None:
+        """What makes the logits most likely; None where they cannot tell."""
+        return fit_temperature(self.logits, self.held_out.label, self.held_out.unit)
+
+    @cached_property
+    def loss(self) -> npt.NDArray[np.float64]:
+        """(n_units,) weighted sum of the images' log losses."""
+        logits, labels = self.logits, self.held_out.label
+        if self.temperature is None:
+            return self.held_out.by_unit(cautious_losses(logits, labels))
+        return self.held_out.by_unit(losses_at(self.temperature, logits, labels))
 
 
 def choose(
@@ -139,7 +142,8 @@ def choose(
 
     What it is worth on new images tell its logits and temperatures: those of each part of the
     images are of the setting that the others choose. Log losses are at each setting's own
-    temperature, or the cautious ones where that cannot be told.
+    temperature, or the cautious ones where that cannot be told. Of many logits a temperature is
+    fitted only where it may decide; the curve then has no log loss.
 
     Args:
         steps: For each setting of the path its fits on all folds.
@@ -151,16 +155,18 @@ def choose(
     choosing = [np.ones(len(held_out.unit_weight), bool)]
     choosing += [held_out.units_of(others) for _, others in held_out.splits()]
     kept: list[_Candidate] = []
-    best_score = (-np.inf, -np.inf)
+    best: _Candidate | None = None
     curve: list[dict[str, float]] = []
     worse = 0
     for fits in steps:
         kept.append(candidate := _Candidate.of(fits, held_out))
-        accuracy, loss = (float(one.sum() / total) for one in (candidate.right, candidate.loss))
         if candidate.setting is not None:
-            curve.append({name: candidate.setting, "accuracy": accuracy, "log_loss": loss})
-        if (accuracy, -loss) > best_score:
-            best_score, worse = (accuracy, -loss), 0
+            point = {name: candidate.setting, "accuracy": float(candidate.right.sum() / total)}
+            if candidate.logits.size <= _TOLD:
+                point["log_loss"] = float(candidate.loss.sum() / total)
+            curve.append(point)
+        if best is None or _is_better(candidate, best):
+            best, worse = candidate, 0
         else:
             worse += 1
         if candidate.logits.size * len(kept) > _KEPT:
@@ -187,16 +193,26 @@ def choose(
     )
 
 
+def _is_better(one: _Candidate, other: _Candidate) -> bool:
+    """Return whether one has more right than the other, or as much at a lower log loss."""
+    rights = float(one.right.sum()), float(other.right.sum())
+    if rights[0] != rights[1]:
+        return rights[0] > rights[1]
+    return float(one.loss.sum()) < float(other.loss.sum())
+
+
 def _chosen(
     candidates: Sequence[_Candidate],
     units: npt.NDArray[np.bool_],
     weight: npt.NDArray[np.float64],
 ) -> int:
     """Return which candidate some of the units choose."""
-    right, loss = (
-        np.stack([getattr(one, name)[units] for one in candidates]) for name in ("right", "loss")
-    )
-    return best_of(right, loss, weight[units])
+    right = np.stack([one.right[units] for one in candidates])
+    able = contenders(right, weight[units])
+    if len(able) == 1:
+        return int(able[0])
+    loss = np.stack([candidates[index].loss[units] for index in able])
+    return int(able[best_of(right[able], loss, weight[units])])
 
 
 def _in_step(

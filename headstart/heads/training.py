@@ -23,7 +23,7 @@ from headstart.heads.base import (
     origin_of_predictions,
     repeat_folder,
 )
-from headstart.heads.data import TrainingData
+from headstart.heads.data import MOST_HELD_OUT, TrainingData, some_of_each
 from headstart.heads.learning_curve import learning_curve
 from headstart.heads.options import HeadOptions, TrainOptions
 from headstart.scoring.calibration import FEWEST_UNITS, softmax
@@ -255,7 +255,8 @@ def held_out_images(head: Head, report: FitReport, data: TrainingData) -> _HeldO
 
 
 def _scores(head: Head, report: FitReport, data: TrainingData) -> dict[str, Any]:
-    rows, card = data.train_images, head.card
+    # A part of many training images tells as well how far the head has learned them by heart.
+    rows, card = some_of_each(data.train_images, data.label, MOST_HELD_OUT), head.card
     logits = head.predict_logits(data.features, rows)
     held_out = held_out_images(head, report, data)
     return {

@@ -102,15 +102,34 @@ def best_of(right: Floats, loss: Floats, weight: Floats, size: Floats | None = N
     """
     total = weight.sum()
     accuracy, mean_loss = right.sum(axis=1) / total, np.nan_to_num(loss.sum(axis=1), nan=np.inf)
-    top = np.lexsort((mean_loss, -accuracy))[0]
+    worse = _told_apart(right, weight, int(np.lexsort((mean_loss, -accuracy))[0]))
+    size = np.zeros(len(right)) if size is None else size
+    return int(np.lexsort((mean_loss, size, worse))[0])
+
+
+def contenders(right: Floats, weight: Floats) -> npt.NDArray[np.int64]:
+    """Return the candidates of which `best_of` takes one, whatever their log losses are.
+
+    Args:
+        right: (n_candidates, n_units) weighted number of images that each got right.
+        weight: (n_units,) weight of their images.
+    """
+    accuracy = right.sum(axis=1)
+    tops = np.flatnonzero(accuracy == accuracy.max())
+    return np.flatnonzero(
+        ~np.all([_told_apart(right, weight, top) for top in tops.tolist()], axis=0)
+    )
+
+
+def _told_apart(right: Floats, weight: Floats, top: int) -> npt.NDArray[np.bool_]:
+    """Return which candidates are worse than one by more than a standard error."""
+    accuracy = right.sum(axis=1) / weight.sum()
     behind = accuracy[top] - accuracy
     residuals = right[top] - right - behind[:, None] * weight
     n_units = len(weight)
-    error = np.sqrt((residuals**2).sum(axis=1) * n_units / max(n_units - 1, 1)) / total
+    error = np.sqrt((residuals**2).sum(axis=1) * n_units / max(n_units - 1, 1)) / weight.sum()
     # A little more, since what is equal need not be so to the last bit.
-    worse = behind > error + 1e-12
-    size = np.zeros(len(right)) if size is None else size
-    return int(np.lexsort((mean_loss, size, worse))[0])
+    return np.asarray(behind > error + 1e-12)
 
 
 def temperatures_across(

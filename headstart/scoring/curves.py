@@ -14,7 +14,14 @@ import numpy.typing as npt
 
 from headstart.common.files import write_table
 from headstart.common.system_errors import writing
-from headstart.scoring.metrics import Floats, Labels, confusion_matrix, rankings, reliability
+from headstart.scoring.metrics import (
+    Floats,
+    Labels,
+    Ranking,
+    by_class,
+    confusion_matrix,
+    reliability,
+)
 from headstart.scoring.predictions import Predictions
 
 HISTORY, PATH, LEARNING_CURVE = "history.csv", "path.csv", "learning_curve.csv"
@@ -69,7 +76,8 @@ def write_joint_curves(folder: Path, fits: Mapping[str, Path]) -> None:
     for head, fit in fits.items():
         for point in _read(fit / PATH):
             setting, value = next(iter(point.items()))
-            paths.append((head, setting, value, point["accuracy"], point["log_loss"]))
+            # Of many images and classes only settings that may win have one.
+            paths.append((head, setting, value, point["accuracy"], point.get("log_loss", "")))
     header = ("head", "setting", "value", "accuracy", "log_loss")
     write_table(folder / PATH, header, paths)
     learning = [
@@ -139,8 +147,9 @@ def mean_curves(
         Two of (201,), at rates from 0 to 1; empty if no class has images on both sides.
     """
     rates, precisions = [], []
-    for ranking in rankings(labels, probabilities).values():
-        if ranking.roc_auc is None:
+    for positive, scores in by_class(labels, probabilities):
+        ranking = Ranking.of(positive, scores)
+        if not ranking.has_both_sides:
             continue
         rates.append(np.interp(_GRID, *ranking.roc))
         recall, precision = ranking.precision_recall

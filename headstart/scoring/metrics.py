@@ -4,7 +4,7 @@ Two classes and many are treated alike: probabilities have one column per class 
 to 1. A score that the data cannot define (the ROC of a class that no image has) is None.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +25,9 @@ WITHOUT_IMAGES = "classes_without_images"
 """Key of the classes about which a block of scores says nothing; left out where there are none."""
 
 _NAMED = 5
+
+# Probabilities in memory at a time; of a million images and a thousand classes all are too many.
+_PART = 2**22
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,16 +125,27 @@ def brier_score(labels: Labels, probabilities: Floats) -> float:
     Source: scikit-learn's `brier_score_loss` with `scale_by_half="auto"`.
     """
     n_classes = probabilities.shape[1]
-    distances = probabilities - np.eye(n_classes)[labels]
-    total = float((distances**2).sum(axis=1).mean())
-    return total / 2 if n_classes == 2 else total
+    total = 0.0
+    for place in _parts(probabilities):
+        distances = probabilities[place].astype(np.float64)
+        distances[np.arange(len(distances)), labels[place]] -= 1
+        total += float(np.vdot(distances, distances))
+    return total / len(labels) / (2 if n_classes == 2 else 1)
 
 
 def top_k_accuracy(labels: Labels, probabilities: Floats, k: int) -> float:
     """Share of the images whose class is among the k likeliest; a tie counts against."""
-    true = probabilities[np.arange(len(labels)), labels]
-    at_least_as_likely = (probabilities >= true[:, None]).sum(axis=1)
-    return float((at_least_as_likely <= k).mean())
+    hits = 0
+    for place in _parts(probabilities):
+        part = probabilities[place]
+        true = part[np.arange(len(part)), labels[place]]
+        hits += int(np.count_nonzero((part >= true[:, None]).sum(axis=1) <= k))
+    return hits / len(labels)
+
+
+def _parts(probabilities: Floats) -> list[slice]:
+    step = max(1, _PART // probabilities.shape[1])
+    return [slice(start, start + step) for start in range(0, len(probabilities), step)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,26 +232,61 @@ class Ranking:
         return self.true_positives / self.true_positives[-1], self.true_positives / called
 
     @property
-    def roc_auc(self) -> float | None:
-        """Area under the ROC curve; None without images on both sides."""
-        if not self.true_positives[-1] or not self.false_positives[-1]:
-            return None
-        return float(np.trapezoid(self.roc[1], self.roc[0]))
-
-    @property
-    def average_precision(self) -> float | None:
-        """Area under the precision-recall curve, as a step function; None without a positive."""
-        if not self.true_positives[-1]:
-            return None
-        recall, precision = self.precision_recall
-        return float((np.diff(recall, prepend=0.0) * precision).sum())
+    def has_both_sides(self) -> bool:
+        """Whether there are images of the class and others."""
+        return bool(self.true_positives[-1] and self.false_positives[-1])
 
 
-def rankings(labels: Labels, probabilities: Floats) -> dict[int, Ranking]:
-    """Rank by class: every class against the rest, or of two classes the second one only."""
+@dataclass(frozen=True, slots=True)
+class Areas:
+    """Areas under the curves of one class against the rest.
+
+    Attributes:
+        roc_auc: Of the ROC curve; None without images on both sides.
+        average_precision: Of precision by recall, as a step function; None without a positive.
+    """
+
+    roc_auc: float | None
+    average_precision: float | None
+
+    @classmethod
+    def of(cls, positive: npt.NDArray[np.bool_], scores: Floats) -> "Areas":
+        """Rank (n_samples,) `scores` of images that are `positive` or not.
+
+        Both areas are sums over the positives, of how many images lie below them: sorting numbers
+        is ten times as fast as ranking images.
+        """
+        ranked, own = np.sort(scores), np.sort(scores[positive])
+        n_own, n_others = len(own), len(ranked) - len(own)
+        if not n_own:
+            return cls(None, None)
+        threshold, first, count = np.unique(own, return_index=True, return_counts=True)
+        below, up_to = (np.searchsorted(ranked, threshold, side) for side in ("left", "right"))
+        hits = n_own - first
+        average_precision = float((count * hits / (len(ranked) - below)).sum() / n_own)
+        if not n_others:
+            return cls(None, average_precision)
+        others_below = below - first
+        others_equal = up_to - below - count
+        pairs = float((count * (others_below + others_equal / 2)).sum())
+        return cls(pairs / (n_own * n_others), average_precision)
+
+
+def by_class(
+    labels: Labels, probabilities: Floats
+) -> Iterator[tuple[npt.NDArray[np.bool_], Floats]]:
+    """Yield which images are of a class and their scores: of every class, or of two the second.
+
+    Both (n_samples,), one class at a time.
+    """
     n_classes = probabilities.shape[1]
     chosen = range(1, 2) if n_classes == 2 else range(n_classes)
-    return {index: Ranking.of(labels == index, probabilities[:, index]) for index in chosen}
+    # Read along the rows, in which they lie.
+    step = max(1, _PART // max(len(probabilities), 1))
+    for start in range(chosen.start, chosen.stop, step):
+        columns = np.ascontiguousarray(probabilities[:, start : min(start + step, chosen.stop)].T)
+        for index, scores in enumerate(columns, start):
+            yield labels == index, scores
 
 
 def scores(
@@ -264,7 +313,7 @@ def scores(
         return {"images": 0, WITHOUT_IMAGES: lacking}
     predicted = probabilities.argmax(axis=1)
     tally = Tally.of(labels, predicted, n_classes)
-    ranked = rankings(labels, probabilities).values()
+    areas = [Areas.of(*one) for one in by_class(labels, probabilities)]
     result: dict[str, Any] = {
         "images": len(labels),
         "accuracy": tally.accuracy,
@@ -275,8 +324,8 @@ def scores(
         "log_loss": log_loss(labels, probabilities),
         "brier": brier_score(labels, probabilities),
         "ece": reliability(labels, probabilities).expected_error,
-        "roc_auc": _mean_of_defined([ranking.roc_auc for ranking in ranked]),
-        "pr_auc": _mean_of_defined([ranking.average_precision for ranking in ranked]),
+        "roc_auc": _mean_of_defined([one.roc_auc for one in areas]),
+        "pr_auc": _mean_of_defined([one.average_precision for one in areas]),
     }
     if uncalibrated is not None:
         result["ece_uncalibrated"] = reliability(labels, uncalibrated).expected_error

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -9,20 +10,24 @@ import numpy.typing as npt
 from headstart.common.errors import InputError
 from headstart.common.seal import create_sealed_h5, open_sealed_h5, require_finite
 
-KIND = "predictions 2"
+KIND = "predictions 3"
+_TYPE = np.dtype("<f4")
 
 
 @dataclass(frozen=True, slots=True)
 class Predictions:
     """Probabilities of some images, none of which the weights were fitted to.
 
+    Of a million images and a thousand classes they are larger than what else a stage needs, so
+    they are float32, and mapped where they come from a file.
+
     Attributes:
         image: (n_samples,) rows of the manifest.
-        probabilities: (n_samples, n_classes) float64, calibrated.
+        probabilities: (n_samples, n_classes) calibrated; as read, float32.
     """
 
     image: npt.NDArray[np.int64]
-    probabilities: npt.NDArray[np.float64]
+    probabilities: npt.NDArray[np.floating[Any]]
 
     def write(self, path: Path, origin: str = "") -> None:
         """Write as HDF5, the same bytes for the same content.
@@ -40,10 +45,14 @@ class Predictions:
         with create_sealed_h5(path, KIND) as file:
             file.attrs["origin"] = origin
             file.create_dataset("image", data=self.image, track_times=False)
-            file.create_dataset("probabilities", data=self.probabilities, track_times=False)
+            file.create_dataset(
+                "probabilities", data=self.probabilities, dtype=_TYPE, track_times=False
+            )
 
-    def of(self, images: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+    def of(self, images: npt.NDArray[np.int64]) -> npt.NDArray[np.floating[Any]]:
         """Return the probabilities of some of the images, (len(images), n_classes)."""
+        if np.array_equal(images, self.image):
+            return self.probabilities
         order = np.argsort(self.image)
         return self.probabilities[order[np.searchsorted(self.image, images, sorter=order)]]
 
@@ -53,6 +62,8 @@ class Predictions:
 
     def together(self, other: "Predictions") -> "Predictions":
         """Return these and those of other images, these first."""
+        if not len(other.image):
+            return self
         return Predictions(
             np.concatenate([self.image, other.image]),
             np.concatenate([self.probabilities, other.probabilities]),
@@ -77,4 +88,8 @@ class Predictions:
                 raise InputError(
                     f"{path}: holds what another model said, or of other images: {remedy}"
                 )
-            return cls(file["image"][:], file["probabilities"][:])
+            image, dataset = file["image"][:], file["probabilities"]
+            if not dataset.size:
+                return cls(image, dataset[:])
+            offset, shape = dataset.id.get_offset(), dataset.shape
+        return cls(image, np.memmap(path, _TYPE, mode="r", offset=offset, shape=shape))

@@ -50,7 +50,7 @@ def test_scores_are_those_of_the_loaded_heads(project: Project, content: dict[st
     assert set(content["heads"]) == set(NAMES)
     for name in NAMES:
         head = heads.load(project.root / "models/heads" / name)
-        probabilities = head.predict_proba(project.file.features, rows)
+        probabilities = head.predict_proba(project.file.features, rows, np.float32)
         expected = scores(project.file.label[rows], probabilities, project.file.header.class_names)
         for key, value in expected.items():
             assert content["heads"][name][key] == value

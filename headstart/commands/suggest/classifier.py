@@ -67,8 +67,7 @@ def fit(
     def fitted(part: npt.NDArray[np.bool_]) -> Linear:
         return _fit(Matrix(features, rows[part], streaming_above), label[part], len(classes))
 
-    fold_of_unit = stratified_folds(label, unit, FOLDS, seed)
-    fold = np.array([fold_of_unit[one] for one in unit.tolist()])
+    fold = stratified_folds(label, unit, FOLDS, seed)
     held_out = [np.flatnonzero(fold == number) for number in range(fold.max() + 1)]
     logits = [
         fitted(fold != number).logits(features[rows[place]])

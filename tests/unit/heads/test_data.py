@@ -6,7 +6,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from headstart.common.errors import InputError
-from headstart.heads.data import TrainingData, describe_bytes
+from headstart.heads import data as data_module
+from headstart.heads.data import TrainingData, describe_bytes, some_of_each
 from tests.feature_files import blobs, spread_splits, write_project
 
 DEFAULTS = {"min_validation": 1, "folds_below": 0, "streaming_above": 10**9, "seed": 0}
@@ -268,3 +269,24 @@ def test_few_shots_are_of_different_units_as_far_as_there_are(tmp_path: Path) ->
         assert len(set(data.unit[three.train[data.label[three.train] == 0]])) == 3
         assert np.bincount(data.label[three.train]).tolist() == [3, 3]
         assert set(three.train) < set(data.few(5, seed).train)
+
+
+def test_of_many_images_a_part_of_each_class_judges(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = _data(tmp_path)
+    monkeypatch.setattr(data_module, "MOST_HELD_OUT", 6)
+    (fold,) = data.folds(cheap=True)
+    counts = np.bincount(data.label[fold.held_out])
+    assert counts.min() >= 2
+    assert 6 <= counts.sum() <= 9
+    assert set(fold.held_out) < set(data.validation)
+    folded = _data(tmp_path / "folded", folds_below=10**6)
+    folds = folded.folds(cheap=True)
+    assert all(np.array_equal(np.unique(data.label[one.held_out]), [0, 1, 2]) for one in folds)
+    assert all(len(one.held_out) <= 4 < len(data.everything) // 5 for one in folds)
+    np.testing.assert_array_equal(
+        np.unique(np.concatenate([one.train for one in folds])), folded.everything
+    )
+    some = some_of_each(np.arange(9), np.array([0] * 7 + [1, 2]), 3)
+    assert some.tolist() == [0, 4, 7, 8]

@@ -54,7 +54,7 @@ def test_scores_are_scikit_learns(n_classes: int, ties: bool) -> None:
 
 def test_curves_are_scikit_learns() -> None:
     labels, probabilities = _case(2, ties=True)
-    ranking = metrics.rankings(labels, probabilities)[1]
+    ranking = metrics.Ranking.of(labels == 1, probabilities[:, 1])
     false_rate, true_rate, _ = sk.roc_curve(labels, probabilities[:, 1], drop_intermediate=False)
     np.testing.assert_allclose(ranking.roc, (false_rate, true_rate))
     precision, recall, _ = sk.precision_recall_curve(labels, probabilities[:, 1])
