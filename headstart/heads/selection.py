@@ -27,6 +27,12 @@ _KEPT = 2**25
 # Of more logits, a temperature takes longer than the fit that it would be told of.
 _TOLD = 2**22
 
+_LARGE = 2**34
+"""Products of a pass over the training features, about a second's, above which a path that has no
+patience gets `_PATIENCE`: its weakest penalties take most of the time, and are chosen least."""
+
+_PATIENCE = 8
+
 
 class FittedModel(Protocol):
     """Fitted weights of one setting."""
@@ -232,7 +238,8 @@ class PathHead(Head):
 
     Attributes:
         setting_name: What a setting is called in params.yaml and in the curve.
-        patience: Settings in a row without a better one after which the path ends; None = never.
+        patience: Settings in a row without a better one after which the path ends; None = never,
+            unless a pass takes seconds.
         stride: Only every stride-th setting is tried; more than 1 gives a rough answer.
         default_setting: What is taken where nothing can be held out to choose on.
     """
@@ -260,8 +267,11 @@ class PathHead(Head):
         needed = matrix_bytes(data.features, data.train)
         self._announce(data, needed)
         settings = self._settings(data)[:: self.stride]
+        patience = self.patience
+        if patience is None and data.n_classes * needed // 4 > _LARGE:
+            patience = _PATIENCE
         # Of settings further apart, fewer show that the curve has turned.
-        patience = self.patience and max(2, self.patience // self.stride)
+        patience = patience and max(2, patience // self.stride)
         folds = data.folds(cheap=True)
         selected_by = data.selected_by(cheap=True)
         with one_thread_each():

@@ -1,0 +1,1 @@
+"""What bench/scale.py measures, a point a module."""
