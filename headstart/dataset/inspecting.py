@@ -3,19 +3,23 @@
 import hashlib
 from pathlib import Path
 
+from headstart.common.urls import is_url
 from headstart.dataset import duplicates
+from headstart.dataset.file_states import note_read
 from headstart.dataset.inspections import Inspected
 from headstart.images import decoding
 from headstart.images.decoding import UnreadableImage
 
 
-def inspect_file(path: Path) -> Inspected:
+def inspect_file(path: str | Path) -> Inspected:
     """Read a photo to its last row.
 
     Raises:
         UnreadableImage: it cannot be used.
     """
     data = decoding.read(path)
+    if is_url(path):
+        note_read(str(path), data)
     inspection = decoding.inspect(data, duplicates.THUMBNAIL_SIDE)
     return Inspected(
         hashlib.sha256(data).hexdigest(),
@@ -30,6 +34,6 @@ def inspect_file(path: Path) -> Inspected:
 def inspect_or_none(path: str) -> Inspected | None:
     """Read a photo to its last row; None when it cannot be used."""
     try:
-        return inspect_file(Path(path))
+        return inspect_file(path)
     except UnreadableImage:
         return None

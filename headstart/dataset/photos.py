@@ -5,17 +5,18 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
-from pathlib import Path
+from pathlib import PurePosixPath
 from typing import NamedTuple
 
 from headstart.common.progress import progress
+from headstart.common.urls import suffix_of
 from headstart.dataset.descriptions import settled
-from headstart.dataset.file_states import FileState, state_of
+from headstart.dataset.file_states import FileState, states_of
 from headstart.dataset.inspecting import inspect_file
 from headstart.dataset.inspections import Inspected, Inspections
 from headstart.dataset.listing import SourceFile
 from headstart.images import decoding
-from headstart.images.decoding import UnreadableImage
+from headstart.images.decoding import SUFFIXES, UnreadableImage
 
 _FILES_PER_TASK = 16
 
@@ -77,11 +78,18 @@ def _in_threads(
     workers = os.cpu_count() or 1
     remaining = iter(files)
     pending: deque[tuple[list[FileState | None], Future[list[Photo | Reject]]]] = deque()
-    with ThreadPoolExecutor(workers) as pool:
+    with decoding.reading_ahead() as read_soon, ThreadPoolExecutor(workers) as pool:
         while True:
             while len(pending) < 3 * workers and (task := list(islice(remaining, _FILES_PER_TASK))):
-                states = [state_of(file.path) for file in task]
+                states = states_of([file.path for file in task])
                 found = known.find([state for state in states if state is not None])
+                read_soon(
+                    file.path
+                    for file, state in zip(task, states, strict=True)
+                    if state not in found
+                    and (file.label or loose)
+                    and (file.listed or suffix_of(file.path) in SUFFIXES)
+                )
                 pending.append((states, pool.submit(_inspect_all, task, states, found, loose)))
             if not pending:
                 return
@@ -112,20 +120,20 @@ def _inspect_all(
 
 
 def _inspect(file: SourceFile, loose: bool) -> Photo | Reject:
-    path = Path(file.path)
     try:
         file.path.encode()
     except UnicodeEncodeError:
         shown = os.fsencode(file.path).decode("utf-8", "backslashreplace")
         reason = "file name is not UTF-8; rename it"
-        return Reject(shown, reason, decoding.is_image_like(path))
-    if not file.listed and not decoding.is_image_like(path):
-        kind = f"a {path.suffix} file" if path.suffix else "a file without an ending"
+        return Reject(shown, reason, decoding.is_image_like(file.path))
+    if not file.listed and not decoding.is_image_like(file.path):
+        suffix = PurePosixPath(file.path).suffix
+        kind = f"a {suffix} file" if suffix else "a file without an ending"
         return Reject(file.path, f"not an image: {kind}", False)
     if not (file.label or loose):
         return Reject.loose(file.path)
     try:
-        return Photo(file, inspect_file(path))
+        return Photo(file, inspect_file(file.path))
     except UnreadableImage as error:
         if not file.label:
             return Reject.loose(file.path)._replace(lasting=error.lasting)

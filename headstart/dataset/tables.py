@@ -1,12 +1,14 @@
 """Reading tables that people write, as spreadsheets of any country save them."""
 
 import csv
+import io
 import unicodedata
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, NamedTuple
 
+from headstart.common import remote
 from headstart.common.errors import InputError
 
 TABLES = (".csv", ".tsv")
@@ -37,7 +39,7 @@ class Table:
     """
 
     def __init__(
-        self, path: Path, file: IO[str], delimiter: str, columns: Sequence[str], needed: int
+        self, path: Path | str, file: IO[str], delimiter: str, columns: Sequence[str], needed: int
     ) -> None:
         self._path, self._columns = path, columns
         self._lines = csv.reader(file, delimiter=delimiter, skipinitialspace=True, strict=True)
@@ -84,11 +86,11 @@ class Table:
 
 
 @contextmanager
-def open_table(path: Path, columns: Sequence[str], needed: int) -> Iterator[Table]:
+def open_table(path: Path | str, columns: Sequence[str], needed: int) -> Iterator[Table]:
     """Open a table as UTF-8 or UTF-16, parted by commas, semicolons, tabs or bars.
 
     Args:
-        path: The file.
+        path: The file, or its URL.
         columns: Lower-case names; in the file they may have capitals.
         needed: How many of them, from the first, must be there.
 
@@ -97,11 +99,11 @@ def open_table(path: Path, columns: Sequence[str], needed: int) -> Iterator[Tabl
             values than there are columns, a control character or a line break.
     """
     try:
-        with path.open("rb") as binary:
-            start = binary.read(2)
+        # The whole: it is read twice, and may lie elsewhere.
+        content = remote.read(path) if isinstance(path, str) else path.read_bytes()
         # utf-8-sig drops the mark that spreadsheets put at the beginning.
-        encoding = "utf-16" if start in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
-        with path.open(encoding=encoding, newline="") as file:
+        encoding = "utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
+        with io.TextIOWrapper(io.BytesIO(content), encoding=encoding, newline="") as file:
             delimiter = _delimiter(file.readline(), columns[:needed])
             file.seek(0)
             yield Table(path, file, delimiter, columns, needed)
