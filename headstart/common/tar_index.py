@@ -14,12 +14,10 @@ from threading import Lock
 from typing import Any, NamedTuple
 
 from headstart.common import remote
-from headstart.common.cache import Keep
+from headstart.common.cache import TARS, Keep
 from headstart.common.errors import InputError
-from headstart.common.progress import progress
 from headstart.common.urls import is_url
 
-KIND = "tars"
 TEXTS = (".cls", ".json")
 """Endings of members that say something of another one, and are read along with the headers."""
 
@@ -53,32 +51,33 @@ class UnusableTar(InputError):
     """A tar cannot be read, or is none."""
 
 
-def index_of(tar: str, state: object) -> TarIndex:
-    """Return what a tar holds: what is kept of it in this state, or what its headers say.
+def index_of(tar: str, *, again: bool = False) -> TarIndex:
+    """Return what a tar holds: what is kept of it in its present state, or what its headers say.
 
     Args:
         tar: Path or URL.
-        state: Tells this content from any other that the tar may have; None where nothing does.
+        again: Whether to ask a store for the state of a tar that this process has asked for.
 
     Raises:
         UnusableTar: it is none, compressed or damaged, or two members have one name.
-        InputError: it cannot be read.
+        RemoteError: its store does not hand it out.
+        OSError: as `os.stat` raises it, of a tar on this machine.
     """
-    key = {"tar": tar, "state": repr(state), "version": _VERSION}
-    held = (tar, repr(state))
+    state = _state_of(tar, again=again)
+    held = (tar, state)
     with _lock:
-        if state is not None and held in _indices:
+        if state and held in _indices:
             _indices.move_to_end(held)
             return _indices[held]
-    keep = Keep(KIND)
-    content = None if state is None else keep.get(key)
+    keep, key = Keep(TARS), {"tar": tar, "state": state, "version": _VERSION}
+    content = keep.get(key) if state else None
     if content is None:
         content = _walk(tar)
-        if state is not None:
+        if state:
             keep.put(key, content)
     index = TarIndex(
         {name: Member(offset, size) for name, offset, size in content["members"]},
-        dict(content["texts"]),
+        content["texts"],
     )
     with _lock:
         _indices[held] = index
@@ -88,24 +87,37 @@ def index_of(tar: str, state: object) -> TarIndex:
 
 
 _indices: OrderedDict[tuple[str, str], TarIndex] = OrderedDict()
+_states: dict[str, str] = {}
 _lock = Lock()
+
+
+def _state_of(tar: str, *, again: bool) -> str:
+    """Return what tells a tar's content from others; empty where nothing does."""
+    if not is_url(tar):
+        status = Path(tar).stat()
+        place = (status.st_dev, status.st_ino, status.st_size)
+        return repr((*place, status.st_mtime_ns, status.st_ctime_ns))
+    if again or tar not in _states:
+        found = remote.look(tar)
+        _states[tar] = repr(found) if found and (found.tag or found.modified) else ""
+    return _states[tar]
 
 
 def read_member(tar: str, member: Member) -> bytes:
     """Read a member.
 
     Raises:
-        InputError: the tar cannot be read, or ends before the member does.
+        UnusableTar: the tar ends before the member does.
+        RemoteError: its store does not hand it out.
         OSError: as `open` raises it, of a tar on this machine.
     """
-    start, end = member.offset, member.offset + member.size
     if not member.size:
         return b""
     if is_url(tar):
-        data = remote.read(tar, start, end)
+        data = remote.read(tar, member.offset, member.offset + member.size)
     else:
         with Path(tar).open("rb") as file:
-            file.seek(start)
+            file.seek(member.offset)
             data = file.read(member.size)
     if len(data) != member.size:
         raise UnusableTar(f"{tar}: the tar ends before its members do; copy it anew")
@@ -117,15 +129,10 @@ def _walk(tar: str) -> dict[str, Any]:
     members: dict[str, tuple[int, int]] = {}
     texts: dict[str, str] = {}
     try:
-        with (
-            _opened(tar) as file,
-            tarfile.open(fileobj=file, mode="r:") as opened,
-            progress(desc="Looking into a tar", unit="file") as bar,
-        ):
-            for info in opened:
-                bar.update()
-                # It would keep all of them.
-                opened.members = []
+        with _opened(tar) as file, tarfile.open(fileobj=file, mode="r:") as opened:
+            while (info := opened.next()) is not None:
+                # It would keep all of them; its type tells nothing of that list.
+                opened.members = []  # type: ignore[attr-defined]
                 if not info.isreg():
                     continue
                 if info.issparse():
@@ -137,8 +144,6 @@ def _walk(tar: str) -> dict[str, Any]:
                     texts[info.name] = _text(tar, file, info)
     except (tarfile.TarError, EOFError, ValueError) as error:
         raise _why_no_tar(tar, error) from None
-    except OSError as error:
-        raise UnusableTar(f"{tar}: cannot be read ({error.strerror or error})") from None
     return {
         "members": [[name, offset, size] for name, (offset, size) in members.items()],
         "texts": texts,

@@ -22,7 +22,7 @@ from headstart.common.code import digest_of_code
 from headstart.common.files import digest_of
 from headstart.common.progress import progress
 from headstart.common.remote import Found, RemoteError
-from headstart.common.urls import is_url
+from headstart.common.urls import is_url, split_member
 
 _CODE = ("common", "images", "dataset")
 _LIBRARIES = ("numpy", "opencv-python-headless", "pillow", "scipy", "simplejpeg")
@@ -64,6 +64,9 @@ def state_of(path: str) -> FileState | None:
         return states_of([path])[0]
     try:
         status = os.stat(path)  # noqa: PTH116 - a Path per photo doubles the time of a million
+    except NotADirectoryError:
+        member = split_member(path)
+        return None if member is None else _within(state_of(member[0]), member[1])
     except (OSError, ValueError):
         return None
     return FileState(
@@ -80,11 +83,30 @@ def states_of(paths: Sequence[str]) -> list[FileState | None]:
 
     What this process, or else one before, has been told of a remote file is not asked again.
     """
-    unknown = [path for path in paths if is_url(path) and path not in _told]
+    files = list(dict.fromkeys(_file_of(path) for path in paths if is_url(path)))
+    unknown = [url for url in files if url not in _told]
     if unknown:
         _recall(unknown)
         look_at([url for url in unknown if url not in _told])
-    return [_told[path] if is_url(path) else state_of(path) for path in paths]
+    return [_state_elsewhere(path) if is_url(path) else state_of(path) for path in paths]
+
+
+def _file_of(path: str) -> str:
+    member = split_member(path)
+    return path if member is None else member[0]
+
+
+def _state_elsewhere(url: str) -> FileState | None:
+    member = split_member(url)
+    return _told[url] if member is None else _within(_told[member[0]], member[1])
+
+
+def _within(tar: FileState | None, member: str) -> FileState | None:
+    """Return the state of a member: it changes with its tar."""
+    if tar is None:
+        return None
+    number = hashlib.sha256(repr((tar, member)).encode()).digest()[:16]
+    return tar._replace(device=_ELSEWHERE, inode=int.from_bytes(number))
 
 
 _told: dict[str, FileState | None] = {}

@@ -9,30 +9,32 @@ from pathlib import Path, PurePosixPath
 
 from headstart.common.errors import InputError
 from headstart.common.urls import check_url, is_url, suffix_of, within
-from headstart.common.vocabulary import SPLITS, Split
+from headstart.common.vocabulary import Split
 from headstart.dataset.file_states import look_at
 from headstart.dataset.listing import Listing, SourceFile, together
-from headstart.dataset.manifest import FIELDS
-from headstart.dataset.tables import TABLES, Line, breaks_text, open_table
+from headstart.dataset.tables import (
+    SPLIT_NAMES,
+    TABLES,
+    Line,
+    breaks_text,
+    column_names,
+    open_table,
+    split_of,
+)
+from headstart.dataset.tar_shards import expand_braces, is_tar, list_tars
 from headstart.dataset.walking import Folder, LocalFolder, Unlistable, list_remote
 
-# Source: the words that Hugging Face Datasets takes for splits, "Structure your repository"
-# (datasets/data_files.py).
-_SPLIT_NAMES: dict[str, Split] = {
-    **dict.fromkeys(("train", "training"), "train"),
-    **dict.fromkeys(("validation", "valid", "val", "dev"), "validation"),
-    **dict.fromkeys(("test", "testing", "eval", "evaluation"), "test"),
-}
 # Parts of names that mean a split, too, but are only good for a question.
 _SPLIT_PARTS: dict[str, Split] = {
-    **_SPLIT_NAMES,
-    **{f"{name}{end}": of for name, of in _SPLIT_NAMES.items() for end in ("set", "data")},
+    **SPLIT_NAMES,
+    **{f"{name}{end}": of for name, of in SPLIT_NAMES.items() for end in ("set", "data")},
     **{"훈련": "train", "학습": "train", "검증": "validation", "시험": "test", "테스트": "test"},
 }
 _COLUMNS = ("path", "label", "split", "group")
 _LAYOUT = (
     "a folder with one sub-folder per class, a folder with train/, validation/ (or val/) and "
-    "test/, each with class folders, or a .csv with the columns path,label"
+    "test/, each with class folders, a .csv with the columns path,label, or a .tar of "
+    "photos with their labels beside them (001.jpg, 001.cls)"
 )
 
 
@@ -44,9 +46,9 @@ def list_files(
     Hidden files and folders are left out. Links are followed, but not in circles.
 
     Args:
-        source: Path or URL of a folder or a table (.csv, .tsv), `~` is the home folder; or several,
-            whose files are taken together. Of a file in two of them each may say what the other
-            leaves open.
+        source: Path or URL of a folder, a table (.csv, .tsv) or a tar, `~` is the home folder, and
+            `{000..009}` stands for ten names; or several, whose files are taken together. Of a file
+            in two of them each may say what the other leaves open.
         key: Where in params.yaml the source is named, for errors.
         labels: Whether classes are needed; without, a folder may hold its images as it likes.
 
@@ -57,8 +59,12 @@ def list_files(
         InputError: a source is missing, empty, of no known layout, may not be read, a line of a
             table is wrong, or two sources say different things of one file.
     """
-    sources = [source] if isinstance(source, str) else source
-    listings = [(one, _list_one(one, key, labels)) for one in sources]
+    given = [source] if isinstance(source, str) else source
+    sources = [one for named in given for one in expand_braces(named)]
+    names = [one for one in sources if is_tar(one)]
+    tars = [check_url(one, key) if is_url(one) else str(Path(one).expanduser()) for one in names]
+    listings = list(zip(names, list_tars(tars, key, labels), strict=True))
+    listings += [(one, _list_one(one, key, labels)) for one in sources if not is_tar(one)]
     return listings[0][1] if len(listings) == 1 else together(listings, key)
 
 
@@ -130,7 +136,7 @@ def _split_folders(
     Raises:
         InputError: it cannot be told which of the two they are.
     """
-    splits = [(folder, _SPLIT_NAMES.get(folder.name.lower())) for folder in folders]
+    splits = [(folder, SPLIT_NAMES.get(folder.name.lower())) for folder in folders]
     named = [split for _, split in splits if split is not None]
     # A class may be called "train" (beside "bus"), so all names must be those of splits.
     if "train" in named and len(named) == len(folders):
@@ -159,7 +165,7 @@ def _refuse_hidden_splits(root: Folder, folders: Sequence[Folder], key: str) -> 
     alike = [folder for folder in folders if folder.name in likeness]
     if len(set(likeness.values())) > 1 and (shared := _shared_names(alike)):
         others = [folder for folder in folders if folder.name not in likeness]
-        unclear = [folder for folder in alike if folder.name.lower() not in _SPLIT_NAMES]
+        unclear = [folder for folder in alike if folder.name.lower() not in SPLIT_NAMES]
         if unclear:
             why = f"what {_names(unclear)} stands for is a guess"
         elif others:
@@ -171,8 +177,8 @@ def _refuse_hidden_splits(root: Folder, folders: Sequence[Folder], key: str) -> 
             f"{', '.join(shared[:5])}), but {why}. {remedy}"
         )
     for folder in folders:
-        inside = [inner for inner in _listed(folder)[0] if inner.name.lower() in _SPLIT_NAMES]
-        meant = {_SPLIT_NAMES[inner.name.lower()] for inner in inside}
+        inside = [inner for inner in _listed(folder)[0] if inner.name.lower() in SPLIT_NAMES]
+        meant = {SPLIT_NAMES[inner.name.lower()] for inner in inside}
         if "train" in meant and len(meant) > 1:
             raise InputError(
                 f"{key}: {folder.path} would be a class, but holds the splits {_names(inside)}. "
@@ -229,7 +235,7 @@ def _read_table(path: Path | str, key: str) -> Listing:
     lines: dict[str, int] = {}
     unlabeled: list[int] = []
     with open_table(path, _COLUMNS, needed=2) as table:
-        names = _column_names(path, table.others)
+        names = column_names(path, table.others)
         for line in table:
             file = _table_row(path, line, key)
             if file.path in files:
@@ -252,32 +258,10 @@ def _read_table(path: Path | str, key: str) -> Listing:
     return Listing(tuple(sorted(files.values())), (), names)
 
 
-def _column_names(table: Path | str, others: Iterable[str]) -> tuple[str, ...]:
-    """Name further columns so that they can stand beside the manifest's own."""
-    names: list[str] = []
-    for other in others:
-        name = unicodedata.normalize("NFC", f"source_{other}" if other in FIELDS else other)
-        if breaks_text(name):
-            raise InputError(
-                f"{table}: the column {other!r} holds a control character or line break in its "
-                "name. Rename it."
-            )
-        if name in names:
-            raise InputError(f"{table}: two columns are called {name!r}. Rename one of them.")
-        names.append(name)
-    return tuple(names)
-
-
 def _table_row(table: Path | str, line: Line, key: str) -> SourceFile:
     values = line.values
     if not values["path"]:
         raise InputError(f"{table}, line {line.number}: path is empty. Fill it in.")
-    split = _SPLIT_NAMES.get(values["split"].lower())
-    if values["split"] and split is None:
-        raise InputError(
-            f"{table}, line {line.number}: split: expected one of {', '.join(SPLITS)} (or val, "
-            f"valid, dev, eval and the like) or nothing, received {values['split']!r}."
-        )
     path = values["path"]
     if is_url(path):
         check_url(path, f"{key}: {table}, line {line.number}")
@@ -286,7 +270,7 @@ def _table_row(table: Path | str, line: Line, key: str) -> SourceFile:
         if is_url(path) or isinstance(table, str)
         else _as_on_disk(table.parent, path),
         unicodedata.normalize("NFC", values["label"]),
-        split,
+        split_of(values["split"], f"{table}, line {line.number}"),
         unicodedata.normalize("NFC", values["group"]),
         listed=True,
         columns=line.others,

@@ -3,16 +3,27 @@
 import csv
 import io
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, NamedTuple
 
 from headstart.common import remote
 from headstart.common.errors import InputError
+from headstart.common.vocabulary import SPLITS, Split
+from headstart.dataset.manifest import FIELDS
 
 TABLES = (".csv", ".tsv")
 """Lower-case endings of tables."""
+
+# Source: the words that Hugging Face Datasets takes for splits, "Structure your repository"
+# (datasets/data_files.py).
+SPLIT_NAMES: dict[str, Split] = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("validation", "valid", "val", "dev"), "validation"),
+    **dict.fromkeys(("test", "testing", "eval", "evaluation"), "test"),
+}
+"""What lower-case words for a split stand for."""
 
 _DELIMITERS = ",;\t|"
 
@@ -123,6 +134,45 @@ def open_table(path: Path | str, columns: Sequence[str], needed: int) -> Iterato
         ) from None
     except PermissionError:
         raise InputError(f"{path}: no permission to read this file. Grant it.") from None
+
+
+def column_names(table: Path | str, others: Iterable[str]) -> tuple[str, ...]:
+    """Name further columns so that they can stand beside the manifest's own.
+
+    Raises:
+        InputError: a name holds a control character, or two are equal.
+    """
+    names: list[str] = []
+    for other in others:
+        name = unicodedata.normalize("NFC", f"source_{other}" if other in FIELDS else other)
+        if breaks_text(name):
+            raise InputError(
+                f"{table}: the column {other!r} holds a control character or line break in its "
+                "name. Rename it."
+            )
+        if name in names:
+            raise InputError(f"{table}: two columns are called {name!r}. Rename one of them.")
+        names.append(name)
+    return tuple(names)
+
+
+def split_of(name: str, where: str) -> Split | None:
+    """Return the split that a word stands for; None for an empty one.
+
+    Args:
+        name: In any case.
+        where: Who says it, for errors.
+
+    Raises:
+        InputError: it stands for none.
+    """
+    split = SPLIT_NAMES.get(name.lower())
+    if name and split is None:
+        raise InputError(
+            f"{where}: split: expected one of {', '.join(SPLITS)} (or val, valid, dev, eval and "
+            f"the like) or nothing, received {name!r}."
+        )
+    return split
 
 
 def _described(columns: Sequence[str], needed: int) -> str:

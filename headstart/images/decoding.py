@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, UnidentifiedImageError
 
-from headstart.common import read_ahead, remote
+from headstart.common import read_ahead, remote, tar_index
 from headstart.common.errors import InputError
 from headstart.common.read_ahead import remote_bytes
-from headstart.common.urls import is_url, suffix_of
+from headstart.common.urls import is_url, split_member, suffix_of
 from headstart.images import jpeg, png, tiff
 from headstart.images.budget import Budget
 
@@ -149,7 +149,8 @@ def read(path: str | Path) -> bytes:
     """Read a file that is supposed to be an image.
 
     Args:
-        path: The file, or its URL, which only a string can hold.
+        path: The file, or its URL, which only a string can hold; of a member of a tar that of the
+            tar, a slash, and the member's name.
 
     Returns:
         Its bytes.
@@ -168,6 +169,16 @@ def read(path: str | Path) -> bytes:
         return remote_bytes(str(path), _read_remote)
     path = Path(path)
     try:
+        return _read_local(path)
+    except NotADirectoryError as error:
+        member = split_member(path)
+        if member is None:
+            raise UnreadableImage(f"cannot be read: {error}", lasting=False) from None
+        return _read_member(*member)
+
+
+def _read_local(path: Path) -> bytes:
+    try:
         # A named pipe among the photos would block an ordinary open() forever.
         with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
             status = os.fstat(file.fileno())
@@ -182,15 +193,27 @@ def read(path: str | Path) -> bytes:
         raise UnreadableImage("no such file") from None
     except PermissionError:
         raise UnreadableImage("no permission to read the file") from None
+    except NotADirectoryError:
+        raise
     # A name too long, a zero byte in it, a failing disk, no memory.
     except (OSError, ValueError, MemoryError) as error:
         said = str(error) or type(error).__name__
         raise UnreadableImage(f"cannot be read: {said}", lasting=False) from None
 
 
+def _read_member(tar: str, name: str) -> bytes:
+    member = tar_index.index_of(tar).members.get(name)
+    if member is None:
+        raise UnreadableImage("no such file")
+    if member.size > MAX_BYTES:
+        raise UnreadableImage(f"{member.size:,} bytes; at most {MAX_BYTES:,} are read")
+    return tar_index.read_member(tar, member)
+
+
 def _read_remote(url: str) -> bytes:
+    member = split_member(url)
     try:
-        return remote.read(url)
+        return remote.read(url) if member is None else _read_member(*member)
     except remote.Missing:
         raise UnreadableImage("no such file") from None
     except remote.Forbidden:

@@ -22,6 +22,7 @@ from headstart.dataset.manifest import ManifestRow, read_manifest
 from pipeline import extract, prepare
 from tests.conftest import ROOT
 from tests.object_store import BUCKET, Store, environment, forget, object_store
+from tests.unit.dataset.test_tar_shards import pack
 
 
 @pytest.fixture(scope="module")
@@ -323,3 +324,32 @@ def test_reading_ahead_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "here.jpg" not in begun
     # Each was read once, and what was read by hand a second time.
     assert sorted(begun) == sorted([*paths, paths[9]])
+
+
+def test_tars_here_and_there(run: Run, store: Store, photo_folder: Path) -> None:
+    shards: dict[str, dict[str, bytes | str]] = {"0": {}, "1": {}}
+    for number, path in enumerate(sorted(photo_folder.rglob("*.jpg"))):
+        name = f"{number:03}"
+        shards[str(number % 2)] |= {
+            f"{name}.jpg": path.read_bytes(),
+            f"{name}.cls": path.parent.name,
+            f"{name}.json": f'{{"camera": {number % 3}}}',
+        }
+    for name, members in shards.items():
+        pack(Path(f"{name}.tar"), members)
+        store.put(f"tars/{name}.tar", Path(f"{name}.tar").read_bytes())
+    here = run("{0..1}.tar")
+    vectors, order = features()
+    shutil.rmtree("cache")
+    there = run(f"s3://{BUCKET}/tars/{{0..1}}.tar")
+    assert without_path(there) == without_path(here)
+    assert {row.path for row in there} == {f"s3://{BUCKET}/tars/{row.path}" for row in here}
+    assert (len(there), {row.columns for row in there}) == (40, {("0",), ("1",), ("2",)})
+    again, other_order = features()
+    assert other_order == order
+    assert again.tobytes() == vectors.tobytes()
+    # The headers of a tar come in one block, of which this one has but one; then photo by photo.
+    assert store.requests["GET"] == 2 + 2 * 40 + 6
+    store.requests.clear()
+    assert without_path(run(f"s3://{BUCKET}/tars/{{0..1}}.tar", seed=1)) != without_path(there)
+    assert store.requests["GET"] == 0
