@@ -1,8 +1,8 @@
 """Files in object stores and on web servers: list, look, read, write.
 
 fsspec's file systems do the talking, with the credentials of their own ecosystems. What failed and
-may succeed is tried again here, in one place for all of them; their own attempts are switched off,
-so that the time until an error is bounded.
+may succeed is tried again here, in one place for all of them; what S3's would try by itself is
+switched off, so that the time until an error is bounded.
 """
 
 import random
@@ -140,10 +140,14 @@ def look(url: str) -> Found | None:
     return None if about.get("type") == "directory" else _found(url, about)
 
 
-def list_below(url: str) -> Iterator[Found]:
+def list_below(url: str, *, deep: bool = True) -> Iterator[Found]:
     """Yield the files whose URL begins with that of a folder, in the store's order.
 
     An empty object whose name ends with `/` stands for a folder, as consoles make them.
+
+    Args:
+        url: Of the folder.
+        deep: Whether to list what lies in its folders, too.
 
     Raises:
         RemoteError: the store does not list it.
@@ -157,19 +161,21 @@ def list_below(url: str) -> Iterator[Found]:
             "path,label"
         )
     if protocol == "s3":
-        yield from _list_s3(url, system)
+        yield from _list_s3(url, system, deep=deep)
         return
-    found = _trying(url, lambda: system.find(url, detail=True))
+    found = _trying(url, lambda: system.find(url, detail=True, maxdepth=None if deep else 1))
     # Its names lack the protocol, and of some services the account.
     start = len(system._strip_protocol(url).rstrip("/")) + 1
     for name, about in found.items():
         yield _found(url + name[start:], about)
 
 
-def _list_s3(url: str, system: Any) -> Iterator[Found]:
+def _list_s3(url: str, system: Any, *, deep: bool) -> Iterator[Found]:
     # Page by page: a million entries in fsspec's form would take gigabytes.
     bucket, _, prefix = url.partition("://")[2].partition("/")
     asked: dict[str, Any] = {"Bucket": bucket, "Prefix": prefix}
+    if not deep:
+        asked["Delimiter"] = "/"
     while True:
         page = _trying(url, lambda: system.call_s3("list_objects_v2", **asked))
         for about in page.get("Contents", ()):

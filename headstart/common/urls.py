@@ -32,7 +32,7 @@ def check_url(url: str, where: str) -> str:
             does not repeat a password.
     """
     match = _URL.match(url)
-    if match is None:
+    if match is None or not match[2].strip("/"):
         raise InputError(f"{where}: expected a URL such as s3://bucket/folder, received {url!r}")
     protocol, rest = match[1], match[2]
     # abfs://container@account.host/... names no user.

@@ -136,7 +136,8 @@ def look_at(urls: Sequence[str]) -> None:
                 continue
             wanted = set(inside)
             _told.update(dict.fromkeys(inside))
-            for _ in take_in(one for one in remote.list_below(folder) if one.url in wanted):
+            listed = remote.list_below(folder, deep=False)
+            for _ in take_in(one for one in listed if one.url in wanted):
                 bar.update()
         with ThreadPoolExecutor(remote.IN_FLIGHT) as pool:
             for url, found in zip(single, pool.map(_look, single), strict=True):

@@ -32,6 +32,7 @@ from headstart.common.params import PARAMS_FILE
 from headstart.common.urls import is_url
 from headstart.dataset.sources import list_files
 from headstart.dataset.tables import TABLES
+from headstart.dataset.tar_shards import expand_braces
 from headstart.extraction.store import FeatureStore
 
 PICTURE = places.COMPARISON.with_suffix(".png")
@@ -152,7 +153,8 @@ def _backbones(args: argparse.Namespace) -> list[str]:
 def _inputs(candidates: list[Candidate]) -> list[str]:
     """Return the files and folders of the user that the stages read."""
     every = [candidate.params for candidate in candidates]
-    sources = {source for one in every for source in (*one.prepare.sources, one.pretrain.source)}
+    named = {source for one in every for source in (*one.prepare.sources, one.pretrain.source)}
+    sources = {source for one in named for source in expand_braces(one)}
     paths = sources | {one.prepare.corrections for one in every if one.prepare.corrections}
     paths |= {one.extract.weights for one in every} | {"models/weights"}
     for bottleneck in (candidate.bottleneck for candidate in candidates):
