@@ -8,7 +8,7 @@ import stat
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 import numpy as np
@@ -163,7 +163,8 @@ def read(path: str | Path) -> bytes:
             answer.
     """
     # Most are TIFF inside, and would be taken for the small preview that they begin with.
-    if (suffix := suffix_of(path)) in _CAMERA_RAW:
+    if suffix_of(path) in _CAMERA_RAW:
+        suffix = PurePosixPath(path).suffix
         raise UnreadableImage(f"camera raw ({suffix}) is not supported; convert it to JPEG")
     if is_url(path):
         return remote_bytes(str(path), _read_remote)

@@ -22,7 +22,7 @@ def test_dvc_repro_on_a_bucket(make_project: Callable[[str], Project], photo_fol
             extract__weights="random",
             train__heads={"logistic": {}},
         )
-        assert {"extract", "train@logistic", "evaluate", "report"} & set(project.repro())
+        assert {"extract", "train", "evaluate", "report"} <= set(project.repro())
         manifest = (project.root / "data/manifest.csv").read_text()
         assert manifest.count(url) == 40
         page = (project.root / "report/index.html").read_text()
