@@ -108,6 +108,7 @@ def forget(monkeypatch: pytest.MonkeyPatch) -> None:
     from headstart.dataset import file_states
 
     monkeypatch.setattr(remote, "_systems", {})
+    monkeypatch.setattr(remote, "_given_up", {})
     monkeypatch.setattr(file_states, "_told", {})
 
 

@@ -8,6 +8,7 @@ switched off, so that the time until an error is bounded.
 import random
 import threading
 import time
+from base64 import b64decode
 from collections.abc import Callable, Iterator
 from importlib import import_module
 from typing import Any, NamedTuple, TypeVar
@@ -23,6 +24,7 @@ IN_FLIGHT = 16
 
 _FIRST_WAIT = 0.25  # seconds
 _GROWTH = 2.5
+_GIVEN_UP_SECONDS = 30.0
 _CONNECT_SECONDS, _READ_SECONDS = 10, 60
 
 # Of each protocol the name that fsspec knows, the module that it takes, and the extra with it.
@@ -190,12 +192,14 @@ def _found(url: str, about: dict[str, Any]) -> Found:
     size = next(
         (told[name] for name in ("size", "contentlength") if told.get(name) is not None), None
     )
-    tag = next((told[name] for name in ("etag", "md5hash") if told.get(name)), "")
+    tag = str(told.get("etag") or "").strip('"')
+    if told.get("md5hash"):  # which Google's store tells besides, in base 64
+        tag = b64decode(str(told["md5hash"])).hex()
     modified = next(
         (told[name] for name in ("lastmodified", "updated", "mtime", "created") if told.get(name)),
         "",
     )
-    return Found(url, None if size is None else int(size), str(tag).strip('"'), str(modified))
+    return Found(url, None if size is None else int(size), tag, str(modified))
 
 
 def _head(system: Any, url: str) -> dict[str, Any]:
@@ -272,15 +276,24 @@ def _settings(name: str) -> dict[str, Any]:
 
 
 def _trying(url: str, request: Callable[[], _Result]) -> _Result:
-    """Make a request, again after a growing and jittered wait while the error may pass."""
+    """Make a request, again after a growing and jittered wait while the error may pass.
+
+    Where a server has just been given up, one attempt is enough until it answers again: others may
+    be waiting for it in many threads.
+    """
+    server = "/".join(url.split("/", 3)[:3])
     wait = _FIRST_WAIT
-    for attempt in range(1, ATTEMPTS + 1):
+    attempts = 1 if time.monotonic() < _given_up.get(server, 0.0) else ATTEMPTS
+    for attempt in range(1, attempts + 1):
         try:
-            return request()
+            answer = request()
+            _given_up.pop(server, None)
+            return answer
         # The libraries of four services raise errors of their own kinds; others pass.
         except Exception as error:
             _raise_if_lasting(url, error)
-            if attempt == ATTEMPTS:
+            if attempt == attempts:
+                _given_up[server] = time.monotonic() + _GIVEN_UP_SECONDS
                 raise Unreachable(
                     url,
                     f"no answer in {ATTEMPTS} attempts ({_said(error)})",
@@ -293,11 +306,16 @@ def _trying(url: str, request: Callable[[], _Result]) -> _Result:
     raise AssertionError
 
 
+_given_up: dict[str, float] = {}
+
+
 def _raise_if_lasting(url: str, error: Exception) -> None:
     causes = list(_causes(error))
     names = {type(cause).__name__ for cause in causes}
     status = next((found for cause in causes if (found := _status(cause))), None)
     service = url.partition("://")[0]
+    if "ClientPayloadError" in names:
+        return  # an answer that was cut off, which aiohttp gives a status of its own
     if names & _NO_CREDENTIALS:
         raise InputError(
             f"{url}: no credentials for {service}:// ({_said(error)}). Set them as its own tools "

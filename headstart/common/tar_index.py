@@ -63,7 +63,14 @@ def index_of(tar: str, *, again: bool = False) -> TarIndex:
         RemoteError: its store does not hand it out.
         OSError: as `os.stat` raises it, of a tar on this machine.
     """
-    state = _state_of(tar, again=again)
+    with _lock:
+        only_one = _locks.setdefault(tar, Lock())
+    # Many threads ask for it at once, and one of them looks.
+    with only_one:
+        return _index_of(tar, _state_of(tar, again=again))
+
+
+def _index_of(tar: str, state: str) -> TarIndex:
     held = (tar, state)
     with _lock:
         if state and held in _indices:
@@ -88,6 +95,7 @@ def index_of(tar: str, *, again: bool = False) -> TarIndex:
 
 _indices: OrderedDict[tuple[str, str], TarIndex] = OrderedDict()
 _states: dict[str, str] = {}
+_locks: dict[str, Lock] = {}
 _lock = Lock()
 
 

@@ -106,7 +106,7 @@ def _within(tar: FileState | None, member: str) -> FileState | None:
     if tar is None:
         return None
     number = hashlib.sha256(repr((tar, member)).encode()).digest()[:16]
-    return tar._replace(device=_ELSEWHERE, inode=int.from_bytes(number))
+    return tar._replace(device=_ELSEWHERE, inode=int.from_bytes(number), size=-1)
 
 
 _told: dict[str, FileState | None] = {}

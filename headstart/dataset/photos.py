@@ -2,7 +2,7 @@
 
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from pathlib import PurePosixPath
@@ -16,7 +16,7 @@ from headstart.dataset.inspecting import inspect_file
 from headstart.dataset.inspections import Inspected, Inspections
 from headstart.dataset.listing import SourceFile
 from headstart.images import decoding
-from headstart.images.decoding import SUFFIXES, UnreadableImage
+from headstart.images.decoding import MAX_BYTES, SUFFIXES, UnreadableImage
 
 _FILES_PER_TASK = 16
 
@@ -79,30 +79,48 @@ def _in_threads(
     remaining = iter(files)
     pending: deque[tuple[list[FileState | None], Future[list[Photo | Reject]]]] = deque()
     with decoding.reading_ahead() as read_soon, ThreadPoolExecutor(workers) as pool:
-        while True:
-            while len(pending) < 3 * workers and (task := list(islice(remaining, _FILES_PER_TASK))):
-                states = states_of([file.path for file in task])
-                found = known.find([state for state in states if state is not None])
-                read_soon(
-                    file.path
-                    for file, state in zip(task, states, strict=True)
-                    if state not in found
-                    and (file.label or loose)
-                    and (file.listed or suffix_of(file.path) in SUFFIXES)
+        try:
+            while True:
+                while len(pending) < 3 * workers and (
+                    task := list(islice(remaining, _FILES_PER_TASK))
+                ):
+                    states = states_of([file.path for file in task])
+                    found = known.find([state for state in states if state is not None])
+                    read_soon(_to_read(task, states, found, loose))
+                    future = pool.submit(_inspect_all, task, states, found, loose)
+                    pending.append((states, future))
+                if not pending:
+                    return
+                states, future = pending.popleft()
+                results = future.result()
+                known.add(
+                    settled(
+                        (result.file.path, state, result.found)
+                        for state, result in zip(states, results, strict=True)
+                        if isinstance(result, Photo)
+                    )
                 )
-                pending.append((states, pool.submit(_inspect_all, task, states, found, loose)))
-            if not pending:
-                return
-            states, future = pending.popleft()
-            results = future.result()
-            known.add(
-                settled(
-                    (result.file.path, state, result.found)
-                    for state, result in zip(states, results, strict=True)
-                    if isinstance(result, Photo)
-                )
-            )
-            yield results
+                yield results
+        finally:
+            # An error, such as a store that does not answer: the rest need not be read.
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _to_read(
+    files: Sequence[SourceFile],
+    states: Sequence[FileState | None],
+    known: Container[FileState | None],
+    loose: bool,
+) -> list[str]:
+    """Return what `_inspect_all` will read as a whole."""
+    return [
+        file.path
+        for file, state in zip(files, states, strict=True)
+        if state not in known
+        and (state is None or state.size <= MAX_BYTES)
+        and (file.label or loose)
+        and (file.listed or suffix_of(file.path) in SUFFIXES)
+    ]
 
 
 def _inspect_all(

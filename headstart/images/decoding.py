@@ -203,12 +203,15 @@ def _read_local(path: Path) -> bytes:
 
 
 def _read_member(tar: str, name: str) -> bytes:
-    member = tar_index.index_of(tar).members.get(name)
-    if member is None:
-        raise UnreadableImage("no such file")
-    if member.size > MAX_BYTES:
-        raise UnreadableImage(f"{member.size:,} bytes; at most {MAX_BYTES:,} are read")
-    return tar_index.read_member(tar, member)
+    try:
+        member = tar_index.index_of(tar).members.get(name)
+        if member is None:
+            raise UnreadableImage("no such file")
+        if member.size > MAX_BYTES:
+            raise UnreadableImage(f"{member.size:,} bytes; at most {MAX_BYTES:,} are read")
+        return tar_index.read_member(tar, member)
+    except OSError as error:
+        raise UnreadableImage(f"cannot be read: {error}", lasting=False) from None
 
 
 def _read_remote(url: str) -> bytes:

@@ -9,6 +9,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
 from typing import ClassVar
+from urllib.parse import quote
 
 import h5py
 import numpy as np
@@ -18,6 +19,8 @@ from ruamel.yaml import YAML
 
 from headstart.common import read_ahead, remote
 from headstart.common.errors import InputError
+from headstart.dataset import inspecting
+from headstart.dataset import photos as photos_module
 from headstart.dataset.manifest import ManifestRow, read_manifest
 from pipeline import extract, prepare
 from tests.conftest import ROOT
@@ -304,6 +307,30 @@ def test_photos_that_are_gone_or_forbidden_are_left_out(
     assert Path("data/quarantine.csv").read_text().splitlines()[1] == (
         f"{photos}/warm/none.jpg,no such file"
     )
+
+
+def test_what_is_too_large_is_not_read(
+    run: Run, store: Store, photos: str, photo_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes = sorted(path.stat().st_size for path in photo_folder.rglob("*.jpg"))
+    for module in (photos_module, inspecting):
+        monkeypatch.setattr(module, "MAX_BYTES", sizes[-2])
+    assert len(run(photos)) == 39
+    assert store.requests == {"LIST": 1, "GET": 39}
+    (line,) = Path("data/quarantine.csv").read_text().splitlines()[1:]
+    assert f"{sizes[-1]:,} bytes; at most {sizes[-2]:,} are read" in line
+
+
+def test_odd_names(run: Run, store: Store, photo_folder: Path) -> None:
+    data = (photo_folder / "warm/00.jpg").read_bytes()
+    names = {"a b+c", "사진", "50%25", "#1?", "it's"}
+    for name in names:
+        store.put(f"odd/warm/{quote(name)}.jpg", data + name.encode())
+    store.put("odd/cold/x.jpg", (photo_folder / "cold/00.jpg").read_bytes())
+    rows = run(f"s3://{BUCKET}/odd", near_duplicates="keep", validation=0)
+    assert {row.path for row in rows if row.label == "warm"} == {
+        f"s3://{BUCKET}/odd/warm/{name}.jpg" for name in names
+    }
 
 
 def test_reading_ahead_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
