@@ -17,6 +17,7 @@ import pytest
 from PIL import Image
 from ruamel.yaml import YAML
 
+from headstart import BottleneckFeatures
 from headstart.common import read_ahead, remote
 from headstart.common.errors import InputError
 from headstart.dataset import inspecting
@@ -331,6 +332,15 @@ def test_odd_names(run: Run, store: Store, photo_folder: Path) -> None:
     assert {row.path for row in rows if row.label == "warm"} == {
         f"s3://{BUCKET}/odd/warm/{name}.jpg" for name in names
     }
+
+
+def test_features_of_urls_from_python(store: Store, photos: str, photo_folder: Path) -> None:
+    model = BottleneckFeatures(backbone="LeNet5", weights="random")
+    there = model.transform([f"{photos}/warm/00.jpg", f"{photos}/cold/01.jpg"])
+    here = model.transform([photo_folder / "warm/00.jpg", photo_folder / "cold/01.jpg"])
+    assert np.array_equal(there, here)
+    with pytest.raises(InputError, match="images: a s3:// URL holds a password"):
+        model.transform(["s3://a:b@bucket/x.jpg"])
 
 
 def test_reading_ahead_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
