@@ -14,12 +14,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from headstart.common.errors import InputError
+from headstart.common.urls import check_url, is_url
 from headstart.extraction.extract import Request, request_for
 from headstart.images import decoding
 from headstart.images.decoding import UnreadableImage
 
 ImageLike = str | os.PathLike[str] | NDArray[np.uint8] | Image.Image
-"""A path, RGB or gray pixels in [0, 255] as uint8, or an image of Pillow."""
+"""A path or URL, RGB or gray pixels in [0, 255] as uint8, or an image of Pillow."""
 
 _NAMED = 5
 
@@ -88,7 +89,8 @@ def requests_for(images: Sequence[ImageLike]) -> list[Request]:
         name = os.fspath(image) if isinstance(image, str | os.PathLike) else f"image {position}"
         try:
             if isinstance(image, str | os.PathLike):
-                return request_for(Path(image))
+                path = os.fspath(image)
+                return request_for(check_url(path, "images") if is_url(path) else Path(path))
             # One image of Pillow may stand in the list more than once, and is no matter of threads.
             with loading if isinstance(image, Image.Image) else nullcontext():
                 pixels = _pixels(image, position)

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headstart.common import places
+from headstart.common.urls import within
 from headstart.dataset.manifest import read_manifest
 from headstart.features.file import FeatureFile
 from headstart.features.identity import FeatureIdentity
@@ -142,4 +143,6 @@ def _paths(file: FeatureFile) -> NDArray[np.object_] | None:
         return None
     # Relative to the project's folder, which need not be the present one.
     here = project == Path.cwd()
-    return np.array([row.path if here else str(project / row.path) for row in found], dtype=object)
+    return np.array(
+        [row.path if here else within(project, row.path) for row in found], dtype=object
+    )

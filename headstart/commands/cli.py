@@ -44,7 +44,7 @@ COMMANDS: dict[CommandName, str] = {
     "audit": "list what may be wrong with labels, pictures and classes",
     "suggest": "choose the unlabelled photos that are worth labelling next",
     "export": "write the selected model as Keras, SavedModel, ONNX, OpenVINO or LiteRT",
-    "cache": "look into the cache folder, check it, make room",
+    "cache": "look into the cache folder, check it, make room, share features",
     "completion": "print the shell completion script",
 }
 """In the order in which one meets them."""

@@ -32,6 +32,7 @@ ENVIRONMENT_VARIABLE = "HEADSTART_CACHE"
 
 FEATURES, RUNS, INSPECTIONS = "features", "finetune", "inspections"
 PICTURES, PAGES = "pictures", "pages"
+TARS = "tars"
 KINDS = {
     INSPECTIONS: "checks of photos",
     "prepared": "tables of photos",
@@ -47,6 +48,7 @@ KINDS = {
     RUNS: "unfinished fine-tuning runs",
     PICTURES: "small pictures",
     PAGES: "parts of reports",
+    TARS: "contents of tar shards",
 }
 """Sub-folders of the cache folder and what they hold."""
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from headstart.common.errors import InputError
+from headstart.common.urls import is_url
 from headstart.common.vocabulary import Split
 
 
@@ -12,7 +13,8 @@ class SourceFile(NamedTuple):
     """A file that the source names, image or not.
 
     Attributes:
-        path: Posix path; relative to the working directory when the source is, else absolute.
+        path: Posix path; relative to the working directory when the source is, else absolute. Or a
+            URL.
         label: Name of its class; empty when the file lies in no class folder. NFC-normalized:
             macOS hands folder names over decomposed, and the same photos must give the same
             classes wherever they are kept.
@@ -61,7 +63,9 @@ def together(listings: Sequence[tuple[str, Listing]], key: str) -> Listing:
             values = dict(zip(listing.column_names, file.columns, strict=False))
             wide = file._replace(columns=tuple(values.get(name, "") for name in names))
             # One file may be named from here and from the root.
-            place = os.path.abspath(file.path)  # noqa: PTH100 - follows no link; fast for a million
+            place = (
+                file.path if is_url(file.path) else os.path.abspath(file.path)  # noqa: PTH100 - follows no link; fast for a million
+            )
             if place in found:
                 other, first = found[place]
                 wide = _joined(other, first, source, wide, names, key)

@@ -2,20 +2,21 @@
 
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
-from pathlib import Path
+from pathlib import PurePosixPath
 from typing import NamedTuple
 
 from headstart.common.progress import progress
+from headstart.common.urls import suffix_of
 from headstart.dataset.descriptions import settled
-from headstart.dataset.file_states import FileState, state_of
+from headstart.dataset.file_states import FileState, states_of
 from headstart.dataset.inspecting import inspect_file
 from headstart.dataset.inspections import Inspected, Inspections
 from headstart.dataset.listing import SourceFile
 from headstart.images import decoding
-from headstart.images.decoding import UnreadableImage
+from headstart.images.decoding import MAX_BYTES, SUFFIXES, UnreadableImage
 
 _FILES_PER_TASK = 16
 
@@ -77,24 +78,49 @@ def _in_threads(
     workers = os.cpu_count() or 1
     remaining = iter(files)
     pending: deque[tuple[list[FileState | None], Future[list[Photo | Reject]]]] = deque()
-    with ThreadPoolExecutor(workers) as pool:
-        while True:
-            while len(pending) < 3 * workers and (task := list(islice(remaining, _FILES_PER_TASK))):
-                states = [state_of(file.path) for file in task]
-                found = known.find([state for state in states if state is not None])
-                pending.append((states, pool.submit(_inspect_all, task, states, found, loose)))
-            if not pending:
-                return
-            states, future = pending.popleft()
-            results = future.result()
-            known.add(
-                settled(
-                    (result.file.path, state, result.found)
-                    for state, result in zip(states, results, strict=True)
-                    if isinstance(result, Photo)
+    with decoding.reading_ahead() as read_soon, ThreadPoolExecutor(workers) as pool:
+        try:
+            while True:
+                while len(pending) < 3 * workers and (
+                    task := list(islice(remaining, _FILES_PER_TASK))
+                ):
+                    states = states_of([file.path for file in task])
+                    found = known.find([state for state in states if state is not None])
+                    read_soon(_to_read(task, states, found, loose))
+                    future = pool.submit(_inspect_all, task, states, found, loose)
+                    pending.append((states, future))
+                if not pending:
+                    return
+                states, future = pending.popleft()
+                results = future.result()
+                known.add(
+                    settled(
+                        (result.file.path, state, result.found)
+                        for state, result in zip(states, results, strict=True)
+                        if isinstance(result, Photo)
+                    )
                 )
-            )
-            yield results
+                yield results
+        finally:
+            # An error, such as a store that does not answer: the rest need not be read.
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _to_read(
+    files: Sequence[SourceFile],
+    states: Sequence[FileState | None],
+    known: Container[FileState | None],
+    loose: bool,
+) -> list[str]:
+    """Return what `_inspect_all` will read as a whole."""
+    return [
+        file.path
+        for file, state in zip(files, states, strict=True)
+        if state not in known
+        and (state is None or state.size <= MAX_BYTES)
+        and (file.label or loose)
+        and (file.listed or suffix_of(file.path) in SUFFIXES)
+    ]
 
 
 def _inspect_all(
@@ -112,20 +138,20 @@ def _inspect_all(
 
 
 def _inspect(file: SourceFile, loose: bool) -> Photo | Reject:
-    path = Path(file.path)
     try:
         file.path.encode()
     except UnicodeEncodeError:
         shown = os.fsencode(file.path).decode("utf-8", "backslashreplace")
         reason = "file name is not UTF-8; rename it"
-        return Reject(shown, reason, decoding.is_image_like(path))
-    if not file.listed and not decoding.is_image_like(path):
-        kind = f"a {path.suffix} file" if path.suffix else "a file without an ending"
+        return Reject(shown, reason, decoding.is_image_like(file.path))
+    if not file.listed and not decoding.is_image_like(file.path):
+        suffix = PurePosixPath(file.path).suffix
+        kind = f"a {suffix} file" if suffix else "a file without an ending"
         return Reject(file.path, f"not an image: {kind}", False)
     if not (file.label or loose):
         return Reject.loose(file.path)
     try:
-        return Photo(file, inspect_file(path))
+        return Photo(file, inspect_file(file.path))
     except UnreadableImage as error:
         if not file.label:
             return Reject.loose(file.path)._replace(lasting=error.lasting)

@@ -15,6 +15,7 @@ from headstart.common.cache import Keep
 from headstart.common.errors import InputError
 from headstart.common.files import atomic_write, digest_of
 from headstart.common.seal import checksum_file
+from headstart.common.urls import is_url
 from headstart.dataset.corrections import read_corrections
 from headstart.dataset.file_states import digest_of_checking, state_of
 from headstart.dataset.listing import Listing
@@ -116,5 +117,6 @@ def digest_of_states(listing: Listing, now: int) -> tuple[str, bool]:
     for file in listing.files:
         state = state_of(file.path)
         total.update(repr((file, state)).encode())
-        settled = settled and (state is None or state.is_settled(now))
+        # Of a remote file without a state nothing tells whether it has changed.
+        settled = settled and (not is_url(file.path) if state is None else state.is_settled(now))
     return total.hexdigest(), settled

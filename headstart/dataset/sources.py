@@ -8,29 +8,33 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
 from headstart.common.errors import InputError
-from headstart.common.vocabulary import SPLITS, Split
+from headstart.common.urls import check_url, is_url, suffix_of, within
+from headstart.common.vocabulary import Split
+from headstart.dataset.file_states import look_at
 from headstart.dataset.listing import Listing, SourceFile, together
-from headstart.dataset.manifest import FIELDS
-from headstart.dataset.tables import TABLES, Line, breaks_text, open_table
-from headstart.dataset.walking import Unlistable, files_below, identity, list_folder
+from headstart.dataset.tables import (
+    SPLIT_NAMES,
+    TABLES,
+    Line,
+    breaks_text,
+    column_names,
+    open_table,
+    split_of,
+)
+from headstart.dataset.tar_shards import expand_braces, is_tar, list_tars
+from headstart.dataset.walking import Folder, LocalFolder, Unlistable, list_remote
 
-# Source: the words that Hugging Face Datasets takes for splits, "Structure your repository"
-# (datasets/data_files.py).
-_SPLIT_NAMES: dict[str, Split] = {
-    **dict.fromkeys(("train", "training"), "train"),
-    **dict.fromkeys(("validation", "valid", "val", "dev"), "validation"),
-    **dict.fromkeys(("test", "testing", "eval", "evaluation"), "test"),
-}
 # Parts of names that mean a split, too, but are only good for a question.
 _SPLIT_PARTS: dict[str, Split] = {
-    **_SPLIT_NAMES,
-    **{f"{name}{end}": of for name, of in _SPLIT_NAMES.items() for end in ("set", "data")},
+    **SPLIT_NAMES,
+    **{f"{name}{end}": of for name, of in SPLIT_NAMES.items() for end in ("set", "data")},
     **{"훈련": "train", "학습": "train", "검증": "validation", "시험": "test", "테스트": "test"},
 }
 _COLUMNS = ("path", "label", "split", "group")
 _LAYOUT = (
     "a folder with one sub-folder per class, a folder with train/, validation/ (or val/) and "
-    "test/, each with class folders, or a .csv with the columns path,label"
+    "test/, each with class folders, a .csv with the columns path,label, or a .tar of "
+    "photos with their labels beside them (001.jpg, 001.cls)"
 )
 
 
@@ -42,9 +46,9 @@ def list_files(
     Hidden files and folders are left out. Links are followed, but not in circles.
 
     Args:
-        source: Path of a folder or a table (.csv, .tsv), `~` is the home folder; or several, whose
-            files are taken together. Of a file in two of them each may say what the other leaves
-            open.
+        source: Path or URL of a folder, a table (.csv, .tsv) or a tar, `~` is the home folder, and
+            `{000..009}` stands for ten names; or several, whose files are taken together. Of a file
+            in two of them each may say what the other leaves open.
         key: Where in params.yaml the source is named, for errors.
         labels: Whether classes are needed; without, a folder may hold its images as it likes.
 
@@ -55,12 +59,18 @@ def list_files(
         InputError: a source is missing, empty, of no known layout, may not be read, a line of a
             table is wrong, or two sources say different things of one file.
     """
-    sources = [source] if isinstance(source, str) else source
-    listings = [(one, _list_one(one, key, labels)) for one in sources]
+    given = [source] if isinstance(source, str) else source
+    sources = [one for named in given for one in expand_braces(named)]
+    names = [one for one in sources if is_tar(one)]
+    tars = [check_url(one, key) if is_url(one) else str(Path(one).expanduser()) for one in names]
+    listings = list(zip(names, list_tars(tars, key, labels), strict=True))
+    listings += [(one, _list_one(one, key, labels)) for one in sources if not is_tar(one)]
     return listings[0][1] if len(listings) == 1 else together(listings, key)
 
 
 def _list_one(source: str, key: str, labels: bool) -> Listing:
+    if is_url(source):
+        return _list_url(check_url(source, key), key, labels)
     try:
         path = Path(source).expanduser()
         status = path.stat()
@@ -72,22 +82,33 @@ def _list_one(source: str, key: str, labels: bool) -> Listing:
             f"Expected {_LAYOUT}."
         ) from None
     if stat.S_ISDIR(status.st_mode):
-        return _list_folder(path, key, labels)
+        return _list_folder(LocalFolder(path.as_posix()), key, labels)
     if not stat.S_ISREG(status.st_mode) or path.suffix.lower() not in TABLES:
         raise InputError(f"{key}: {source} is a file. Expected {_LAYOUT}.")
-    return _read_table(path)
+    return _read_table(path, key)
 
 
-def _list_folder(root: Path, key: str, labels: bool) -> Listing:
+def _list_url(url: str, key: str, labels: bool) -> Listing:
+    if suffix_of(url) in TABLES:
+        return _read_table(url, key)
+    folder = list_remote(url)
+    if folder is None:
+        raise InputError(
+            f"{key}: {url} does not exist: its store holds no name that begins so. Expected "
+            f"{_LAYOUT}."
+        )
+    return _list_folder(folder, key, labels)
+
+
+def _list_folder(root: Folder, key: str, labels: bool) -> Listing:
     folders, loose = _listed(root)
     if not folders and (labels or not loose):
         found = f"{len(loose)} files but no sub-folder" if loose else "an empty folder"
-        raise InputError(f"{key}: {root} is {found}. Expected {_LAYOUT}.")
+        raise InputError(f"{key}: {root.path} is {found}. Expected {_LAYOUT}.")
     files = [SourceFile(path, "") for path in loose]
     empty = []
-    above = frozenset({identity(root)})
     for folder, split in _split_folders(root, folders, key, labels):
-        class_folders = [folder]
+        class_folders: Sequence[Folder] = [folder]
         if split is not None:
             class_folders, loose = _listed(folder)
             files += [SourceFile(path, "", split) for path in loose]
@@ -95,55 +116,56 @@ def _list_folder(root: Path, key: str, labels: bool) -> Listing:
             label = unicodedata.normalize("NFC", class_folder.name)
             if breaks_text(label):
                 raise InputError(
-                    f"{key}: the folder {str(class_folder)!r} holds a control character or line "
+                    f"{key}: the folder {class_folder.path!r} holds a control character or line "
                     "break in its name, which would be the class's. Rename it."
                 )
-            below = [SourceFile(path, label, split) for path in _all_below(class_folder, above)]
+            below = [SourceFile(path, label, split) for path in _all_below(class_folder, root)]
             files += below
             if not below:
-                empty.append(class_folder.as_posix())
+                empty.append(class_folder.path)
     if labels and not any(file.label for file in files):
-        raise InputError(f"{key}: no file in the sub-folders of {root}.")
+        raise InputError(f"{key}: no file in the sub-folders of {root.path}.")
     return Listing(tuple(sorted(files)), tuple(sorted(empty)))
 
 
 def _split_folders(
-    root: Path, folders: list[Path], key: str, labels: bool
-) -> list[tuple[Path, Split | None]]:
+    root: Folder, folders: Sequence[Folder], key: str, labels: bool
+) -> list[tuple[Folder, Split | None]]:
     """Pair each folder with the split it stands for, or with None when they are classes.
 
     Raises:
         InputError: it cannot be told which of the two they are.
     """
-    splits = {folder: _SPLIT_NAMES.get(folder.name.lower()) for folder in folders}
-    named = [split for split in splits.values() if split is not None]
+    splits = [(folder, SPLIT_NAMES.get(folder.name.lower())) for folder in folders]
+    named = [split for _, split in splits if split is not None]
     # A class may be called "train" (beside "bus"), so all names must be those of splits.
     if "train" in named and len(named) == len(folders):
         if len(set(named)) < len(named):
             raise InputError(
-                f"{key}: {root} holds {_names(folders)}. Expected one folder per split; merge "
+                f"{key}: {root.path} holds {_names(folders)}. Expected one folder per split; merge "
                 "those that mean the same."
             )
-        first = next(folder for folder, split in splits.items() if split == "train")
+        first = next(folder for folder, split in splits if split == "train")
         if labels and not _listed(first)[0]:
-            raise InputError(f"{key}: {first} holds no class folder. Expected {_LAYOUT}.")
-        return list(splits.items())
+            raise InputError(f"{key}: {first.path} holds no class folder. Expected {_LAYOUT}.")
+        return splits
     if labels:
         _refuse_hidden_splits(root, folders, key)
     return [(folder, None) for folder in folders]
 
 
-def _refuse_hidden_splits(root: Path, folders: list[Path], key: str) -> None:
+def _refuse_hidden_splits(root: Folder, folders: Sequence[Folder], key: str) -> None:
     """Stop where folders that would be classes look like splits: the scores would be of nothing."""
     remedy = (
         "Expected train/, validation/ (or val/, valid/, dev/) and test/ (or eval/) side by side "
         "and nothing beside them, each with the class folders. Rename or move folders, or list the "
         "images in a .csv with the columns path,label,split."
     )
-    alike = {folder: part for folder in folders if (part := _split_like(folder.name))}
-    if len(set(alike.values())) > 1 and (shared := _shared_names(alike)):
-        others = [folder for folder in folders if folder not in alike]
-        unclear = [folder for folder in alike if folder.name.lower() not in _SPLIT_NAMES]
+    likeness = {folder.name: part for folder in folders if (part := _split_like(folder.name))}
+    alike = [folder for folder in folders if folder.name in likeness]
+    if len(set(likeness.values())) > 1 and (shared := _shared_names(alike)):
+        others = [folder for folder in folders if folder.name not in likeness]
+        unclear = [folder for folder in alike if folder.name.lower() not in SPLIT_NAMES]
         if unclear:
             why = f"what {_names(unclear)} stands for is a guess"
         elif others:
@@ -151,20 +173,17 @@ def _refuse_hidden_splits(root: Path, folders: list[Path], key: str) -> None:
         else:
             why = "none of them is for training"
         raise InputError(
-            f"{key}: {root}: {_names(alike)} look like splits (they hold the same folders: "
+            f"{key}: {root.path}: {_names(alike)} look like splits (they hold the same folders: "
             f"{', '.join(shared[:5])}), but {why}. {remedy}"
         )
     for folder in folders:
-        inside = {
-            inner: split
-            for inner in _listed(folder)[0]
-            if (split := _SPLIT_NAMES.get(inner.name.lower()))
-        }
-        if "train" in inside.values() and len(set(inside.values())) > 1:
+        inside = [inner for inner in _listed(folder)[0] if inner.name.lower() in SPLIT_NAMES]
+        meant = {SPLIT_NAMES[inner.name.lower()] for inner in inside}
+        if "train" in meant and len(meant) > 1:
             raise InputError(
-                f"{key}: {folder} would be a class, but holds the splits {_names(inside)}. "
+                f"{key}: {folder.path} would be a class, but holds the splits {_names(inside)}. "
                 + (
-                    f"Name {folder} itself, if its splits hold the classes. {remedy}"
+                    f"Name {folder.path} itself, if its splits hold the classes. {remedy}"
                     if len(folders) == 1 or _shared_names(inside)
                     else remedy
                 )
@@ -177,7 +196,7 @@ def _split_like(name: str) -> Split | None:
     return next((_SPLIT_PARTS[part] for part in parts if part in _SPLIT_PARTS), None)
 
 
-def _shared_names(folders: Iterable[Path]) -> list[str]:
+def _shared_names(folders: Iterable[Folder]) -> list[str]:
     """Return the names of folders that lie in more than one of these."""
     seen: set[str] = set()
     shared: set[str] = set()
@@ -188,21 +207,20 @@ def _shared_names(folders: Iterable[Path]) -> list[str]:
     return sorted(shared)
 
 
-def _names(folders: Iterable[Path]) -> str:
+def _names(folders: Iterable[Folder]) -> str:
     return ", ".join(sorted(folder.name for folder in folders))
 
 
-def _listed(folder: Path) -> tuple[list[Path], list[str]]:
+def _listed(folder: Folder) -> tuple[Sequence[Folder], list[str]]:
     """Return a folder's folders and the paths of its other files."""
-    listed = list_folder(folder)
+    listed = folder.listed()
     if isinstance(listed, Unlistable):
         raise _cannot_list(listed)
-    folders, files = listed
-    return [Path(path) for path in folders], files
+    return listed
 
 
-def _all_below(folder: Path, above: frozenset[tuple[int, int]]) -> Iterable[str]:
-    for found in files_below(folder, above):
+def _all_below(folder: Folder, above: Folder) -> Iterable[str]:
+    for found in folder.below(above):
         if isinstance(found, Unlistable):
             raise _cannot_list(found)
         yield found
@@ -212,14 +230,14 @@ def _cannot_list(folder: Unlistable) -> InputError:
     return InputError(f"{folder.path}: {folder.reason}. Grant it, or move the folder away.")
 
 
-def _read_table(path: Path) -> Listing:
+def _read_table(path: Path | str, key: str) -> Listing:
     files: dict[str, SourceFile] = {}
     lines: dict[str, int] = {}
     unlabeled: list[int] = []
     with open_table(path, _COLUMNS, needed=2) as table:
-        names = _column_names(path, table.others)
+        names = column_names(path, table.others)
         for line in table:
-            file = _table_row(path, line)
+            file = _table_row(path, line, key)
             if file.path in files:
                 raise InputError(
                     f"{path}, line {line.number}: {file.path} was listed in line "
@@ -236,39 +254,23 @@ def _read_table(path: Path) -> Listing:
         )
     if not files:
         raise InputError(f"{path}: no line below the header. List one image a line.")
+    look_at([file for file in files if is_url(file)])
     return Listing(tuple(sorted(files.values())), (), names)
 
 
-def _column_names(table: Path, others: Iterable[str]) -> tuple[str, ...]:
-    """Name further columns so that they can stand beside the manifest's own."""
-    names: list[str] = []
-    for other in others:
-        name = unicodedata.normalize("NFC", f"source_{other}" if other in FIELDS else other)
-        if breaks_text(name):
-            raise InputError(
-                f"{table}: the column {other!r} holds a control character or line break in its "
-                "name. Rename it."
-            )
-        if name in names:
-            raise InputError(f"{table}: two columns are called {name!r}. Rename one of them.")
-        names.append(name)
-    return tuple(names)
-
-
-def _table_row(table: Path, line: Line) -> SourceFile:
+def _table_row(table: Path | str, line: Line, key: str) -> SourceFile:
     values = line.values
     if not values["path"]:
         raise InputError(f"{table}, line {line.number}: path is empty. Fill it in.")
-    split = _SPLIT_NAMES.get(values["split"].lower())
-    if values["split"] and split is None:
-        raise InputError(
-            f"{table}, line {line.number}: split: expected one of {', '.join(SPLITS)} (or val, "
-            f"valid, dev, eval and the like) or nothing, received {values['split']!r}."
-        )
+    path = values["path"]
+    if is_url(path):
+        check_url(path, f"{key}: {table}, line {line.number}")
     return SourceFile(
-        _as_on_disk(table.parent, values["path"]),
+        within(str(table).rpartition("/")[0], path)
+        if is_url(path) or isinstance(table, str)
+        else _as_on_disk(table.parent, path),
         unicodedata.normalize("NFC", values["label"]),
-        split,
+        split_of(values["split"], f"{table}, line {line.number}"),
         unicodedata.normalize("NFC", values["group"]),
         listed=True,
         columns=line.others,

@@ -1,16 +1,29 @@
 """Reading tables that people write, as spreadsheets of any country save them."""
 
 import csv
+import io
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, NamedTuple
 
+from headstart.common import remote
 from headstart.common.errors import InputError
+from headstart.common.vocabulary import SPLITS, Split
+from headstart.dataset.manifest import FIELDS
 
 TABLES = (".csv", ".tsv")
 """Lower-case endings of tables."""
+
+# Source: the words that Hugging Face Datasets takes for splits, "Structure your repository"
+# (datasets/data_files.py).
+SPLIT_NAMES: dict[str, Split] = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("validation", "valid", "val", "dev"), "validation"),
+    **dict.fromkeys(("test", "testing", "eval", "evaluation"), "test"),
+}
+"""What lower-case words for a split stand for."""
 
 _DELIMITERS = ",;\t|"
 
@@ -37,7 +50,7 @@ class Table:
     """
 
     def __init__(
-        self, path: Path, file: IO[str], delimiter: str, columns: Sequence[str], needed: int
+        self, path: Path | str, file: IO[str], delimiter: str, columns: Sequence[str], needed: int
     ) -> None:
         self._path, self._columns = path, columns
         self._lines = csv.reader(file, delimiter=delimiter, skipinitialspace=True, strict=True)
@@ -84,11 +97,11 @@ class Table:
 
 
 @contextmanager
-def open_table(path: Path, columns: Sequence[str], needed: int) -> Iterator[Table]:
+def open_table(path: Path | str, columns: Sequence[str], needed: int) -> Iterator[Table]:
     """Open a table as UTF-8 or UTF-16, parted by commas, semicolons, tabs or bars.
 
     Args:
-        path: The file.
+        path: The file, or its URL.
         columns: Lower-case names; in the file they may have capitals.
         needed: How many of them, from the first, must be there.
 
@@ -97,11 +110,11 @@ def open_table(path: Path, columns: Sequence[str], needed: int) -> Iterator[Tabl
             values than there are columns, a control character or a line break.
     """
     try:
-        with path.open("rb") as binary:
-            start = binary.read(2)
+        # The whole: it is read twice, and may lie elsewhere.
+        content = remote.read(path) if isinstance(path, str) else path.read_bytes()
         # utf-8-sig drops the mark that spreadsheets put at the beginning.
-        encoding = "utf-16" if start in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
-        with path.open(encoding=encoding, newline="") as file:
+        encoding = "utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
+        with io.TextIOWrapper(io.BytesIO(content), encoding=encoding, newline="") as file:
             delimiter = _delimiter(file.readline(), columns[:needed])
             file.seek(0)
             yield Table(path, file, delimiter, columns, needed)
@@ -121,6 +134,45 @@ def open_table(path: Path, columns: Sequence[str], needed: int) -> Iterator[Tabl
         ) from None
     except PermissionError:
         raise InputError(f"{path}: no permission to read this file. Grant it.") from None
+
+
+def column_names(table: Path | str, others: Iterable[str]) -> tuple[str, ...]:
+    """Name further columns so that they can stand beside the manifest's own.
+
+    Raises:
+        InputError: a name holds a control character, or two are equal.
+    """
+    names: list[str] = []
+    for other in others:
+        name = unicodedata.normalize("NFC", f"source_{other}" if other in FIELDS else other)
+        if breaks_text(name):
+            raise InputError(
+                f"{table}: the column {other!r} holds a control character or line break in its "
+                "name. Rename it."
+            )
+        if name in names:
+            raise InputError(f"{table}: two columns are called {name!r}. Rename one of them.")
+        names.append(name)
+    return tuple(names)
+
+
+def split_of(name: str, where: str) -> Split | None:
+    """Return the split that a word stands for; None for an empty one.
+
+    Args:
+        name: In any case.
+        where: Who says it, for errors.
+
+    Raises:
+        InputError: it stands for none.
+    """
+    split = SPLIT_NAMES.get(name.lower())
+    if name and split is None:
+        raise InputError(
+            f"{where}: split: expected one of {', '.join(SPLITS)} (or val, valid, dev, eval and "
+            f"the like) or nothing, received {name!r}."
+        )
+    return split
 
 
 def _described(columns: Sequence[str], needed: int) -> str:

@@ -47,18 +47,18 @@ class Request(NamedTuple):
     pixels: NDArray[np.uint8] | None = None
 
 
-def request_for(image: Path | NDArray[np.uint8], name: str = "") -> Request:
+def request_for(image: str | Path | NDArray[np.uint8], name: str = "") -> Request:
     """Return the request for an image's own features, under the key that every stage uses.
 
     Args:
-        image: A file, or RGB pixels in [0, 255], (height, width, 3) uint8, which are known by
-            their values: a file with the same pixels has another key.
+        image: A file, a URL, or RGB pixels in [0, 255], (height, width, 3) uint8, which are known
+            by their values: a file with the same pixels has another key.
         name: What to call pixels in messages.
 
     Raises:
         UnreadableImage: the file cannot be read.
     """
-    if isinstance(image, Path):
+    if isinstance(image, str | Path):
         return Request(str(image), hashlib.sha256(decoding.read(image)).hexdigest())
     digest = hashlib.sha256(f"headstart pixels {image.shape} ".encode())
     digest.update(np.ascontiguousarray(image).data)

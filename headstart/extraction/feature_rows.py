@@ -12,6 +12,7 @@ import numpy as np
 from headstart.common.cache import Keep
 from headstart.common.files import atomic_write, write_json
 from headstart.common.progress import notify
+from headstart.common.urls import name_of
 from headstart.dataset.manifest import Manifest, ManifestRow
 from headstart.dataset.splits import Sample, choose_share
 from headstart.extraction import engines
@@ -177,6 +178,5 @@ def _sheet_images(manifest: Manifest, chosen: Sequence[int]) -> Iterator[SheetIm
         if index < len(rows)
     ]
     for row in in_turn[:_SHEET_IMAGES]:
-        path = Path(row.path)
-        pixels = read_checked(path, row.sha256)
-        yield SheetImage(f"{row.label}: {path.name}", pixels, row.sha256)
+        pixels = read_checked(row.path, row.sha256)
+        yield SheetImage(f"{row.label}: {name_of(row.path)}", pixels, row.sha256)

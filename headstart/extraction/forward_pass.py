@@ -13,7 +13,6 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -137,11 +136,17 @@ class BackbonePass:
         """
         threads, ahead = _threads(self.engine), _tasks_ahead(self.engine)
         compute = partial(self._compute, _Memory(self.bottleneck.image_size))
-        with ThreadPoolExecutor(threads) as computing, ThreadPoolExecutor(1) as writing:
-            computed = _mapped(computing, compute, self._tasks(jobs), ahead)
+        with (
+            decoding.reading_ahead() as read_soon,
+            ThreadPoolExecutor(threads) as computing,
+            ThreadPoolExecutor(1) as writing,
+        ):
+            computed = _mapped(computing, compute, self._tasks(jobs, read_soon), ahead)
             yield from _mapped(writing, self._keep, filter(None, computed), 1 + _WAITING)
 
-    def _tasks(self, jobs: Iterable[ImageTask]) -> Iterator[_Task]:
+    def _tasks(
+        self, jobs: Iterable[ImageTask], read_soon: Callable[[Iterable[str]], None]
+    ) -> Iterator[_Task]:
         """Cut the jobs into tasks, and give each view its place in a batch, in order."""
         size = self.engine.batch_size
 
@@ -157,6 +162,7 @@ class BackbonePass:
             for job in some:
                 last = list(itertools.islice(free, len(job.rows)))
                 task.append((job, last))
+            read_soon(job.path for job in some if job.pixels is None)
             yield task
         if last:
             yield [(None, list(itertools.islice(free, size - 1 - last[-1].number)))]
@@ -190,7 +196,7 @@ class BackbonePass:
         sizing = self.bottleneck.sizing
         image = job.pixels
         if image is None:
-            image = decoding.read_checked(Path(job.path), job.sha256)
+            image = decoding.read_checked(job.path, job.sha256)
         if self.recipe is None:
             return [resize(image, sizing)]
         return augmentation.views(image, job.sha256, job.views, self.recipe, sizing)

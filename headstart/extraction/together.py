@@ -5,7 +5,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -17,7 +16,7 @@ from headstart.extraction import engines
 from headstart.extraction.bottleneck import Bottleneck
 from headstart.extraction.extract import Extraction, Load, Request, extract, lacking
 from headstart.extraction.store import FeatureStore
-from headstart.images.decoding import UnusableImage, read_checked
+from headstart.images.decoding import UnusableImage, read_checked, reading_ahead
 from headstart.images.options import AugmentOptions
 
 CHUNK_BYTES = 256 * 2**20
@@ -122,10 +121,11 @@ def _read(paths: Mapping[str, str]) -> dict[str, NDArray[np.uint8]]:
 
     def read(sha256: str) -> NDArray[np.uint8] | None:
         with suppress(UnusableImage):
-            return read_checked(Path(paths[sha256]), sha256)
+            return read_checked(paths[sha256], sha256)
         return None
 
-    with ThreadPoolExecutor(cpu_count()) as pool:
+    with reading_ahead() as read_soon, ThreadPoolExecutor(cpu_count()) as pool:
+        read_soon(paths.values())
         decoded = zip(paths, pool.map(read, paths), strict=True)
         return {sha256: pixels for sha256, pixels in decoded if pixels is not None}
 

@@ -4,7 +4,6 @@ import os
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -31,7 +30,7 @@ class LiveImages:
         self._sizing = file.header.identity.sizing
         self._image, self._view = file.image, file.view
         self._sha256 = file.sha256
-        self._paths = [Path(row.path) for row in manifest.rows]
+        self._paths = [row.path for row in manifest.rows]
         self._recipe = (
             None if file.header.augment is None else AugmentOptions(**file.header.augment)
         )
@@ -41,10 +40,11 @@ class LiveImages:
     def read(self, rows: NDArray[np.int64], epoch: int, batch_size: int) -> Iterator[NDArray[Any]]:
         """Yield images; a row of view k shows view k + K epoch, where K is the number of views."""
         ahead: deque[list[Future[NDArray[np.uint8]]]] = deque()
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
+        with decoding.reading_ahead() as read_soon, ThreadPoolExecutor(os.cpu_count()) as pool:
             try:
                 for start in range(0, len(rows), batch_size):
                     batch = rows[start : start + batch_size]
+                    read_soon(self._paths[image] for image in self._image[batch])
                     ahead.append([pool.submit(self._render, int(row), epoch) for row in batch])
                     if len(ahead) > _BATCHES_AHEAD:
                         yield np.stack([image.result() for image in ahead.popleft()])

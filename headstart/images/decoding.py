@@ -6,16 +6,19 @@ import logging
 import os
 import stat
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, UnidentifiedImageError
 
+from headstart.common import read_ahead, remote, tar_index
 from headstart.common.errors import InputError
+from headstart.common.read_ahead import remote_bytes
+from headstart.common.urls import is_url, split_member, suffix_of
 from headstart.images import jpeg, png, tiff
 from headstart.images.budget import Budget
 
@@ -52,6 +55,9 @@ Image.MAX_IMAGE_PIXELS = None
 logging.getLogger("PIL").addHandler(logging.NullHandler())
 # Pillow warns, without naming the file, of flaws that it can handle (damaged EXIF, odd palettes).
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
+
+# Enough for a header; a JPEG's begins with whatever the camera has to say.
+_HEAD_BYTES = 2**16
 
 _under_way = Budget(MAX_PIXELS)
 
@@ -109,13 +115,16 @@ class Inspection(NamedTuple):
     remark: str = ""
 
 
-def is_image_like(path: Path) -> bool:
-    """Return whether a file's name or its first bytes are those of an image.
+def is_image_like(path: str | Path) -> bool:
+    """Return whether the name or the first bytes of a file, or URL, are those of an image.
 
     A link that leads nowhere may have led to one.
     """
-    if path.suffix.lower() in _IMAGE_LIKE:
+    if suffix_of(path) in _IMAGE_LIKE:
         return True
+    if is_url(path):
+        return _begins_like_image(str(path))
+    path = Path(path)
     try:
         if not stat.S_ISREG(path.stat().st_mode):
             return False
@@ -126,22 +135,50 @@ def is_image_like(path: Path) -> bool:
         return path.is_symlink() and not path.exists()
 
 
-def read(path: Path) -> bytes:
+def _begins_like_image(url: str) -> bool:
+    try:
+        start = remote.read(url, 0, _HEAD_BYTES)
+        with Image.open(io.BytesIO(start), formats=FORMATS):
+            return True
+    # As in `_open`; the server may refuse anything, too.
+    except Exception:
+        return False
+
+
+def read(path: str | Path) -> bytes:
     """Read a file that is supposed to be an image.
 
     Args:
-        path: The file.
+        path: The file, or its URL, which only a string can hold; of a member of a tar that of the
+            tar, a slash, and the member's name.
 
     Returns:
         Its bytes.
 
     Raises:
         UnreadableImage: it is missing, a broken link, not an ordinary file, larger than
-            `MAX_BYTES`, without permission to read, or a camera's raw file.
+            `MAX_BYTES`, without permission to read, or a camera's raw file; or a web server does
+            not answer.
+        InputError: a URL needs a package or credentials that are missing, or its store does not
+            answer.
     """
     # Most are TIFF inside, and would be taken for the small preview that they begin with.
-    if path.suffix.lower() in _CAMERA_RAW:
-        raise UnreadableImage(f"camera raw ({path.suffix}) is not supported; convert it to JPEG")
+    if suffix_of(path) in _CAMERA_RAW:
+        suffix = PurePosixPath(path).suffix
+        raise UnreadableImage(f"camera raw ({suffix}) is not supported; convert it to JPEG")
+    if is_url(path):
+        return remote_bytes(str(path), _read_remote)
+    path = Path(path)
+    try:
+        return _read_local(path)
+    except NotADirectoryError as error:
+        member = split_member(path)
+        if member is None:
+            raise UnreadableImage(f"cannot be read: {error}", lasting=False) from None
+        return _read_member(*member)
+
+
+def _read_local(path: Path) -> bytes:
     try:
         # A named pipe among the photos would block an ordinary open() forever.
         with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
@@ -157,10 +194,51 @@ def read(path: Path) -> bytes:
         raise UnreadableImage("no such file") from None
     except PermissionError:
         raise UnreadableImage("no permission to read the file") from None
+    except NotADirectoryError:
+        raise
     # A name too long, a zero byte in it, a failing disk, no memory.
     except (OSError, ValueError, MemoryError) as error:
         said = str(error) or type(error).__name__
         raise UnreadableImage(f"cannot be read: {said}", lasting=False) from None
+
+
+def _read_member(tar: str, name: str) -> bytes:
+    try:
+        member = tar_index.index_of(tar).members.get(name)
+        if member is None:
+            raise UnreadableImage("no such file")
+        if member.size > MAX_BYTES:
+            raise UnreadableImage(f"{member.size:,} bytes; at most {MAX_BYTES:,} are read")
+        return tar_index.read_member(tar, member)
+    except OSError as error:
+        raise UnreadableImage(f"cannot be read: {error}", lasting=False) from None
+
+
+def _read_remote(url: str) -> bytes:
+    member = split_member(url)
+    try:
+        return remote.read(url) if member is None else _read_member(*member)
+    except remote.Missing:
+        raise UnreadableImage("no such file") from None
+    except remote.Forbidden:
+        raise UnreadableImage("no permission to read the file") from None
+    except remote.RemoteError as error:
+        # A store that does not answer would leave out all that is in it, one by one; of web servers
+        # a table may name many.
+        if not (error.lasting or url.startswith("http")):
+            raise
+        raise UnreadableImage(error.reason, lasting=error.lasting) from None
+
+
+@contextmanager
+def reading_ahead() -> Iterator[Callable[[Iterable[str]], None]]:
+    """Give what takes the paths that `read` will be asked for soon, in order.
+
+    Remote ones are fetched meanwhile, several at a time; others are passed over.
+    """
+    with read_ahead.reading_ahead(_read_remote) as want:
+        # `read` refuses these by their names, and would never fetch what was read ahead.
+        yield lambda paths: want(path for path in paths if suffix_of(path) not in _CAMERA_RAW)
 
 
 def decode(data: bytes, *, at_least: int | None = None) -> NDArray[np.uint8]:
@@ -203,11 +281,11 @@ def to_pixels(image: Image.Image) -> NDArray[np.uint8]:
         return _decode_rest(image, b"")[0]
 
 
-def read_checked(path: Path, sha256: str) -> NDArray[np.uint8]:
+def read_checked(path: str | Path, sha256: str) -> NDArray[np.uint8]:
     """Read and decode an image file whose content is known.
 
     Args:
-        path: The file.
+        path: The file, or its URL.
         sha256: Hexadecimal digest that its bytes must have.
 
     Returns:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from headstart.common.urls import is_url
 from headstart.dataset.walking import Unlistable, files_below, is_passed_over
 from headstart.images.decoding import is_image_like
 
@@ -55,6 +56,9 @@ def expand(
 
 
 def _expand_one(name: str) -> Iterator[Path | NothingFound]:
+    if is_url(name):
+        yield NothingFound(name, "a URL; copy the file to this machine")
+        return
     path = Path(name)
     if path.is_dir():
         yield from _or_nothing(_images_below(path), name, "no image in this folder")

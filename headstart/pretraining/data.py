@@ -93,17 +93,18 @@ def _decode_all(
     read = decoding.read_checked if listing.prepared else _read_if_readable
 
     def decode(row: int) -> bool:
-        image = read(Path(listing.files[row].path), listing.sha256[row])
+        image = read(listing.files[row].path, listing.sha256[row])
         if image is not None:
             pixels[row] = resize(image, sizing)
         return image is not None
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with decoding.reading_ahead() as read_soon, ThreadPoolExecutor(os.cpu_count()) as pool:
+        read_soon(file.path for file in listing.files)
         decoded = pool.map(decode, range(len(pixels)))
         return np.flatnonzero(list(progress(decoded, total=len(pixels), desc="Decoding")))
 
 
-def _read_if_readable(path: Path, sha256: str) -> NDArray[np.uint8] | None:
+def _read_if_readable(path: str, sha256: str) -> NDArray[np.uint8] | None:
     try:
         data = decoding.read(path)
         image = decoding.decode(data)

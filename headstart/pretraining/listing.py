@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
 from headstart.common.errors import InputError
 from headstart.common.places import MANIFEST
@@ -105,7 +104,7 @@ class Source:
             for file in list_files(self._name, key=SOURCE_KEY, labels=labels).files
             if file.split != "test"
             and (file.label or not labels)
-            and decoding.is_image_like(Path(file.path))
+            and decoding.is_image_like(file.path)
         )
         if not files:
             raise InputError(f"{SOURCE_KEY}: no image to train on in {self._name}")
@@ -113,7 +112,8 @@ class Source:
 
     def _hash(self, paths: Iterable[str]) -> None:
         missing = [path for path in paths if path not in self._sha256]
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
+        with decoding.reading_ahead() as read_soon, ThreadPoolExecutor(os.cpu_count()) as pool:
+            read_soon(missing)
             digests = pool.map(_sha256_of_image, missing)
             bar = progress(digests, total=len(missing), desc="Reading the source")
             self._sha256.update(zip(missing, bar, strict=True))
@@ -121,6 +121,6 @@ class Source:
 
 def _sha256_of_image(path: str) -> str:
     try:
-        return hashlib.sha256(decoding.read(Path(path))).hexdigest()
+        return hashlib.sha256(decoding.read(path)).hexdigest()
     except UnreadableImage:
         return ""

@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Literal
 
 from headstart.common.progress import notify
 from headstart.common.vocabulary import SPLITS
+from headstart.dataset.file_states import state_of
 from headstart.features.file import FeatureFile
 from headstart.heads import load
 from headstart.heads.finetuned_card import NAME as FINETUNED
@@ -128,7 +128,7 @@ def _heat(
 ) -> HeatPart | NoHeat:
     rows = results.manifest.rows
     # A photo that has gone since leaves nothing to draw on.
-    shown = [image for image in explained if image in album and Path(rows[image].path).is_file()]
+    shown = [image for image in explained if image in album and state_of(rows[image].path)]
     if not shown or explainer.predictions is None:
         return None
     activations = spatial(shown)

@@ -11,7 +11,7 @@ from headstart.common.cache_table import CacheTable, key_of
 from headstart.common.code import digest_of_code
 from headstart.common.files import digest_of
 from headstart.common.vocabulary import Sizing
-from headstart.dataset.file_states import state_of
+from headstart.dataset.file_states import states_of
 
 if TYPE_CHECKING:
     from headstart.report.thumbnails import Make
@@ -60,7 +60,7 @@ def _pictures(paths: Sequence[str], what: Any, maker: Callable[[], "Make"]) -> l
         maker: Gives what makes one of a file's bytes; asked only when one must be made.
     """
     now = time.time_ns()
-    states = [state_of(path) for path in paths]
+    states = states_of(paths)
     keys = [key_of((what, state)) for state in states]
     with CacheTable(PICTURES, _digest()) as table:
         pictures = table.find(keys)

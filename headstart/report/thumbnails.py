@@ -4,7 +4,6 @@ import io
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -53,9 +52,10 @@ def each(paths: Sequence[str], make: Make) -> list[bytes]:
 
     def one(path: str) -> bytes:
         try:
-            return make(decoding.read(Path(path)))
+            return make(decoding.read(path))
         except UnreadableImage:
             return b""
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with decoding.reading_ahead() as read_soon, ThreadPoolExecutor(os.cpu_count()) as pool:
+        read_soon(paths)
         return list(pool.map(one, paths))

@@ -1,4 +1,4 @@
-"""`headstart cache`: look into the cache folder, check it, make room."""
+"""`headstart cache`: look into the cache folder, check it, make room, share what it holds."""
 
 import argparse
 import json
@@ -14,6 +14,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from headstart.commands import arguments
 from headstart.commands.cache.upkeep import (
     CacheEntry,
     State,
@@ -24,6 +25,7 @@ from headstart.commands.cache.upkeep import (
     verify,
 )
 from headstart.common.cache import ENVIRONMENT_VARIABLE, FEATURES, KINDS, UNSEALED, open_cache
+from headstart.common.params import load_section
 from headstart.common.progress import progress
 
 _WIDE = 200
@@ -53,19 +55,43 @@ def configure(parser: argparse.ArgumentParser) -> None:
     pruning.add_argument(
         "--max-size", type=_bytes, metavar="SIZE", help="keep at most so much, such as 500MB or 2GB"
     )
+    for name, text in (
+        ("push", "copy features to an object store or a folder, for other machines"),
+        ("pull", "copy features from there, each part checked before it is used"),
+    ):
+        sharing = actions.add_parser(
+            name,
+            help=text,
+            description=f"{text[0].upper()}{text[1:]}. Only what lacks is moved, and nothing is "
+            "deleted. Credentials are those of the store's own tools, such as AWS_PROFILE; "
+            "AWS_ENDPOINT_URL names another server.",
+        )
+        sharing.add_argument(
+            "url",
+            metavar="URL",
+            type=arguments.path,
+            help="such as s3://bucket/headstart, or a folder",
+        )
+        sharing.add_argument(
+            "--all",
+            action="store_true",
+            help="features of all extractors (default: of the one that params.yaml names)",
+        )
 
 
 def run(args: argparse.Namespace) -> int:
     """Do what was asked; the status is 1 when damage was found.
 
     Raises:
-        InputError: the folder is not Headstart's cache.
+        InputError: the folder is not Headstart's cache, or the store of a URL cannot be used.
     """
     cache = open_cache()
     if args.action == "info":
         return _info(cache, as_json=args.json)
     if args.action == "verify":
         return _verify(cache)
+    if args.action in ("push", "pull"):
+        return _share(cache, args.action, args.url, every=args.all)
     deleted, left = prune(cache, older_than=args.older_than, max_size=args.max_size)
     freed = sum(entry.size for entry in deleted)
     print(f"{len(deleted):,} files or folders deleted, {_size(freed)} freed; {_size(left)} left")
@@ -173,6 +199,30 @@ def _verify(cache: Path) -> int:
         f"are not{', as told above' if damaged else ''}"
     )
     return 1 if damaged else 0
+
+
+def _share(cache: Path, action: str, url: str, *, every: bool) -> int:
+    # Only now: the catalog is not needed to look into the cache.
+    from headstart.commands.cache import remote
+
+    moved = (remote.push if action == "push" else remote.pull)(
+        cache, url, None if every else [_fingerprint()]
+    )
+    print(
+        f"{moved.shards:,} shards {action}ed, {_size(moved.size)}; {moved.present:,} were there "
+        "already" + (f"; {moved.damaged:,} left out, as told above" if moved.damaged else "")
+    )
+    return 1 if moved.damaged else 0
+
+
+def _fingerprint() -> str:
+    from headstart.extraction import engines
+    from headstart.extraction.bottleneck import identify
+    from headstart.extraction.options import ExtractOptions
+
+    options = load_section("extract", ExtractOptions)
+    engine = engines.resolve(options.engine, options.precision, options.backbone)
+    return identify(options, engine).taps[0].fingerprint
 
 
 def _days(text: str) -> float:

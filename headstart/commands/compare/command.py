@@ -29,8 +29,10 @@ from headstart.common import places
 from headstart.common.errors import InputError
 from headstart.common.files import write_json
 from headstart.common.params import PARAMS_FILE
+from headstart.common.urls import is_url
 from headstart.dataset.sources import list_files
 from headstart.dataset.tables import TABLES
+from headstart.dataset.tar_shards import expand_braces
 from headstart.extraction.store import FeatureStore
 
 PICTURE = places.COMPARISON.with_suffix(".png")
@@ -151,7 +153,8 @@ def _backbones(args: argparse.Namespace) -> list[str]:
 def _inputs(candidates: list[Candidate]) -> list[str]:
     """Return the files and folders of the user that the stages read."""
     every = [candidate.params for candidate in candidates]
-    sources = {source for one in every for source in (*one.prepare.sources, one.pretrain.source)}
+    named = {source for one in every for source in (*one.prepare.sources, one.pretrain.source)}
+    sources = {source for one in named for source in expand_braces(one)}
     paths = sources | {one.prepare.corrections for one in every if one.prepare.corrections}
     paths |= {one.extract.weights for one in every} | {"models/weights"}
     for bottleneck in (candidate.bottleneck for candidate in candidates):
@@ -159,7 +162,12 @@ def _inputs(candidates: list[Candidate]) -> list[str]:
             # Weights may lie beside the network.
             paths |= {str(path) for path in read(bottleneck.weights.path).files}
     for source in sources:
-        if source.lower().endswith(TABLES) and Path(source) != places.MANIFEST:
+        if (
+            source.lower().endswith(TABLES)
+            and not is_url(source)
+            and Path(source) != places.MANIFEST
+        ):
             # A table names images anywhere; the folders that hold them are what is linked.
-            paths |= {str(Path(file.path).parent) for file in list_files(source).files}
-    return sorted(paths)
+            local = (file.path for file in list_files(source).files if not is_url(file.path))
+            paths |= {str(Path(path).parent) for path in local}
+    return sorted(path for path in paths if not is_url(path))

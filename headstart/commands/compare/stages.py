@@ -29,6 +29,7 @@ from headstart.common.cache import ENVIRONMENT_VARIABLE, cache_folder
 from headstart.common.files import digest_of
 from headstart.common.params import PARAMS_FILE
 from headstart.common.progress import notify
+from headstart.common.urls import is_url
 from headstart.dataset.tables import TABLES
 
 # On standard output it would mix with the table; warnings go to standard error.
@@ -177,7 +178,9 @@ class Stages:
         sections = [section for section in params.values() if isinstance(section, Mapping)]
         given = [section["source"] for section in sections if "source" in section]
         named_there = [one if isinstance(one, list) else [one] for one in given]
-        sources = [Path(str(source)) for each in named_there for source in each]
+        sources = [
+            Path(str(source)) for each in named_there for source in each if not is_url(str(source))
+        ]
         if any(source.suffix.lower() in TABLES and source != places.MANIFEST for source in sources):
             return False  # it may name any file
         named = [Path(os.path.normpath(self._root / source)) for source in sources]

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -70,7 +69,7 @@ def compare(predict: Predict, reference: Reference) -> Agreement:
         InputError: an image has changed or can no longer be read.
     """
     exported = np.concatenate(
-        [predict(read_checked(Path(row.path), row.sha256)[np.newaxis]) for row in reference.rows]
+        [predict(read_checked(row.path, row.sha256)[np.newaxis]) for row in reference.rows]
     ).astype(np.float64)
     differences = np.abs(exported - reference.probabilities).max(axis=1)
     # A probability that is not a number is as far off as can be.

@@ -127,7 +127,7 @@ def _calibration(job: ExportJob) -> Calibration:
 
     def pixels() -> Iterator[NDArray[np.uint8]]:
         for row in chosen:
-            yield resize(read_checked(Path(row.path), row.sha256), sizing)[np.newaxis]
+            yield resize(read_checked(row.path, row.sha256), sizing)[np.newaxis]
 
     return pixels
 

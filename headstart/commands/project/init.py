@@ -19,6 +19,7 @@ from headstart.common.files import atomic_write
 from headstart.common.lock import LOCK_FILE
 from headstart.common.params import PARAMS_FILE
 from headstart.common.temporaries import TEMPORARY_PATTERN
+from headstart.common.urls import check_url, is_url
 
 GIT_IGNORE = Path(".gitignore")
 
@@ -62,9 +63,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--source",
-        type=Path,
         metavar="PHOTOS",
-        help="the folder of photos, or the .csv, to learn from (default: a small sample of faces)",
+        help="the folder of photos, or the .csv, to learn from, or its URL such as "
+        "s3://bucket/photos (default: a small sample of faces)",
     )
     parser.add_argument("--backbone", metavar="NAME", help="as `headstart backbones` lists them")
     parser.add_argument(
@@ -166,8 +167,11 @@ def _refuse_to_overwrite(folder: Path, files: dict[str, bytes]) -> None:
         )
 
 
-def _source(photos: Path, folder: Path) -> str:
+def _source(named: str, folder: Path) -> str:
     """Return the photos' path as params.yaml names it: relative where they lie in the project."""
+    if is_url(named):
+        return check_url(named, "--source")
+    photos = Path(named)
     if not photos.exists():
         raise InputError(
             f"--source {photos}: there is no such folder or file; expected a folder with one "

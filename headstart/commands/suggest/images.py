@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from headstart.common.urls import absolute
 from headstart.dataset import duplicates
 from headstart.dataset.descriptions import read_descriptions
 from headstart.dataset.manifest import ManifestRow
@@ -56,7 +57,7 @@ def find_photos(found: Iterable[Path | NothingFound]) -> tuple[list[Request], di
             else:
                 failures[one.name] = one.reason
     # The same file named twice, such as by itself and by its folder, is one photo.
-    return list({Path(one.path).absolute(): one for one in requests}.values()), failures
+    return list({absolute(one.path): one for one in requests}.values()), failures
 
 
 def read_photos(requests: list[Request], bottleneck: Bottleneck, store: FeatureStore) -> Photos:

@@ -14,6 +14,7 @@ import jinja2
 from headstart.common.errors import InputError
 from headstart.common.files import atomic_write, write_table
 from headstart.common.text import printable
+from headstart.common.urls import is_url
 from headstart.report.thumbnails import each, thumbnail
 
 SHOWN = 1000
@@ -60,6 +61,8 @@ def why_not_listed(path: str) -> str:
 
 def path_in_table(path: str, table: Path) -> str:
     """Return how a table names a file: relative to the table's folder unless it is absolute."""
+    if is_url(path):
+        return path
     if Path(path).is_absolute():
         return Path(path).as_posix()
     # The system follows links before it goes up.

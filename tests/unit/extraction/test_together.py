@@ -73,7 +73,7 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     read = together.read_checked
 
     def counting(path: Path, sha256: str) -> np.ndarray:
-        counts[path.name] += 1
+        counts[Path(path).name] += 1
         return read(path, sha256)
 
     monkeypatch.setattr(together, "read_checked", counting)

@@ -47,6 +47,7 @@ ALL_OF_A = ["a/1.PNG", "a/2.jpg", "a/b/3.webp", "a/b.jpg/5.jpg"]
         (["a/b/**"], ["a/b/3.webp"]),
         (["x[1].jpg"], ["x[1].jpg"]),
         (["x[[]1].jpg"], ["x[1].jpg"]),
+        (["s3://b/a.jpg"], ["s3://b/a.jpg: a URL; copy the file to this machine"]),
         (["empty"], ["empty: no image in this folder"]),
         (["a/b/../*.PNG"], ["a/b/../1.PNG"]),
         (["a/.*.jpg"], ["a/.*.jpg: no image matches this pattern"]),

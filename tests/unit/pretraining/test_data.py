@@ -120,7 +120,7 @@ def test_the_manifest_splits_and_its_test_images_are_never_read(
 ) -> None:
     read: set[str] = set()
     original = decoding.read
-    monkeypatch.setattr(decoding, "read", lambda path: read.add(path.stem) or original(path))
+    monkeypatch.setattr(decoding, "read", lambda path: read.add(Path(path).stem) or original(path))
     found = opened(manifest, tmp_path, objective=objective, validation=0.5)
     assert read == set("123456789")
     np.testing.assert_array_equal(found.validation, [0, 9, 18])

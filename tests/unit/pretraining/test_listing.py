@@ -70,7 +70,7 @@ def test_each_file_is_read_once_for_all_runs(folder: Path, monkeypatch: pytest.M
     source = Source(PretrainOptions(source=str(folder), runs={}))
     for changes in ({"classes": ["0", "1"]}, {}, {"objective": "reconstruct"}):
         source.listing(KEY, PretrainRun(backbone="LeNet5", seed=0, **changes))
-    assert sorted(path.name for path in read) == names(listed(folder))
+    assert sorted(Path(path).name for path in read) == names(listed(folder))
 
 
 def test_what_the_source_gives_for_testing_is_left_out(folder: Path) -> None:

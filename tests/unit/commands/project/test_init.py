@@ -76,6 +76,13 @@ def test_a_link_to_photos_keeps_its_name(work: Path, run: Run) -> None:
     assert read_params()["prepare"]["source"] == "linked/work/photos"
 
 
+def test_photos_elsewhere_keep_their_url(work: Path, run: Run) -> None:
+    run("pets", "--source", "s3://bucket/photos")
+    assert read_params(work / "pets/params.yaml")["prepare"]["source"] == "s3://bucket/photos"
+    run("others", "--source", "s3://me:secret@bucket/photos", status=1)
+    assert not (work / "others").exists()
+
+
 def test_without_git_it_says_what_is_missed(work: Path, run: Run) -> None:
     printed = run()
     assert "no_scm = true" in Path(".dvc/config").read_text()

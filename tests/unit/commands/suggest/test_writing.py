@@ -67,6 +67,10 @@ def test_a_table_names_files_so_that_a_source_finds_them(
             assert file.label == "cat"
 
 
+def test_urls_stand_in_a_table_as_they_are() -> None:
+    assert path_in_table("s3://b/1.jpg", Path("deep/suggestions.csv")) == "s3://b/1.jpg"
+
+
 def test_names_that_no_table_can_hold_are_told() -> None:
     assert why_not_listed("a/ordinary name.jpg") == ""
     assert "control character" in why_not_listed("a\nb.jpg")
