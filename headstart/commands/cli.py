@@ -27,6 +27,7 @@ CommandName = Literal[
     "suggest",
     "export",
     "cache",
+    "parts",
     "completion",
 ]
 
@@ -45,6 +46,7 @@ COMMANDS: dict[CommandName, str] = {
     "suggest": "choose the unlabelled photos that are worth labelling next",
     "export": "write the selected model as Keras, SavedModel, ONNX, OpenVINO or LiteRT",
     "cache": "look into the cache folder, check it, make room",
+    "parts": "divide the extraction into parts for many machines, and run one of them",
     "completion": "print the shell completion script",
 }
 """In the order in which one meets them."""
@@ -119,6 +121,10 @@ def load_command(name: CommandName) -> Command:
             from headstart.commands.cache import command as cache
 
             return cache
+        case "parts":
+            from headstart.commands import parts
+
+            return parts
         case "completion":
             from headstart.commands import completion
 

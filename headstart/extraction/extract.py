@@ -115,6 +115,7 @@ class Extraction:
         previous: "Extraction | None",
         unreadable: dict[str, str] | None,
         quiet: bool,
+        advance: Callable[[int], object],
     ) -> None:
         self._bottleneck = bottleneck
         self._requests = requests
@@ -123,6 +124,7 @@ class Extraction:
         self._load = load
         self._unreadable = unreadable
         self._quiet = quiet
+        self._advance = advance
         self._skipped = np.zeros(len(requests), dtype=bool)
         # Indexing a store of a million vectors takes a second, loading an engine up to ten.
         self._collections: list[Collection]
@@ -133,7 +135,7 @@ class Extraction:
             # Other processes may have computed something since.
             for collection in self._collections:
                 collection.reload()
-        self._keys = _keys(requests, recipe)
+        self._keys = keys_of(requests, recipe)
         self.engine: engines.Engine | None = previous.engine if previous else None
         computed = self._compute(np.arange(len(requests)))
         self.counts = Counts(computed, len(requests) - computed)
@@ -254,6 +256,7 @@ class Extraction:
             with closing(backbone_pass.run(self._jobs(missing))) as counts:
                 for count in counts:
                     bar.update(count)
+                    self._advance(count)
         for collection in self._collections:
             collection.reload()
         self._skip_equal()
@@ -302,6 +305,7 @@ def extract(
     previous: Extraction | None = None,
     unreadable: dict[str, str] | None = None,
     quiet: bool = False,
+    advance: Callable[[int], object] = lambda count: None,
 ) -> Extraction:
     """Make sure that all requested features are in the store, computing those that are not.
 
@@ -320,6 +324,7 @@ def extract(
         unreadable: Takes the reason, by path, of images that cannot be read; they have no vector.
             Without it they are an error.
         quiet: Draw no bar: the caller counts for itself.
+        advance: Takes how many vectors more are computed, again and again.
 
     Returns:
         The features, readable.
@@ -337,6 +342,7 @@ def extract(
         previous=previous,
         unreadable=unreadable,
         quiet=quiet,
+        advance=advance,
     )
 
 
@@ -348,7 +354,7 @@ def lacking(
 ) -> list[Request]:
     """Return the requests that `extract` would have to compute something for."""
     collections = [store.collection(tap) for tap in bottleneck.taps]
-    stored = _stored(collections, _keys(requests, recipe))
+    stored = _stored(collections, keys_of(requests, recipe))
     return [requests[row] for row in np.flatnonzero(~stored).tolist()]
 
 
@@ -359,7 +365,8 @@ def _stored(collections: Sequence[Collection], keys: NDArray[np.uint8]) -> NDArr
     return stored
 
 
-def _keys(requests: Sequence[Request], recipe: AugmentOptions | None) -> NDArray[np.uint8]:
+def keys_of(requests: Sequence[Request], recipe: AugmentOptions | None) -> NDArray[np.uint8]:
+    """Return the keys of requests in the store, (n, 32) uint8; equal ones ask for the same."""
     tokens = {view: _token(view, recipe) for view in {request.view for request in requests}}
     return make_keys(
         [request.sha256 for request in requests], [tokens[request.view] for request in requests]

@@ -94,15 +94,24 @@ class Wanted(NamedTuple):
         recipe: What makes the views; None where there are none.
     """
 
-    images: list[int]
+    images: Sequence[int]
     rows: list[tuple[int, int]]
     requests: list[Request]
     recipe: AugmentOptions | None
 
 
-def wanted_features(manifest: Manifest, options: ExtractOptions) -> Wanted:
-    """Return what `write_features` asks for."""
-    images, recipe = _share(manifest, options.share), options.augment
+def wanted_features(
+    manifest: Manifest, options: ExtractOptions, images: Sequence[int] | None = None
+) -> Wanted:
+    """Return what `write_features` asks for.
+
+    Args:
+        manifest: The images.
+        options: The section `extract`.
+        images: Positions of some of `choose_images`; None for all of them.
+    """
+    images = choose_images(manifest, options.share) if images is None else images
+    recipe = options.augment
     # Views never leave the training split.
     rows = [
         (position, view)
@@ -116,9 +125,10 @@ def wanted_features(manifest: Manifest, options: ExtractOptions) -> Wanted:
     return Wanted(images, rows, requests, recipe if recipe.views else None)
 
 
-def _share(manifest: Manifest, share: float) -> list[int]:
+def choose_images(manifest: Manifest, share: float) -> Sequence[int]:
+    """Return the positions of the images that a share of them is; of all, none is held for it."""
     if share == 1:
-        return list(range(len(manifest)))
+        return range(len(manifest))
     alone = -1 - np.arange(len(manifest))
     bundles = np.where(manifest.groups < 0, alone, manifest.groups).tolist()
     # Test images are chosen as the source has them, so that corrections leave them the same ones.
