@@ -18,6 +18,7 @@ from headstart.extraction import engines
 from headstart.extraction.bottleneck import Bottleneck, identify
 from headstart.extraction.extract import Request, extract
 from headstart.extraction.network_size import network_size
+from headstart.extraction.on_ray import driver as on_ray
 from headstart.extraction.options import ExtractOptions
 from headstart.extraction.store import FeatureStore
 from headstart.extraction.texts import class_texts
@@ -66,22 +67,26 @@ def write_features(
         notify(f"note: {bottleneck.spec.terms}")
     store = store or FeatureStore()
     images, rows, requests, recipe = wanted_features(manifest, options)
+    filled = 0
+    if options.on == "ray":
+        filled = on_ray.fill(bottleneck, requests, recipe, store)
     extraction = extract(bottleneck, requests, recipe=recipe, store=store)
     texts = class_texts(bottleneck, options.text, manifest.class_names, Keep("texts", store.root))
     extraction.write(features, manifest.class_names, _columns(manifest, rows), texts=texts)
     seconds = time.perf_counter() - started
     _write_sheet(views, manifest, images, options.augment, bottleneck)
-    counts = extraction.counts
+    computed = filled + extraction.counts.computed
+    reused = len(requests) - computed
     content = {
         "images": len(images),
         "views": len(rows) - len(images),
-        "computed": counts.computed,
-        "reused": counts.reused,
+        "computed": computed,
+        "reused": reused,
         "feature_dim": int(np.prod(extraction.feature_shape())),
         "cost": asdict(network_size(identity, store)),
     }
     write_json(metrics, content)
-    print(f"{counts.computed:,} computed, {counts.reused:,} reused, {seconds:.1f} s")
+    print(f"{computed:,} computed, {reused:,} reused, {seconds:.1f} s")
 
 
 class Wanted(NamedTuple):

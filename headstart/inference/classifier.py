@@ -22,6 +22,8 @@ from headstart.inference.model import TrainedModel
 _FIRST_CHUNK = 16
 _LARGEST_CHUNK = 1024
 _SECONDS = 2.0
+CLUSTER_CHUNK = 16 * _LARGEST_CHUNK
+"""Images that are classified at a time on many machines, which share each such number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +84,7 @@ def classify(
     limit: float = 1.0,
     point: OperatingPoint | None = None,
     abstain: bool = True,
+    chunk: int | None = None,
 ) -> Iterator[list[Prediction | Failure]]:
     """Classify files in their order; memory does not grow with their number.
 
@@ -93,18 +96,19 @@ def classify(
         limit: Novelty above which a prediction is not to be believed.
         point: Says which classes are in an image's set, and which one to name.
         abstain: Whether it may say that none is to be named.
+        chunk: Images at a time; None for as many as give an answer every few seconds.
 
     Yields:
         What became of the next few names, in order.
     """
     judge = _Judge(novelty, limit, point, abstain)
     iterator = iter(found)
-    size = _FIRST_CHUNK
+    size = chunk or _FIRST_CHUNK
     with ThreadPoolExecutor(cpu_count()) as pool:
-        while chunk := list(itertools.islice(iterator, size)):
+        while some := list(itertools.islice(iterator, size)):
             started = time.monotonic()
-            yield _classify(model, list(pool.map(_identify, chunk)), views, judge)
-            if time.monotonic() - started < _SECONDS:
+            yield _classify(model, list(pool.map(_identify, some)), views, judge)
+            if chunk is None and time.monotonic() - started < _SECONDS:
                 size = min(2 * size, _LARGEST_CHUNK)
 
 
