@@ -134,6 +134,7 @@ from headstart.common.threads import limit_threads
 limit_threads(int(sys.argv[1]))
 import joblib
 assert joblib.cpu_count() <= int(sys.argv[1])
+from headstart.extraction import engines
 from headstart.extraction.store import FeatureStore
 from tests.unit.extraction.test_extract import bottleneck
 made = replace(bottleneck(), taps=(replace(bottleneck().taps[0], engine=sys.argv[2]),))
