@@ -1,6 +1,7 @@
 """From files to predictions, chunk by chunk, through the feature store."""
 
 import itertools
+import math
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,8 +23,9 @@ from headstart.inference.model import TrainedModel
 _FIRST_CHUNK = 16
 _LARGEST_CHUNK = 1024
 _SECONDS = 2.0
-CLUSTER_CHUNK = 16 * _LARGEST_CHUNK
-"""Images that are classified at a time on many machines, which share each such number."""
+# On many machines as many as share well, and as have their features in so many bytes.
+_CLUSTER_CHUNK = 16 * _LARGEST_CHUNK
+_CLUSTER_BYTES = 2**29
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +112,12 @@ def classify(
             yield _classify(model, list(pool.map(_identify, some)), views, judge)
             if chunk is None and time.monotonic() - started < _SECONDS:
                 size = min(2 * size, _LARGEST_CHUNK)
+
+
+def cluster_chunk(model: TrainedModel, views: int) -> int:
+    """Return how many images to classify at a time where many machines compute their features."""
+    image_bytes = 4 * math.prod(model.card.feature_shape) * (1 + views)
+    return max(_LARGEST_CHUNK, min(_CLUSTER_CHUNK, _CLUSTER_BYTES // image_bytes))
 
 
 def _identify(item: Path | NothingFound) -> Request | Failure:

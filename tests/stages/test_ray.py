@@ -8,6 +8,7 @@ import signal
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -39,17 +40,14 @@ SLICE = 16
 
 
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+def cluster(tmp_path_factory: pytest.TempPathFactory, models: Path) -> Iterator[Any]:
     """Two nodes of one CPU each, on this machine; the second may be removed."""
     ray = pytest.importorskip("ray", reason="needs the extra: headstart[ray]")
     from ray.cluster_utils import Cluster
 
-    with pytest.MonkeyPatch.context() as patch:
-        # What the nodes' own environment names would go before the store of a test.
-        patch.delenv("HEADSTART_CACHE")
-        patch.setenv("ANOTHER_STORE", str(tmp_path_factory.mktemp("another")))
-        patch.setenv("PYTHONPATH", str(ROOT))
-        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    another = tmp_path_factory.mktemp("another")
+    (another / "models").symlink_to(models)
+    with _as_a_node(another):
         made = Cluster(
             initialize_head=True,
             head_node_args={
@@ -64,9 +62,20 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
             },
         )  # fmt: skip
         made.add_node(num_cpus=1, object_store_memory=MEMORY)
-        yield made
-        ray.shutdown()
-        made.shutdown()
+    yield made
+    ray.shutdown()
+    made.shutdown()
+
+
+@contextmanager
+def _as_a_node(another: Path) -> Iterator[None]:
+    """Set the environment of nodes that are started: none names a store of its own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("HEADSTART_CACHE")
+        patch.setenv("ANOTHER_STORE", str(another))
+        patch.setenv("PYTHONPATH", str(ROOT))
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        yield
 
 
 @pytest.fixture(autouse=True)
@@ -135,7 +144,8 @@ def test_workers_die_and_nodes_come_and_go(
     def exchange() -> None:
         (node,) = cluster.worker_nodes
         cluster.remove_node(node, allow_graceful=False)
-        cluster.add_node(num_cpus=1, object_store_memory=MEMORY)
+        with _as_a_node(tmp_path / "unused"):
+            cluster.add_node(num_cpus=1, object_store_memory=MEMORY)
 
     with (
         ThreadPoolExecutor(1) as pool,

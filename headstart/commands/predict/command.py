@@ -21,7 +21,7 @@ from headstart.evaluation.novelty import Novelty
 from headstart.evaluation.operating import OperatingPoint, find_point
 from headstart.extraction.options import ExtractOptions
 from headstart.extraction.store import FeatureStore
-from headstart.inference.classifier import CLUSTER_CHUNK, Failure, Prediction, classify
+from headstart.inference.classifier import Failure, Prediction, classify, cluster_chunk
 from headstart.inference.inputs import STANDARD_INPUT, expand
 from headstart.inference.model import TrainedModel, find_novelty, load_trained_model, model_folder
 
@@ -127,7 +127,7 @@ def run(args: argparse.Namespace) -> int:
         limit=args.threshold,
         point=point,
         abstain=not args.no_abstain,
-        chunk=CLUSTER_CHUNK if args.on == "ray" else None,
+        chunk=cluster_chunk(model, args.views) if args.on == "ray" else None,
     )
     failures = count = abstained = 0
     with closing(model), _Bar(args.paths) as bar:

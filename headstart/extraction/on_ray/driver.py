@@ -166,7 +166,7 @@ class Fleet:
             quiet: Draw no bar.
 
         Returns:
-            How many vectors the workers computed.
+            How many vectors lacked and are there now.
 
         Raises:
             InputError: there is no cluster, or one of its nodes cannot compute this; an image has
@@ -181,16 +181,14 @@ class Fleet:
         images = sum(1 for _ in itertools.groupby(requests[row].sha256 for row in rows.tolist()))
         size = max(LEAST, min(MOST, images // SHARE))
         unreadable: set[str] = set()
-        computed = 0
         with progress(total=len(rows), desc="Extracting on Ray", quiet=quiet) as bar:
             for given, answer in self._compute(_slices(requests, rows, size)):
-                computed += answer.computed
                 unreadable.update(answer.unreadable)
                 bar.set_postfix_str(f"{sum(actor.ready for actor in self._actors)} workers")
                 bar.update(len(given.requests))
         readable = [row for row in rows.tolist() if requests[row].path not in unreadable]
         self._await(keys[readable])
-        return computed
+        return len(readable)
 
     def _missing(self, keys: NDArray[np.uint8]) -> NDArray[np.int64]:
         """Return the rows whose vectors lack, each vector once."""

@@ -1,4 +1,4 @@
-"""What runs on a node: slices of requests in, their vectors into the store, counts out."""
+"""What runs on a node: slices of requests in, their vectors into the store, an answer out."""
 
 import os
 import traceback
@@ -60,13 +60,11 @@ class Answer(NamedTuple):
 
     Attributes:
         kind: "done", "refused" (the text is an InputError's) or "failed" (it is a traceback).
-        computed: Vectors that were computed.
         unreadable: Paths of images that were left out.
         text: What went wrong.
     """
 
     kind: Literal["done", "refused", "failed"]
-    computed: int = 0
     unreadable: tuple[str, ...] = ()
     text: str = ""
 
@@ -145,7 +143,7 @@ class Worker:
             quiet=True,
         )
         self._previous.release()
-        return Answer("done", self._previous.counts.computed, tuple(unreadable))
+        return Answer("done", tuple(unreadable))
 
 
 def _answering(work: Callable[[], Answer]) -> Answer:
