@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from headstart.common.cache import Keep
 from headstart.common.files import atomic_write, write_json
@@ -74,7 +75,7 @@ def write_features(
     texts = class_texts(bottleneck, options.text, manifest.class_names, Keep("texts", store.root))
     extraction.write(features, manifest.class_names, _columns(manifest, rows), texts=texts)
     seconds = time.perf_counter() - started
-    _write_sheet(views, manifest, images, options.augment, bottleneck)
+    _write_sheet(views, manifest, images.tolist(), options.augment, bottleneck)
     computed = filled + extraction.counts.computed
     reused = len(requests) - computed
     content = {
@@ -99,14 +100,14 @@ class Wanted(NamedTuple):
         recipe: What makes the views; None where there are none.
     """
 
-    images: Sequence[int]
+    images: NDArray[np.int64]
     rows: list[tuple[int, int]]
     requests: list[Request]
     recipe: AugmentOptions | None
 
 
 def wanted_features(
-    manifest: Manifest, options: ExtractOptions, images: Sequence[int] | None = None
+    manifest: Manifest, options: ExtractOptions, images: NDArray[np.int64] | None = None
 ) -> Wanted:
     """Return what `write_features` asks for.
 
@@ -120,7 +121,7 @@ def wanted_features(
     # Views never leave the training split.
     rows = [
         (position, view)
-        for position in images
+        for position in images.tolist()
         for view in range(1 + (recipe.views if manifest.rows[position].split == "train" else 0))
     ]
     requests = [
@@ -130,10 +131,10 @@ def wanted_features(
     return Wanted(images, rows, requests, recipe if recipe.views else None)
 
 
-def choose_images(manifest: Manifest, share: float) -> Sequence[int]:
-    """Return the positions of the images that a share of them is; of all, none is held for it."""
+def choose_images(manifest: Manifest, share: float) -> NDArray[np.int64]:
+    """Return the positions, ascending, of the images that make a share of them."""
     if share == 1:
-        return range(len(manifest))
+        return np.arange(len(manifest))
     alone = -1 - np.arange(len(manifest))
     bundles = np.where(manifest.groups < 0, alone, manifest.groups).tolist()
     # Test images are chosen as the source has them, so that corrections leave them the same ones.
@@ -146,7 +147,7 @@ def choose_images(manifest: Manifest, share: float) -> Sequence[int]:
         )
         for row, bundle in zip(manifest, bundles, strict=True)
     ]
-    return choose_share(samples, share)
+    return np.array(choose_share(samples, share), np.int64)
 
 
 def _columns(manifest: Manifest, rows: Sequence[tuple[int, int]]) -> Columns:

@@ -5,8 +5,7 @@ parts are disjoint and together all there is, whatever the store holds already; 
 image, and all files with the same content, are in one. The store is all that the processes share.
 """
 
-import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -170,7 +169,7 @@ def take_census(
     found: list[tuple[NDArray[np.uint64], NDArray[np.int64], NDArray[np.bool_]]] = []
     for wanted in _blocks(manifest, options, choose_images(manifest, options.share)):
         keys = keys_of(wanted.requests, wanted.recipe)
-        own = np.array([not view for _, view in wanted.rows])
+        own = np.asarray(wanted.rows)[:, 1] == 0
         parts = _part_of_keys(keys[own], count)[np.cumsum(own) - 1]
         prefixes = np.ascontiguousarray(keys[:, :8]).view(np.uint64).reshape(-1)
         found.append((prefixes, parts, collection.contains(keys)))
@@ -252,16 +251,15 @@ def _lacking(
     total = 0
     for positions in _batched(choose_images(manifest, options.share)):
         parts = part_of([manifest.rows[position].sha256 for position in positions], count)
-        inside = np.array(positions)[parts == number]
+        inside = positions[parts == number]
         if not len(inside):
             continue
-        wanted = wanted_features(manifest, options, inside.tolist())
+        wanted = wanted_features(manifest, options, inside)
         asked = keys_of(wanted.requests, wanted.recipe)
         missing = ~collection.contains(asked)
         total += len(asked)
         keys.append(asked[missing])
-        rows = np.array([position for position, _ in wanted.rows])
-        images.append(np.unique(rows[missing]))
+        images.append(np.unique(np.asarray(wanted.rows)[missing, 0]))
     return np.concatenate(images), len(unique_keys(np.concatenate(keys))), total
 
 
@@ -275,7 +273,7 @@ def _try_again(
 ) -> int:
     """Say of the first image that cannot be read what the stage would; else compute them all."""
     refused = [one for one in images.tolist() if manifest.rows[one].path in unreadable]
-    wanted = wanted_features(manifest, options, refused)
+    wanted = wanted_features(manifest, options, np.array(refused, np.int64))
     try:
         return extract(
             bottleneck, wanted.requests, recipe=wanted.recipe, store=store, quiet=True
@@ -286,13 +284,12 @@ def _try_again(
 
 
 def _blocks(
-    manifest: Manifest, options: ExtractOptions, images: Iterable[int] | NDArray[np.int64]
+    manifest: Manifest, options: ExtractOptions, images: NDArray[np.int64]
 ) -> Iterator[Wanted]:
     for positions in _batched(images):
         yield wanted_features(manifest, options, positions)
 
 
-def _batched(images: Iterable[int] | NDArray[np.int64]) -> Iterator[list[int]]:
-    iterator = iter(images)
-    while batch := [int(position) for position in itertools.islice(iterator, BLOCK)]:
-        yield batch
+def _batched(images: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
+    for start in range(0, len(images), BLOCK):
+        yield images[start : start + BLOCK]
