@@ -23,7 +23,7 @@ from headstart.dataset.corrections import (
     write_corrections,
 )
 from headstart.dataset.coverage import check_coverage, units_per_class
-from headstart.dataset.duplicates import Pair
+from headstart.dataset.duplicates import Pairs
 from headstart.dataset.leak_table import Leak, write_leaks
 from headstart.dataset.listing import Listing
 from headstart.dataset.manifest import Manifest, ManifestRow, write_manifest
@@ -122,11 +122,7 @@ def check_and_split(
         notify(f"warning: no file in {_some(listing.empty_classes)}; these are no classes")
     check_trained(in_use)
     check_coverage(in_use, options)
-    leaking = [
-        leak
-        for leak in duplicates.leaks(rows, pairs)
-        if DROPPED not in (leak.split, leak.other_split)
-    ]
+    leaking = duplicates.leaks(rows, pairs)
     listed = [row for position, row in enumerate(rows) if position not in out]
     write_manifest(manifest, Manifest(listed, listing.column_names))
     write_leaks(leaks, leaking)
@@ -211,27 +207,27 @@ def _tell_remarks(photos: Iterable[Photo]) -> None:
         notify(f"warning: {len(paths)} images: {remark}: {_some(paths)}")
 
 
-def _audit(photos: Sequence[Photo]) -> list[Pair]:
+def _audit(photos: Sequence[Photo]) -> Pairs:
     descriptions = np.array([photo.found.description for photo in photos], np.float16)
     return duplicates.find([photo.sha256 for photo in photos], descriptions)
 
 
-def _count_duplicates(n_photos: int, pairs: Sequence[Pair]) -> dict[str, int]:
+def _count_duplicates(n_photos: int, pairs: Pairs) -> dict[str, int]:
     """Count the images beyond the first of each content, and of each picture."""
-    exact = sum(pair.kind == "exact" for pair in pairs)
-    pictures = duplicates.components(n_photos, [(pair.first, pair.second) for pair in pairs])
+    exact = int(pairs.exact.sum())
+    pictures = duplicates.components(n_photos, pairs.links)
     return {
         "exact_duplicates": exact,
-        "near_duplicates": n_photos - exact - len(set(pictures.tolist())),
+        "near_duplicates": n_photos - exact - len(np.unique(pictures)),
     }
 
 
-def _tell_conflicts(photos: Sequence[Photo], pairs: Iterable[Pair], decided: Container[str]) -> int:
+def _tell_conflicts(photos: Sequence[Photo], pairs: Pairs, decided: Container[str]) -> int:
     """Warn of equal files under two labels that no correction decides on, and count them."""
     conflicts = [
         f"{one.path} and {other.path}"
-        for pair in pairs
-        if pair.kind == "exact" and photos[pair.first].sha256 not in decided
+        for pair in pairs.where(pairs.exact)
+        if photos[pair.first].sha256 not in decided
         for one, other in [(photos[pair.first].file, photos[pair.second].file)]
         if one.label and other.label and one.label != other.label
     ]
@@ -243,18 +239,15 @@ def _tell_conflicts(photos: Sequence[Photo], pairs: Iterable[Pair], decided: Con
     return len(conflicts)
 
 
-def _to_drop(
-    photos: Sequence[Photo], labels: Sequence[str], pairs: Iterable[Pair]
-) -> dict[int, Reject]:
+def _to_drop(photos: Sequence[Photo], labels: Sequence[str], pairs: Pairs) -> dict[int, Reject]:
     """Pick all but the first of those that show one picture, within one label.
 
     Of two labels for one picture neither is known to be right, so neither is thrown away; where
     the label is empty, the image is left alone. What lies in no class folder comes last.
     """
-    linked = [(pair.first, pair.second) for pair in pairs]
     kept: dict[tuple[int, str], Photo] = {}
     dropped = {}
-    numbers = duplicates.components(len(photos), linked)
+    numbers = duplicates.components(len(photos), pairs.links)
     for position in sorted(range(len(photos)), key=lambda one: not photos[one].file.label):
         photo, label = photos[position], labels[position]
         first = kept.setdefault((int(numbers[position]), label), photo) if label else photo
