@@ -2,7 +2,7 @@
 
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import NamedTuple
@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 from headstart.common.cache import Keep
 from headstart.common.files import atomic_write, write_json
 from headstart.common.progress import notify
+from headstart.common.vocabulary import SPLITS
 from headstart.dataset.manifest import Manifest, ManifestRow
 from headstart.dataset.splits import Sample, choose_share
 from headstart.extraction import engines
 from headstart.extraction.bottleneck import Bottleneck, identify
-from headstart.extraction.extract import Request, extract
+from headstart.extraction.extract import Requests, extract
 from headstart.extraction.network_size import network_size
 from headstart.extraction.on_ray import driver as on_ray
 from headstart.extraction.options import ExtractOptions
@@ -75,7 +76,7 @@ def write_features(
     texts = class_texts(bottleneck, options.text, manifest.class_names, Keep("texts", store.root))
     extraction.write(features, manifest.class_names, _columns(manifest, rows), texts=texts)
     seconds = time.perf_counter() - started
-    _write_sheet(views, manifest, images.tolist(), options.augment, bottleneck)
+    _write_sheet(views, manifest, images, options.augment, bottleneck)
     computed = filled + extraction.counts.computed
     reused = len(requests) - computed
     content = {
@@ -94,15 +95,15 @@ class Wanted(NamedTuple):
     """The rows of a feature file before they are computed.
 
     Attributes:
-        images: Positions of the chosen images in the manifest.
-        rows: Position and view of each row.
+        images: Positions of the chosen images in the manifest, (n_images,).
+        rows: Position and view of each row, (n_rows, 2).
         requests: One per row.
         recipe: What makes the views; None where there are none.
     """
 
     images: NDArray[np.int64]
-    rows: list[tuple[int, int]]
-    requests: list[Request]
+    rows: NDArray[np.int64]
+    requests: Requests
     recipe: AugmentOptions | None
 
 
@@ -119,15 +120,13 @@ def wanted_features(
     images = choose_images(manifest, options.share) if images is None else images
     recipe = options.augment
     # Views never leave the training split.
-    rows = [
-        (position, view)
-        for position in images.tolist()
-        for view in range(1 + (recipe.views if manifest.rows[position].split == "train" else 0))
-    ]
-    requests = [
-        Request(manifest.rows[position].path, manifest.rows[position].sha256, view)
-        for position, view in rows
-    ]
+    train = manifest.columns.split[images] == SPLITS.index("train")
+    count = np.where(train, 1 + recipe.views, 1)
+    image = np.repeat(images, count)
+    view = np.arange(len(image)) - np.repeat(np.cumsum(count) - count, count)
+    columns = manifest.columns
+    requests = Requests(columns.path[image], columns.sha256[image], view.astype(np.int32))
+    rows = np.stack([image, view], axis=1)
     return Wanted(images, rows, requests, recipe if recipe.views else None)
 
 
@@ -150,13 +149,13 @@ def choose_images(manifest: Manifest, share: float) -> NDArray[np.int64]:
     return np.array(choose_share(samples, share), np.int64)
 
 
-def _columns(manifest: Manifest, rows: Sequence[tuple[int, int]]) -> Columns:
-    image = np.array([position for position, _ in rows], dtype=np.int64)
+def _columns(manifest: Manifest, rows: NDArray[np.int64]) -> Columns:
+    image, view = rows.T
     return Columns(
         label=manifest.labels[image],
-        split=np.array([row.split for row in manifest])[image],
-        sha256=np.array([row.sha256 for row in manifest])[image],
-        view=np.array([view for _, view in rows], dtype=np.int32),
+        split=manifest.split[image],
+        sha256=manifest.sha256[image],
+        view=view.astype(np.int32),
         group=manifest.groups[image],
         image=image,
     )
@@ -165,7 +164,7 @@ def _columns(manifest: Manifest, rows: Sequence[tuple[int, int]]) -> Columns:
 def _write_sheet(
     path: Path,
     manifest: Manifest,
-    chosen: Sequence[int],
+    chosen: NDArray[np.int64],
     recipe: AugmentOptions,
     bottleneck: Bottleneck,
 ) -> None:
@@ -179,13 +178,13 @@ def _write_sheet(
         sheet.save(temporary)
 
 
-def _sheet_images(manifest: Manifest, chosen: Sequence[int]) -> Iterator[SheetImage]:
+def _sheet_images(manifest: Manifest, chosen: NDArray[np.int64]) -> Iterator[SheetImage]:
     """Take training images from the classes in turn."""
-    by_class: defaultdict[str, list[ManifestRow]] = defaultdict(list)
-    for position in chosen:
-        row = manifest.rows[position]
-        if row.split == "train" and len(by_class[row.label]) < _SHEET_IMAGES:
-            by_class[row.label].append(row)
+    by_class: defaultdict[int, list[ManifestRow]] = defaultdict(list)
+    train = chosen[manifest.split[chosen] == "train"]
+    for position, label in zip(train.tolist(), manifest.labels[train].tolist(), strict=True):
+        if len(by_class[label]) < _SHEET_IMAGES:
+            by_class[label].append(manifest.rows[position])
     in_turn = [
         rows[index]
         for index in range(_SHEET_IMAGES)

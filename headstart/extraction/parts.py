@@ -169,7 +169,7 @@ def take_census(
     found: list[tuple[NDArray[np.uint64], NDArray[np.int64], NDArray[np.bool_]]] = []
     for wanted in _blocks(manifest, options, choose_images(manifest, options.share)):
         keys = keys_of(wanted.requests, wanted.recipe)
-        own = np.asarray(wanted.rows)[:, 1] == 0
+        own = wanted.rows[:, 1] == 0
         parts = _part_of_keys(keys[own], count)[np.cumsum(own) - 1]
         prefixes = np.ascontiguousarray(keys[:, :8]).view(np.uint64).reshape(-1)
         found.append((prefixes, parts, collection.contains(keys)))
@@ -250,7 +250,8 @@ def _lacking(
     keys: list[NDArray[np.uint8]] = [np.empty((0, 32), np.uint8)]
     total = 0
     for positions in _batched(choose_images(manifest, options.share)):
-        parts = part_of([manifest.rows[position].sha256 for position in positions], count)
+        digests = manifest.columns.sha256[positions]
+        parts = part_of([digest.tobytes().hex() for digest in digests], count)
         inside = positions[parts == number]
         if not len(inside):
             continue
@@ -259,7 +260,7 @@ def _lacking(
         missing = ~collection.contains(asked)
         total += len(asked)
         keys.append(asked[missing])
-        images.append(np.unique(np.asarray(wanted.rows)[missing, 0]))
+        images.append(np.unique(wanted.rows[missing, 0]))
     return np.concatenate(images), len(unique_keys(np.concatenate(keys))), total
 
 
