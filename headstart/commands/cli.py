@@ -24,9 +24,11 @@ CommandName = Literal[
     "report",
     "predict",
     "audit",
+    "verify",
     "suggest",
     "export",
     "cache",
+    "parts",
     "completion",
 ]
 
@@ -42,9 +44,11 @@ COMMANDS: dict[CommandName, str] = {
     "report": "write report/index.html, one page with everything to look at",
     "predict": "classify photos with the selected model",
     "audit": "list what may be wrong with labels, pictures and classes",
+    "verify": "read all photos again and list those whose content has changed; 1 where one has",
     "suggest": "choose the unlabelled photos that are worth labelling next",
     "export": "write the selected model as Keras, SavedModel, ONNX, OpenVINO or LiteRT",
     "cache": "look into the cache folder, check it, make room, share features",
+    "parts": "divide the extraction into parts for many machines, and run one of them",
     "completion": "print the shell completion script",
 }
 """In the order in which one meets them."""
@@ -107,6 +111,10 @@ def load_command(name: CommandName) -> Command:
             from headstart.commands import audit
 
             return audit
+        case "verify":
+            from headstart.commands import verify
+
+            return verify
         case "suggest":
             from headstart.commands.suggest import command as suggest
 
@@ -119,6 +127,10 @@ def load_command(name: CommandName) -> Command:
             from headstart.commands.cache import command as cache
 
             return cache
+        case "parts":
+            from headstart.commands import parts
+
+            return parts
         case "completion":
             from headstart.commands import completion
 

@@ -118,6 +118,17 @@ class CacheTable:
         except sqlite3.DatabaseError:
             self._start_anew()
 
+    def forget(self, keys: Sequence[bytes]) -> None:
+        """Keep nothing under these keys any more."""
+        if self._database is None:
+            return
+        try:
+            self._database.executemany("DELETE FROM results WHERE key = ?", [(k,) for k in keys])
+        except sqlite3.OperationalError:
+            self._database = None
+        except sqlite3.DatabaseError:
+            self._start_anew()
+
 
 def _checksum(key: bytes, content: bytes) -> bytes:
     return hashlib.sha256(key + content).digest()[:_CHECKSUM_BYTES]

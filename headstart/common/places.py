@@ -18,6 +18,8 @@ AUDIT_NEIGHBORS = Path("data/audit_neighbors.csv")
 WEAK_CLUSTERS = Path("data/weak_clusters.csv")
 
 FEATURES = Path("features/bottleneck.h5")
+PARTS = Path("features/parts.json")
+"""Into how many parts `headstart parts` divides the extraction, and of what."""
 
 PRETRAINED = Path("models/pretrained")
 PRETRAINED_INDEX = "runs.sha256.json"

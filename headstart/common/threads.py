@@ -18,6 +18,13 @@ WORKERS = os.cpu_count() or 1
 _this_thread = threading.local()
 
 
+def limit_threads(count: int) -> None:
+    """Let this process prepare images and run engines by so many threads; before one is loaded."""
+    # joblib.cpu_count asks the one each time, TensorFlow the other once.
+    os.environ["LOKY_MAX_CPU_COUNT"] = str(count)
+    os.environ["TF_NUM_INTRAOP_THREADS"] = str(count)
+
+
 @contextmanager
 def one_thread_each() -> Iterator[None]:
     """Keep linear algebra to the calling thread while the block runs.

@@ -23,6 +23,8 @@ Resize = Literal["stretch", "crop", "pad"]
 Interpolation = Literal["bilinear", "bicubic"]
 Precision = Literal["float32", "bfloat16", "float16"]
 EngineName = Literal["tensorflow", "tensorflow-gpu", "openvino"]
+Where = Literal["local", "ray"]
+"""What runs a pass: this machine, or the nodes of a Ray cluster."""
 
 
 @dataclass(frozen=True, slots=True)

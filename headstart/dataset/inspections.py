@@ -67,6 +67,10 @@ class Inspections:
         """Keep what files in these states have been found to be."""
         self._table.add({key_of(state): _pack(one) for state, one in found.items()})
 
+    def forget(self, states: Sequence[FileState]) -> None:
+        """Keep nothing of files in these states."""
+        self._table.forget([key_of(state) for state in states])
+
 
 def _pack(found: Inspected) -> bytes:
     head = _HEAD.pack(bytes.fromhex(found.sha256), found.width, found.height, found.sharpness)

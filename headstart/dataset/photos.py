@@ -2,7 +2,7 @@
 
 import os
 from collections import deque
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from pathlib import PurePosixPath
@@ -48,12 +48,15 @@ class Reject(NamedTuple):
         return cls(path, "in no class folder", True)
 
 
-def read_photos(files: Sequence[SourceFile], loose: bool) -> tuple[list[Photo], list[Reject]]:
+def read_photos(
+    files: Sequence[SourceFile], loose: bool, keep: Callable[[Photo], Photo] = lambda photo: photo
+) -> tuple[list[Photo], list[Reject]]:
     """Read each file once, unless it is known.
 
     Args:
         files: Sorted by path.
         loose: Whether images in no class folder are read, too.
+        keep: What is kept of each image; it is called in their order.
 
     Returns:
         The images and the other files, each sorted by path.
@@ -64,7 +67,7 @@ def read_photos(files: Sequence[SourceFile], loose: bool) -> tuple[list[Photo], 
         for results in _in_threads(files, known, loose):
             for result in results:
                 if isinstance(result, Photo):
-                    photos.append(result)
+                    photos.append(keep(result))
                 else:
                     rejects.append(result)
             bar.update(len(results))

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from headstart.common.errors import InputError
 from headstart.common.files import write_json, write_table
@@ -23,7 +24,8 @@ from headstart.dataset.corrections import (
     write_corrections,
 )
 from headstart.dataset.coverage import check_coverage, units_per_class
-from headstart.dataset.duplicates import Pair
+from headstart.dataset.duplicates import Pairs
+from headstart.dataset.layout import DESCRIPTION_LENGTH
 from headstart.dataset.leak_table import Leak, write_leaks
 from headstart.dataset.listing import Listing
 from headstart.dataset.manifest import Manifest, ManifestRow, write_manifest
@@ -33,6 +35,30 @@ from headstart.dataset.rows import rows_of
 from headstart.images import decoding
 
 _NAMED = 5
+_TAKEN = np.empty(0, np.float16)
+
+
+class _Pictures:
+    """Descriptions of photos in one array: an array for each would take more than it holds.
+
+    Args:
+        most: How many there are at most.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._descriptions = np.empty((most, DESCRIPTION_LENGTH), np.float16)
+        self._count = 0
+
+    def take(self, photo: Photo) -> Photo:
+        """Take the next photo's description away from it."""
+        self._descriptions[self._count] = photo.found.description
+        self._count += 1
+        return photo._replace(found=photo.found._replace(description=_TAKEN))
+
+    def of(self, chosen: Sequence[bool]) -> NDArray[np.float16]:
+        """Return those of some of the photos, (n_chosen, 257), in their order."""
+        taken = self._descriptions[: self._count]
+        return taken if all(chosen) else taken[np.array(chosen, bool)]
 
 
 def check_and_split(
@@ -68,19 +94,20 @@ def check_and_split(
     """
     by_content = {one.sha256: one for one in decisions}
     relabelled = {one.sha256 for one in decisions if one.action == "relabel"}
-    found, rejects = read_photos(listing.files, loose=bool(relabelled))
-    photos = [photo for photo in found if photo.file.label or photo.sha256 in relabelled]
+    pictures = _Pictures(len(listing.files))
+    found, rejects = read_photos(listing.files, loose=bool(relabelled), keep=pictures.take)
+    usable = [bool(photo.file.label) or photo.sha256 in relabelled for photo in found]
+    photos = [photo for photo, used in zip(found, usable, strict=True) if used]
     rejects += [
-        Reject.loose(photo.file.path)
-        for photo in found
-        if not photo.file.label and photo.sha256 not in relabelled
+        Reject.loose(photo.file.path) for photo, used in zip(found, usable, strict=True) if not used
     ]
     # Before anything may stop the run: it is the list of what to mend.
     _write_quarantine(quarantine, rejects)
     unreadable = [reject for reject in rejects if reject.image_like]
     _check_readable(unreadable, len(photos), options, quarantine)
 
-    all_pairs = _audit(photos)
+    descriptions = pictures.of(usable)
+    all_pairs = duplicates.find([photo.sha256 for photo in photos], descriptions)
     counts = {
         "listed": len(listing.files),
         "unreadable": len(unreadable),
@@ -94,7 +121,9 @@ def check_and_split(
     if options.near_duplicates == "drop":
         equal = _to_drop(photos, labels, pairs)
         kept = [photo for position, photo in enumerate(photos) if position not in equal]
-        pairs = _audit(kept)
+        stays = [position not in equal for position in range(len(photos))]
+        pairs = duplicates.find([photo.sha256 for photo in kept], descriptions[stays])
+    del pictures, descriptions
     given = rows_of(kept, pairs, options)
     decided = set(by_content)
     if options.correct == "test":
@@ -122,11 +151,7 @@ def check_and_split(
         notify(f"warning: no file in {_some(listing.empty_classes)}; these are no classes")
     check_trained(in_use)
     check_coverage(in_use, options)
-    leaking = [
-        leak
-        for leak in duplicates.leaks(rows, pairs)
-        if DROPPED not in (leak.split, leak.other_split)
-    ]
+    leaking = duplicates.leaks(rows, pairs)
     listed = [row for position, row in enumerate(rows) if position not in out]
     write_manifest(manifest, Manifest(listed, listing.column_names))
     write_leaks(leaks, leaking)
@@ -211,27 +236,22 @@ def _tell_remarks(photos: Iterable[Photo]) -> None:
         notify(f"warning: {len(paths)} images: {remark}: {_some(paths)}")
 
 
-def _audit(photos: Sequence[Photo]) -> list[Pair]:
-    descriptions = np.array([photo.found.description for photo in photos], np.float16)
-    return duplicates.find([photo.sha256 for photo in photos], descriptions)
-
-
-def _count_duplicates(n_photos: int, pairs: Sequence[Pair]) -> dict[str, int]:
+def _count_duplicates(n_photos: int, pairs: Pairs) -> dict[str, int]:
     """Count the images beyond the first of each content, and of each picture."""
-    exact = sum(pair.kind == "exact" for pair in pairs)
-    pictures = duplicates.components(n_photos, [(pair.first, pair.second) for pair in pairs])
+    exact = int(pairs.exact.sum())
+    pictures = duplicates.components(n_photos, pairs.links)
     return {
         "exact_duplicates": exact,
-        "near_duplicates": n_photos - exact - len(set(pictures.tolist())),
+        "near_duplicates": n_photos - exact - len(np.unique(pictures)),
     }
 
 
-def _tell_conflicts(photos: Sequence[Photo], pairs: Iterable[Pair], decided: Container[str]) -> int:
+def _tell_conflicts(photos: Sequence[Photo], pairs: Pairs, decided: Container[str]) -> int:
     """Warn of equal files under two labels that no correction decides on, and count them."""
     conflicts = [
         f"{one.path} and {other.path}"
-        for pair in pairs
-        if pair.kind == "exact" and photos[pair.first].sha256 not in decided
+        for pair in pairs.where(pairs.exact)
+        if photos[pair.first].sha256 not in decided
         for one, other in [(photos[pair.first].file, photos[pair.second].file)]
         if one.label and other.label and one.label != other.label
     ]
@@ -243,18 +263,15 @@ def _tell_conflicts(photos: Sequence[Photo], pairs: Iterable[Pair], decided: Con
     return len(conflicts)
 
 
-def _to_drop(
-    photos: Sequence[Photo], labels: Sequence[str], pairs: Iterable[Pair]
-) -> dict[int, Reject]:
+def _to_drop(photos: Sequence[Photo], labels: Sequence[str], pairs: Pairs) -> dict[int, Reject]:
     """Pick all but the first of those that show one picture, within one label.
 
     Of two labels for one picture neither is known to be right, so neither is thrown away; where
     the label is empty, the image is left alone. What lies in no class folder comes last.
     """
-    linked = [(pair.first, pair.second) for pair in pairs]
     kept: dict[tuple[int, str], Photo] = {}
     dropped = {}
-    numbers = duplicates.components(len(photos), linked)
+    numbers = duplicates.components(len(photos), pairs.links)
     for position in sorted(range(len(photos)), key=lambda one: not photos[one].file.label):
         photo, label = photos[position], labels[position]
         first = kept.setdefault((int(numbers[position]), label), photo) if label else photo

@@ -5,15 +5,17 @@ its own words. So the stage runs each time, and looks at names, sizes and times.
 """
 
 import hashlib
+import re
 import shutil
 import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from headstart.common.cache import Keep
+from headstart.common.cache import Keep, changing
 from headstart.common.errors import InputError
 from headstart.common.files import atomic_write, digest_of
+from headstart.common.places import MANIFEST
 from headstart.common.seal import checksum_file
 from headstart.common.urls import is_url
 from headstart.dataset.corrections import read_corrections
@@ -21,6 +23,9 @@ from headstart.dataset.file_states import digest_of_checking, state_of
 from headstart.dataset.listing import Listing
 from headstart.dataset.options import PrepareOptions
 from headstart.dataset.sources import list_files
+
+_KIND = "prepared"
+_DIGEST = re.compile("[0-9a-f]{64}")
 
 
 def prepare(
@@ -47,7 +52,7 @@ def prepare(
             read, or a class cannot be trained.
     """
     now = time.time_ns()
-    keep = Keep("prepared")
+    keep = Keep(_KIND)
     outputs = (manifest, checksum_file(manifest), quarantine, leaks, corrections, metrics)
     decisions = read_corrections(options.corrections)
     listing = list_files(options.sources)
@@ -84,6 +89,24 @@ def prepare(
         with suppress(InputError), keep.create(key) as folder:
             for path in outputs:
                 shutil.copyfile(path, folder / path.name)
+
+
+def forget_prepared(sha256: set[str], cache: Path | None = None) -> None:
+    """Forget all kept tables that list an image of one of these contents.
+
+    Args:
+        sha256: Hexadecimal digests.
+        cache: The cache folder, unless it is the user's own.
+
+    Raises:
+        WriteError: the cache may not be written to.
+    """
+    keep = Keep(_KIND, cache)
+    with changing(keep.root.parent):
+        for folder in keep.root.iterdir() if keep.root.is_dir() else ():
+            table = folder / MANIFEST.name
+            if table.is_file() and not sha256.isdisjoint(_DIGEST.findall(table.read_text("utf-8"))):
+                shutil.rmtree(folder)
 
 
 def write_source_state(source: str, key: str, listings: Sequence[bool], state: Path) -> None:

@@ -8,16 +8,14 @@ from numpy.typing import NDArray
 
 from headstart.common.vocabulary import SPLITS, Split
 from headstart.dataset import duplicates
-from headstart.dataset.duplicates import Pair
+from headstart.dataset.duplicates import Pairs
 from headstart.dataset.manifest import ManifestRow
 from headstart.dataset.options import PrepareOptions
 from headstart.dataset.photos import Photo
 from headstart.dataset.splits import Sample, assign, draw
 
 
-def rows_of(
-    photos: Sequence[Photo], pairs: Iterable[Pair], options: PrepareOptions
-) -> list[ManifestRow]:
+def rows_of(photos: Sequence[Photo], pairs: Pairs, options: PrepareOptions) -> list[ManifestRow]:
     """Name each photo's split and group.
 
     Images in no class folder change nothing for the others: they go where a copy of them is, and

@@ -171,4 +171,5 @@ def leaked_paths(leaks: Iterable[Leak]) -> set[str]:
 def leaked_images(leaks: Iterable[Leak], manifest: Manifest) -> npt.NDArray[np.int64]:
     """Return the rows of the manifest that are test images with a copy in another split."""
     leaked = leaked_paths(leaks)
-    return np.array([i for i, row in enumerate(manifest) if row.path in leaked], dtype=np.int64)
+    paths = manifest.columns.path.tolist()
+    return np.array([i for i, path in enumerate(paths) if path in leaked], dtype=np.int64)

@@ -7,7 +7,7 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,6 +47,51 @@ class Request(NamedTuple):
     pixels: NDArray[np.uint8] | None = None
 
 
+class Requests(Sequence[Request]):
+    """Many requests for image files, kept by columns; each is made when it is asked for.
+
+    Attributes:
+        path: Of each file, (n_requests,).
+        digest: Of its bytes, (n_requests, 32) uint8.
+        view: (n_requests,).
+    """
+
+    def __init__(
+        self, path: NDArray[np.object_], digest: NDArray[np.uint8], view: NDArray[np.int32]
+    ) -> None:
+        self.path, self.digest, self.view = path, digest, view
+
+    def __len__(self) -> int:
+        return len(self.path)
+
+    @overload
+    def __getitem__(self, index: int) -> Request: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> "Requests": ...
+
+    def __getitem__(self, index: int | slice) -> "Request | Requests":
+        if isinstance(index, slice):
+            return Requests(self.path[index], self.digest[index], self.view[index])
+        return Request(self.path[index], self.digest[index].tobytes().hex(), int(self.view[index]))
+
+
+def _sha256(requests: Sequence[Request]) -> list[str]:
+    """Return the digests of all requests, without making a request of each."""
+    if not isinstance(requests, Requests):
+        return [request.sha256 for request in requests]
+    digits = requests.digest.tobytes().hex()
+    length = 2 * requests.digest.shape[1]
+    return [digits[start : start + length] for start in range(0, len(digits), length)]
+
+
+def _views(requests: Sequence[Request]) -> list[int]:
+    if isinstance(requests, Requests):
+        views: list[int] = requests.view.tolist()
+        return views
+    return [request.view for request in requests]
+
+
 def request_for(image: str | Path | NDArray[np.uint8], name: str = "") -> Request:
     """Return the request for an image's own features, under the key that every stage uses.
 
@@ -76,11 +121,12 @@ def requests_of(
         rows: Which rows; None for all.
     """
     chosen = np.arange(len(file)) if rows is None else rows
-    columns = (file.image[chosen], file.sha256[chosen], file.view[chosen])
-    return [
-        Request(manifest.rows[image].path, str(sha256), int(view))
-        for image, sha256, view in zip(*columns, strict=True)
-    ]
+    columns = (
+        manifest.columns.path[file.image[chosen]].tolist(),
+        file.sha256[chosen].tolist(),
+        file.view[chosen].tolist(),
+    )
+    return [Request(path, sha256, view) for path, sha256, view in zip(*columns, strict=True)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +161,7 @@ class Extraction:
         previous: "Extraction | None",
         unreadable: dict[str, str] | None,
         quiet: bool,
+        advance: Callable[[int], object],
     ) -> None:
         self._bottleneck = bottleneck
         self._requests = requests
@@ -123,6 +170,7 @@ class Extraction:
         self._load = load
         self._unreadable = unreadable
         self._quiet = quiet
+        self._advance = advance
         self._skipped = np.zeros(len(requests), dtype=bool)
         # Indexing a store of a million vectors takes a second, loading an engine up to ten.
         self._collections: list[Collection]
@@ -133,7 +181,7 @@ class Extraction:
             # Other processes may have computed something since.
             for collection in self._collections:
                 collection.reload()
-        self._keys = _keys(requests, recipe)
+        self._keys = keys_of(requests, recipe)
         self.engine: engines.Engine | None = previous.engine if previous else None
         computed = self._compute(np.arange(len(requests)))
         self.counts = Counts(computed, len(requests) - computed)
@@ -202,7 +250,7 @@ class Extraction:
             tap: Number of the tap in the bottleneck.
             texts: Text vectors of the classes.
         """
-        has_views = any(request.view for request in self._requests)
+        has_views = any(_views(self._requests))
         header = Header(
             class_names=tuple(class_names),
             identity=self._bottleneck.taps[tap],
@@ -254,6 +302,7 @@ class Extraction:
             with closing(backbone_pass.run(self._jobs(missing))) as counts:
                 for count in counts:
                     bar.update(count)
+                    self._advance(count)
         for collection in self._collections:
             collection.reload()
         self._skip_equal()
@@ -270,10 +319,10 @@ class Extraction:
             self._requests[row].sha256: (self._unreadable or {})[self._requests[row].path]
             for row in np.flatnonzero(self._skipped).tolist()
         }
-        for row, request in enumerate(self._requests if reasons else ()):
-            if request.sha256 in reasons and self._unreadable is not None:
+        for row, sha256 in enumerate(_sha256(self._requests) if reasons else ()):
+            if sha256 in reasons and self._unreadable is not None:
                 self._skipped[row] = True
-                self._unreadable[request.path] = reasons[request.sha256]
+                self._unreadable[self._requests[row].path] = reasons[sha256]
 
     def _jobs(self, rows: NDArray[np.int64]) -> Iterator[ImageTask]:
         """Gather neighboring rows of one image, so that it is decoded once for all its views."""
@@ -302,6 +351,7 @@ def extract(
     previous: Extraction | None = None,
     unreadable: dict[str, str] | None = None,
     quiet: bool = False,
+    advance: Callable[[int], object] = lambda count: None,
 ) -> Extraction:
     """Make sure that all requested features are in the store, computing those that are not.
 
@@ -320,6 +370,7 @@ def extract(
         unreadable: Takes the reason, by path, of images that cannot be read; they have no vector.
             Without it they are an error.
         quiet: Draw no bar: the caller counts for itself.
+        advance: Takes how many vectors more are computed, again and again.
 
     Returns:
         The features, readable.
@@ -337,6 +388,7 @@ def extract(
         previous=previous,
         unreadable=unreadable,
         quiet=quiet,
+        advance=advance,
     )
 
 
@@ -348,7 +400,7 @@ def lacking(
 ) -> list[Request]:
     """Return the requests that `extract` would have to compute something for."""
     collections = [store.collection(tap) for tap in bottleneck.taps]
-    stored = _stored(collections, _keys(requests, recipe))
+    stored = _stored(collections, keys_of(requests, recipe))
     return [requests[row] for row in np.flatnonzero(~stored).tolist()]
 
 
@@ -359,11 +411,11 @@ def _stored(collections: Sequence[Collection], keys: NDArray[np.uint8]) -> NDArr
     return stored
 
 
-def _keys(requests: Sequence[Request], recipe: AugmentOptions | None) -> NDArray[np.uint8]:
-    tokens = {view: _token(view, recipe) for view in {request.view for request in requests}}
-    return make_keys(
-        [request.sha256 for request in requests], [tokens[request.view] for request in requests]
-    )
+def keys_of(requests: Sequence[Request], recipe: AugmentOptions | None) -> NDArray[np.uint8]:
+    """Return the keys of requests in the store, (n, 32) uint8; equal ones ask for the same."""
+    views = _views(requests)
+    tokens = {view: _token(view, recipe) for view in set(views)}
+    return make_keys(_sha256(requests), [tokens[view] for view in views])
 
 
 def _token(view: int, recipe: AugmentOptions | None) -> str:

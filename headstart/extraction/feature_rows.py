@@ -2,23 +2,26 @@
 
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from headstart.common.cache import Keep
 from headstart.common.files import atomic_write, write_json
 from headstart.common.progress import notify
 from headstart.common.urls import name_of
+from headstart.common.vocabulary import SPLITS
 from headstart.dataset.manifest import Manifest, ManifestRow
 from headstart.dataset.splits import Sample, choose_share
 from headstart.extraction import engines
 from headstart.extraction.bottleneck import Bottleneck, identify
-from headstart.extraction.extract import Request, extract
+from headstart.extraction.extract import Requests, extract
 from headstart.extraction.network_size import network_size
+from headstart.extraction.on_ray import driver as on_ray
 from headstart.extraction.options import ExtractOptions
 from headstart.extraction.store import FeatureStore
 from headstart.extraction.texts import class_texts
@@ -67,59 +70,71 @@ def write_features(
         notify(f"note: {bottleneck.spec.terms}")
     store = store or FeatureStore()
     images, rows, requests, recipe = wanted_features(manifest, options)
+    filled = 0
+    if options.on == "ray":
+        filled = on_ray.fill(bottleneck, requests, recipe, store)
     extraction = extract(bottleneck, requests, recipe=recipe, store=store)
     texts = class_texts(bottleneck, options.text, manifest.class_names, Keep("texts", store.root))
     extraction.write(features, manifest.class_names, _columns(manifest, rows), texts=texts)
     seconds = time.perf_counter() - started
     _write_sheet(views, manifest, images, options.augment, bottleneck)
-    counts = extraction.counts
+    computed = filled + extraction.counts.computed
+    reused = len(requests) - computed
     content = {
         "images": len(images),
         "views": len(rows) - len(images),
-        "computed": counts.computed,
-        "reused": counts.reused,
+        "computed": computed,
+        "reused": reused,
         "feature_dim": int(np.prod(extraction.feature_shape())),
         "cost": asdict(network_size(identity, store)),
     }
     write_json(metrics, content)
-    print(f"{counts.computed:,} computed, {counts.reused:,} reused, {seconds:.1f} s")
+    print(f"{computed:,} computed, {reused:,} reused, {seconds:.1f} s")
 
 
 class Wanted(NamedTuple):
     """The rows of a feature file before they are computed.
 
     Attributes:
-        images: Positions of the chosen images in the manifest.
-        rows: Position and view of each row.
+        images: Positions of the chosen images in the manifest, (n_images,).
+        rows: Position and view of each row, (n_rows, 2).
         requests: One per row.
         recipe: What makes the views; None where there are none.
     """
 
-    images: list[int]
-    rows: list[tuple[int, int]]
-    requests: list[Request]
+    images: NDArray[np.int64]
+    rows: NDArray[np.int64]
+    requests: Requests
     recipe: AugmentOptions | None
 
 
-def wanted_features(manifest: Manifest, options: ExtractOptions) -> Wanted:
-    """Return what `write_features` asks for."""
-    images, recipe = _share(manifest, options.share), options.augment
+def wanted_features(
+    manifest: Manifest, options: ExtractOptions, images: NDArray[np.int64] | None = None
+) -> Wanted:
+    """Return what `write_features` asks for.
+
+    Args:
+        manifest: The images.
+        options: The section `extract`.
+        images: Positions of some of `choose_images`; None for all of them.
+    """
+    images = choose_images(manifest, options.share) if images is None else images
+    recipe = options.augment
     # Views never leave the training split.
-    rows = [
-        (position, view)
-        for position in images
-        for view in range(1 + (recipe.views if manifest.rows[position].split == "train" else 0))
-    ]
-    requests = [
-        Request(manifest.rows[position].path, manifest.rows[position].sha256, view)
-        for position, view in rows
-    ]
+    train = manifest.columns.split[images] == SPLITS.index("train")
+    count = np.where(train, 1 + recipe.views, 1)
+    image = np.repeat(images, count)
+    view = np.arange(len(image)) - np.repeat(np.cumsum(count) - count, count)
+    columns = manifest.columns
+    requests = Requests(columns.path[image], columns.sha256[image], view.astype(np.int32))
+    rows = np.stack([image, view], axis=1)
     return Wanted(images, rows, requests, recipe if recipe.views else None)
 
 
-def _share(manifest: Manifest, share: float) -> list[int]:
+def choose_images(manifest: Manifest, share: float) -> NDArray[np.int64]:
+    """Return the positions, ascending, of the images that make a share of them."""
     if share == 1:
-        return list(range(len(manifest)))
+        return np.arange(len(manifest))
     alone = -1 - np.arange(len(manifest))
     bundles = np.where(manifest.groups < 0, alone, manifest.groups).tolist()
     # Test images are chosen as the source has them, so that corrections leave them the same ones.
@@ -132,16 +147,16 @@ def _share(manifest: Manifest, share: float) -> list[int]:
         )
         for row, bundle in zip(manifest, bundles, strict=True)
     ]
-    return choose_share(samples, share)
+    return np.array(choose_share(samples, share), np.int64)
 
 
-def _columns(manifest: Manifest, rows: Sequence[tuple[int, int]]) -> Columns:
-    image = np.array([position for position, _ in rows], dtype=np.int64)
+def _columns(manifest: Manifest, rows: NDArray[np.int64]) -> Columns:
+    image, view = rows.T
     return Columns(
         label=manifest.labels[image],
-        split=np.array([row.split for row in manifest])[image],
-        sha256=np.array([row.sha256 for row in manifest])[image],
-        view=np.array([view for _, view in rows], dtype=np.int32),
+        split=manifest.split[image],
+        sha256=manifest.sha256[image],
+        view=view.astype(np.int32),
         group=manifest.groups[image],
         image=image,
     )
@@ -150,7 +165,7 @@ def _columns(manifest: Manifest, rows: Sequence[tuple[int, int]]) -> Columns:
 def _write_sheet(
     path: Path,
     manifest: Manifest,
-    chosen: Sequence[int],
+    chosen: NDArray[np.int64],
     recipe: AugmentOptions,
     bottleneck: Bottleneck,
 ) -> None:
@@ -164,13 +179,13 @@ def _write_sheet(
         sheet.save(temporary)
 
 
-def _sheet_images(manifest: Manifest, chosen: Sequence[int]) -> Iterator[SheetImage]:
+def _sheet_images(manifest: Manifest, chosen: NDArray[np.int64]) -> Iterator[SheetImage]:
     """Take training images from the classes in turn."""
-    by_class: defaultdict[str, list[ManifestRow]] = defaultdict(list)
-    for position in chosen:
-        row = manifest.rows[position]
-        if row.split == "train" and len(by_class[row.label]) < _SHEET_IMAGES:
-            by_class[row.label].append(row)
+    by_class: defaultdict[int, list[ManifestRow]] = defaultdict(list)
+    train = chosen[manifest.split[chosen] == "train"]
+    for position, label in zip(train.tolist(), manifest.labels[train].tolist(), strict=True):
+        if len(by_class[label]) < _SHEET_IMAGES:
+            by_class[label].append(manifest.rows[position])
     in_turn = [
         rows[index]
         for index in range(_SHEET_IMAGES)

@@ -6,7 +6,7 @@ from pydantic import AfterValidator, Field
 
 from headstart.catalog.onnx.options import OnnxOptions
 from headstart.common.params import ClassName, Section, Seed, Side
-from headstart.common.vocabulary import ChosenPooling, Precision, Resize
+from headstart.common.vocabulary import ChosenPooling, Precision, Resize, Where
 from headstart.images.options import AugmentOptions
 
 DEFAULT_TEMPLATES = ["a photo of a {}."]
@@ -54,3 +54,4 @@ class ExtractOptions(Section):
     augment: AugmentOptions
     onnx: OnnxOptions | None = None
     text: TextOptions = Field(default_factory=TextOptions)
+    on: Where = "local"

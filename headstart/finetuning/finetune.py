@@ -195,7 +195,11 @@ def _sources(
     cached: dict[str, Any] = {}
     if trunk == "cached":
         folder = held.enter_context(temporary_folder(run.store.runs))
-        cached = dict(cache_trunk(steps, bottleneck, run.file, run.manifest, run.store, folder))
+        cached = dict(
+            cache_trunk(
+                steps, bottleneck, run.file, run.manifest, run.store, folder, run.options.on
+            )
+        )
     live = LiveImages(run.file, run.manifest)
     return [live if step.cut is None else cached.get(step.cut, live) for step in steps]
 
@@ -287,7 +291,8 @@ def _write(
     card = FinetunedCard(
         head=HeadCard(
             kind=KIND,
-            options=run.options.model_dump(mode="json"),
+            # Where the trunk ran is no part of what came of it.
+            options=run.options.model_dump(mode="json", exclude={"on"}),
             class_names=start.class_names,
             identity=run.file.header.identity,
             feature_shape=start.feature_shape,
@@ -328,7 +333,7 @@ def _digest(run: FinetuneRun, trunk: str) -> str:
     columns = [file.sha256.tolist(), file.split.tolist(), file.label.tolist(), file.view.tolist()]
     return digest_of(
         {
-            "options": run.options.model_dump(mode="json"),
+            "options": run.options.model_dump(mode="json", exclude={"on"}),
             "fingerprint": file.header.identity.fingerprint,
             "augment": file.header.augment,
             "columns": columns,

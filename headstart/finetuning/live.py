@@ -30,7 +30,7 @@ class LiveImages:
         self._sizing = file.header.identity.sizing
         self._image, self._view = file.image, file.view
         self._sha256 = file.sha256
-        self._paths = [row.path for row in manifest.rows]
+        self._paths: list[str] = manifest.columns.path.tolist()
         self._recipe = (
             None if file.header.augment is None else AugmentOptions(**file.header.augment)
         )

@@ -6,6 +6,7 @@ from pydantic import Field
 
 from headstart.common.errors import InputError
 from headstart.common.params import Count, Positive, Section, Seed, Share
+from headstart.common.vocabulary import Where
 from headstart.features.identity import FeatureIdentity
 from headstart.heads.options import OptimizerOptions
 
@@ -37,6 +38,7 @@ class FinetuneOptions(OptimizerOptions):
     patience: Count
     precision: Literal["float32", "mixed"]
     stages: list[UnfreezeStep]
+    on: Where = "local"
 
     @property
     def start(self) -> str | None:

@@ -5,9 +5,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from headstart.common.system_errors import WriteError
+from headstart.common.vocabulary import Where
 from headstart.dataset.manifest import Manifest
 from headstart.extraction.bottleneck import Bottleneck
 from headstart.extraction.extract import extract, requests_of
+from headstart.extraction.on_ray import driver as on_ray
 from headstart.extraction.store import FeatureStore
 from headstart.features.file import Columns, FeatureFile
 from headstart.finetuning.batches import CachedActivations
@@ -35,6 +37,7 @@ def cache_trunk(
     manifest: Manifest,
     store: FeatureStore,
     folder: Path,
+    on: Where = "local",
 ) -> dict[str, CachedActivations]:
     """Return the activations at each cut, by its name, computing those that the store lacks.
 
@@ -47,14 +50,15 @@ def cache_trunk(
         manifest: Its images.
         store: Where computed activations are kept.
         folder: Gets the files in the order of the rows.
+        on: Where the pass runs.
 
     Raises:
-        InputError: an image has changed.
+        InputError: an image has changed, or there is no Ray cluster.
         WriteError: the disk is full.
     """
     names = list(dict.fromkeys(step.cut for step in steps if step.cut is not None))
     paths = {name: folder / f"trunk-{index}.h5" for index, name in enumerate(names)}
-    _assemble(paths, bottleneck, file, manifest, store)
+    _assemble(paths, bottleneck, file, manifest, store, on)
     return {
         name: CachedActivations(FeatureFile.open(path).features) for name, path in paths.items()
     }
@@ -66,6 +70,7 @@ def _assemble(
     file: FeatureFile,
     manifest: Manifest,
     store: FeatureStore,
+    on: Where,
 ) -> None:
     columns = Columns(
         label=file.label,
@@ -76,12 +81,12 @@ def _assemble(
         image=file.image,
     )
     augment = file.header.augment
-    extraction = extract(
-        bottleneck.tapped([(name, bottleneck.spec.whole) for name in paths]),
-        requests_of(file, manifest),
-        recipe=None if augment is None else AugmentOptions.model_validate(augment),
-        store=store,
-    )
+    recipe = None if augment is None else AugmentOptions.model_validate(augment)
+    trunk = bottleneck.tapped([(name, bottleneck.spec.whole) for name in paths])
+    requests = requests_of(file, manifest)
+    if on == "ray":
+        on_ray.fill(trunk, requests, recipe, store)
+    extraction = extract(trunk, requests, recipe=recipe, store=store)
     for tap, path in enumerate(paths.values()):
         try:
             extraction.write(path, file.header.class_names, columns, tap)

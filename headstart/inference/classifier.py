@@ -1,6 +1,7 @@
 """From files to predictions, chunk by chunk, through the feature store."""
 
 import itertools
+import math
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +23,9 @@ from headstart.inference.model import TrainedModel
 _FIRST_CHUNK = 16
 _LARGEST_CHUNK = 1024
 _SECONDS = 2.0
+# On many machines as many as share well, and as have their features in so many bytes.
+_CLUSTER_CHUNK = 16 * _LARGEST_CHUNK
+_CLUSTER_BYTES = 2**29
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +86,7 @@ def classify(
     limit: float = 1.0,
     point: OperatingPoint | None = None,
     abstain: bool = True,
+    chunk: int | None = None,
 ) -> Iterator[list[Prediction | Failure]]:
     """Classify files in their order; memory does not grow with their number.
 
@@ -93,19 +98,26 @@ def classify(
         limit: Novelty above which a prediction is not to be believed.
         point: Says which classes are in an image's set, and which one to name.
         abstain: Whether it may say that none is to be named.
+        chunk: Images at a time; None for as many as give an answer every few seconds.
 
     Yields:
         What became of the next few names, in order.
     """
     judge = _Judge(novelty, limit, point, abstain)
     iterator = iter(found)
-    size = _FIRST_CHUNK
+    size = chunk or _FIRST_CHUNK
     with ThreadPoolExecutor(cpu_count()) as pool:
-        while chunk := list(itertools.islice(iterator, size)):
+        while some := list(itertools.islice(iterator, size)):
             started = time.monotonic()
-            yield _classify(model, list(pool.map(_identify, chunk)), views, judge)
-            if time.monotonic() - started < _SECONDS:
+            yield _classify(model, list(pool.map(_identify, some)), views, judge)
+            if chunk is None and time.monotonic() - started < _SECONDS:
                 size = min(2 * size, _LARGEST_CHUNK)
+
+
+def cluster_chunk(model: TrainedModel, views: int) -> int:
+    """Return how many images to classify at a time where many machines compute their features."""
+    image_bytes = 4 * math.prod(model.card.feature_shape) * (1 + views)
+    return max(_LARGEST_CHUNK, min(_CLUSTER_CHUNK, _CLUSTER_BYTES // image_bytes))
 
 
 def _identify(item: Path | NothingFound) -> Request | Failure:

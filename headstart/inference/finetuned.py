@@ -8,12 +8,15 @@ from dataclasses import replace
 from pathlib import Path
 
 from headstart.catalog.weights import WeightsIdentity
+from headstart.common.errors import InputError
 from headstart.common.files import sha256_of
 from headstart.common.hardware import has_gpu
 from headstart.extraction.bottleneck import Bottleneck, recover_spec
 from headstart.extraction.engines import Engine
+from headstart.extraction.extract import Load
 from headstart.extraction.store import FeatureStore
-from headstart.heads.finetuned_card import WEIGHTS_FILE, FinetunedCard
+from headstart.features.identity import FeatureIdentity
+from headstart.heads.finetuned_card import WEIGHTS_FILE, FinetunedCard, read_finetuned_card
 
 LOGITS = "logits"
 """Layer of their identity; no backbone's layer is called so."""
@@ -40,6 +43,23 @@ def as_bottleneck(folder: Path, card: FinetunedCard) -> Bottleneck:
         kind="file", path=path, sha256=sha256, seed=None, description=f"fine-tuned weights {path}"
     )
     return Bottleneck(spec=recover_spec(identity), weights=weights, taps=(identity,))
+
+
+def recover(identity: FeatureIdentity) -> tuple[Bottleneck, Load]:
+    """Return what computes the logits of an identity of `as_bottleneck`, on another machine.
+
+    Raises:
+        InputError: the model is not there, or is another by now.
+    """
+    folder = Path(identity.weights).parent
+    bottleneck = as_bottleneck(folder, read_finetuned_card(folder))
+    if bottleneck.weights.sha256 != identity.weights_sha256:
+        raise InputError(
+            f"{identity.weights}: expected the fine-tuned weights that were asked for (sha256 "
+            f"{identity.weights_sha256[:12]}...), received others (sha256 "
+            f"{bottleneck.weights.sha256[:12]}...); copy the model there"
+        )
+    return bottleneck, load_engine
 
 
 def load_engine(bottleneck: Bottleneck, store: FeatureStore) -> Engine:

@@ -4,7 +4,7 @@ What decides that is the model's own card: params.yaml may have been edited sinc
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -18,10 +18,13 @@ from headstart.catalog.weights import FILE_SUFFIXES
 from headstart.common import places
 from headstart.common.errors import InputError
 from headstart.common.files import read_json
+from headstart.common.vocabulary import Where
 from headstart.evaluation.novelty import Novelty
 from headstart.extraction import engines
 from headstart.extraction.bottleneck import Bottleneck, recover
-from headstart.extraction.extract import Extraction, Request, extract
+from headstart.extraction.extract import Extraction, Load, Request, extract
+from headstart.extraction.on_ray import worker
+from headstart.extraction.on_ray.driver import Fleet
 from headstart.extraction.store import FeatureStore
 from headstart.features.identity import FeatureIdentity
 from headstart.heads import load as load_head
@@ -59,6 +62,10 @@ class TrainedModel(ABC):
     card: HeadCard
 
     @abstractmethod
+    def close(self) -> None:
+        """Let go of a cluster's workers."""
+
+    @abstractmethod
     def predict(self, requests: Sequence[Request], views: int, *, features: bool) -> ModelOutput:
         """Classify images.
 
@@ -70,7 +77,7 @@ class TrainedModel(ABC):
 
 
 def load_trained_model(
-    folder: Path, store: FeatureStore, recipe: AugmentOptions | None
+    folder: Path, store: FeatureStore, recipe: AugmentOptions | None, on: Where = "local"
 ) -> TrainedModel:
     """Load a head or a fine-tuned model.
 
@@ -78,13 +85,14 @@ def load_trained_model(
         folder: Such as models/heads/logistic.
         store: Where features are kept.
         recipe: What makes the views; needed if there will be any.
+        on: Where the features are computed that the store lacks.
 
     Raises:
         InputError: the folder holds no model, or the backbone it needs is not to be had.
     """
     if read_card(folder)["kind"] == FINETUNED:
-        return _FinetunedModel(folder, store, recipe)
-    return _HeadModel(folder, store, recipe)
+        return _FinetunedModel(folder, store, recipe, on)
+    return _HeadModel(folder, store, recipe, on)
 
 
 def model_folder(head: str | None, folder: Path | None, project: Path = Path()) -> Path:
@@ -154,8 +162,13 @@ class _FeatureSource:
         store: FeatureStore,
         recipe: AugmentOptions | None,
         shape: tuple[int, ...],
-        load: Callable[[Bottleneck, FeatureStore], engines.Engine] = engines.load,
+        on: Where,
+        load: Load = engines.load,
+        recover: worker.Recover = worker.recover,
     ) -> None:
+        self._fleet = (
+            Fleet(bottleneck, recipe, store, lenient=True, recover=recover) if on == "ray" else None
+        )
         self._bottleneck = bottleneck
         self._store = store
         self._recipe = recipe
@@ -169,6 +182,8 @@ class _FeatureSource:
         """Return features of the requests that can be read; note the others."""
         if not requests:
             return np.empty((0, *self._shape), np.float32)
+        if self._fleet is not None:
+            self._fleet.fill(requests, quiet=True)
         self._previous = extract(
             self._bottleneck,
             requests,
@@ -183,14 +198,24 @@ class _FeatureSource:
         self._previous.release()
         return vectors
 
+    def close(self) -> None:
+        """Let go of a cluster's workers."""
+        if self._fleet is not None:
+            self._fleet.close()
+
 
 class _HeadModel(TrainedModel):
-    def __init__(self, folder: Path, store: FeatureStore, recipe: AugmentOptions | None) -> None:
+    def __init__(
+        self, folder: Path, store: FeatureStore, recipe: AugmentOptions | None, on: Where
+    ) -> None:
         self._head = load_head(folder)
         self.card = self._head.card
         self._source = _FeatureSource(
-            _recover_near(folder, self.card.identity), store, recipe, self.card.feature_shape
+            _recover_near(folder, self.card.identity), store, recipe, self.card.feature_shape, on
         )
+
+    def close(self) -> None:
+        self._source.close()
 
     def predict(self, requests: Sequence[Request], views: int, *, features: bool) -> ModelOutput:
         unreadable: dict[str, str] = {}
@@ -202,7 +227,9 @@ class _HeadModel(TrainedModel):
 class _FinetunedModel(TrainedModel):
     """Logits of the fine-tuned network; its novelty is judged on the features it started from."""
 
-    def __init__(self, folder: Path, store: FeatureStore, recipe: AugmentOptions | None) -> None:
+    def __init__(
+        self, folder: Path, store: FeatureStore, recipe: AugmentOptions | None, on: Where
+    ) -> None:
         card = read_finetuned_card(folder)
         self.card = card.head
         self._logits = _FeatureSource(
@@ -210,16 +237,25 @@ class _FinetunedModel(TrainedModel):
             store,
             recipe,
             (len(card.head.class_names),),
+            on,
             finetuned.load_engine,
+            finetuned.recover,
         )
         self._folder = folder
         self._store = store
+        self._on = on
+
+    def close(self) -> None:
+        self._logits.close()
+        # A cached property: there only once it was asked for.
+        if "_features" in vars(self):
+            self._features.close()
 
     @cached_property
     def _features(self) -> _FeatureSource:
         # Only now, since the weights of the backbone before fine-tuning may be gone.
         bottleneck = _recover_near(self._folder, self.card.identity)
-        return _FeatureSource(bottleneck, self._store, None, self.card.feature_shape)
+        return _FeatureSource(bottleneck, self._store, None, self.card.feature_shape, self._on)
 
     def predict(self, requests: Sequence[Request], views: int, *, features: bool) -> ModelOutput:
         unreadable: dict[str, str] = {}

@@ -180,8 +180,9 @@ def _pictures(results: Results, album: Album) -> tuple[Picture, ...]:
 def _data_part(results: Results, album: Album, limit: int) -> DataPart:
     manifest = results.manifest
     counts = [[0] * len(SPLITS) for _ in manifest.class_names]
-    for image in manifest.in_use:
-        counts[manifest.labels[image]][SPLITS.index(manifest.rows[image].split)] += 1
+    used = list(manifest.in_use)
+    for label, split in zip(manifest.labels[used], manifest.split[used].tolist(), strict=True):
+        counts[label][SPLITS.index(split)] += 1
     index = images_of(manifest, _leaking_paths(results))
     leaks = None
     if results.leaks is not None:

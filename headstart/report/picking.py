@@ -85,9 +85,11 @@ def drawn_evenly(manifest: Manifest, images: Iterable[int]) -> list[int]:
     same each time.
     """
     strata: dict[tuple[str, int], list[int]] = {}
-    for image in sorted(images, key=lambda image: (manifest.rows[image].sha256, image)):
-        row = manifest.rows[image]
-        strata.setdefault((row.label, SPLITS.index(row.split)), []).append(image)
+    digests, (names, codes) = manifest.columns.sha256, manifest.columns.label
+    splits = manifest.split
+    for image in sorted(images, key=lambda image: (digests[image].tobytes(), image)):
+        stratum = names[codes[image]], SPLITS.index(splits[image])
+        strata.setdefault(stratum, []).append(image)
     turns = [
         (turn, key, image) for key, members in strata.items() for turn, image in enumerate(members)
     ]

@@ -218,7 +218,7 @@ def _read_model(
 def _check_same_images(features: FeatureFile, manifest: Manifest, where: RunPlaces) -> None:
     rows = features.rows()
     image = features.image[rows]
-    own = np.array([row.sha256 for row in manifest])
+    own = manifest.sha256
     # Fewer images than the manifest's have features when extract.share is below 1.
     if (
         features.header.class_names != manifest.class_names
@@ -237,7 +237,7 @@ def _check_predictions(path: Path, predictions: Predictions, manifest: Manifest)
         shape != (len(image), len(manifest.class_names))
         or image.min(initial=0) < 0
         or image.max(initial=0) >= len(manifest)
-        or any(manifest.rows[one].split != "test" for one in image)
+        or (manifest.split[image] != "test").any()
     ):
         raise InputError(
             f"{path}: expected probabilities of {len(manifest.class_names)} classes for test "

@@ -115,7 +115,7 @@ def _finetune(results: Results) -> StageStep | None:
 def _evaluate(results: Results) -> StageStep | None:
     if results.selected is None:
         return None
-    n_test = sum(row.split == "test" for row in results.manifest)
+    n_test = int((results.manifest.split == "test").sum())
     return StageStep(
         stage="evaluate",
         facts=(

@@ -16,10 +16,10 @@ _REMEDY = "run `dvc repro audit` to write it again"
 
 def images_of(manifest: Manifest, paths: Iterable[str]) -> dict[str, int]:
     """Return the row of the manifest of each path that is in a split, in the order given."""
-    wanted, rows = dict.fromkeys(paths, -1), manifest.rows
+    wanted, every = dict.fromkeys(paths, -1), manifest.columns.path.tolist()
     for image in manifest.in_use:
-        if rows[image].path in wanted:
-            wanted[rows[image].path] = image
+        if every[image] in wanted:
+            wanted[every[image]] = image
     return {path: image for path, image in wanted.items() if image >= 0}
 
 

@@ -118,8 +118,8 @@ def test_the_places_are_the_outputs() -> None:
         written |= set(body["outs"]) | {path for one in body.get("metrics", []) for path in one}
     written -= {"data/samples/${item}"}
     known = {value.as_posix() for value in vars(places).values() if isinstance(value, Path)}
-    # What `headstart compare` writes is no stage's, and samples lie in a folder each.
-    assert known - {"plots/comparison.json", "data/samples"} == written
+    # What `headstart compare` and `parts` write is no stage's, and samples lie in a folder each.
+    assert known - {"plots/comparison.json", "features/parts.json", "data/samples"} == written
 
 
 def test_what_looks_at_photos_looks_each_time() -> None:

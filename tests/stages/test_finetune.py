@@ -399,6 +399,41 @@ def test_adamw_is_adam_with_weight_decay(small: Project, tmp_path: Path) -> None
         small.finetune(tmp_path, optimizer="adamw")
 
 
+def test_a_worker_of_ray_computes_the_logits_of_this_model_only(
+    small: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from headstart.extraction.extract import extract, request_for
+    from headstart.extraction.on_ray.worker import Answer, Order, Worker, code_digest
+    from headstart.inference import finetuned
+
+    # The worker would limit this process.
+    for name in ("LOKY_MAX_CPU_COUNT", "TF_NUM_INTRAOP_THREADS"):
+        monkeypatch.setenv(name, "1")
+    monkeypatch.chdir(tmp_path)
+    small.finetune(tmp_path)
+    folder = tmp_path / "finetuned"
+    network = finetuned.as_bottleneck(folder, finetuned_card.read_finetuned_card(folder))
+    order = Order(
+        code=code_digest(),
+        taps=[network.taps[0].as_dict()],
+        recipe=None,
+        cache=str(FeatureStore().root),
+        project=str(tmp_path),
+        lenient=False,
+    )
+    request = request_for(next((small.root / "photos").rglob("*.png")))
+    worker = Worker(order.model_dump_json(), finetuned.recover)
+    assert worker.start() == Answer("done")
+    assert worker.compute([(request.path, request.sha256, 0)]) == Answer("done")
+    found = extract(network, [request], load=finetuned.load_engine)
+    assert found.counts.computed == 0
+
+    small.finetune(tmp_path, epochs=1)
+    answer = Worker(order.model_dump_json(), finetuned.recover).start()
+    assert answer.kind == "refused"
+    assert "expected the fine-tuned weights that were asked for" in answer.text
+
+
 @pytest.fixture
 def killed(small: Project, tmp_path: Path) -> Callable[[dict[str, Any]], Path]:
     """Start the stage in a process of its own and kill it in the middle of an epoch."""

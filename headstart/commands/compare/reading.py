@@ -37,7 +37,7 @@ def read_images(root: Path) -> Images:
     """Count the images of a project that has been prepared."""
     manifest = read_manifest(root / places.MANIFEST)
     unit = units(manifest.groups)
-    split = np.array([row.split for row in manifest])
+    split = manifest.split
     training, validation = (len(np.unique(unit[split == name])) for name in ("train", "validation"))
     return Images(training, validation, len(manifest.class_names))
 

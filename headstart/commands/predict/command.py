@@ -4,8 +4,9 @@ import argparse
 import math
 import sys
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, get_args
 
 from tqdm import tqdm
 
@@ -15,11 +16,12 @@ from headstart.common.errors import InputError
 from headstart.common.params import load_section
 from headstart.common.progress import notify, progress
 from headstart.common.text import printable
+from headstart.common.vocabulary import Where
 from headstart.evaluation.novelty import Novelty
 from headstart.evaluation.operating import OperatingPoint, find_point
 from headstart.extraction.options import ExtractOptions
 from headstart.extraction.store import FeatureStore
-from headstart.inference.classifier import Failure, Prediction, classify
+from headstart.inference.classifier import Failure, Prediction, classify, cluster_chunk
 from headstart.inference.inputs import STANDARD_INPUT, expand
 from headstart.inference.model import TrainedModel, find_novelty, load_trained_model, model_folder
 
@@ -84,6 +86,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="name a class for every image, do not compute its novelty, and let no cost speak "
         "against naming one",
     )
+    parser.add_argument(
+        "--on",
+        choices=get_args(Where),
+        default="local",
+        help="where features are computed: on this machine, or on the nodes of the Ray cluster "
+        "that RAY_ADDRESS names, which need the files under the same paths (default: %(default)s)",
+    )
     parser.epilog = (
         "An image that looks like nothing in training is given no class: the table says "
         "(unlike training), in CSV and JSON abstained is true and prediction is empty or null; its "
@@ -105,7 +114,7 @@ def run(args: argparse.Namespace) -> int:
     """
     folder = model_folder(args.head, args.model)
     recipe = load_section("extract", ExtractOptions).augment if args.views else None
-    model = load_trained_model(folder, FeatureStore(), recipe)
+    model = load_trained_model(folder, FeatureStore(), recipe, args.on)
     novelty = None if args.no_abstain else _novelty(folder, model)
     point = _operating_point(folder, model, args.views)
     header, write = make_writer(args.format, model.card.class_names, args.top, point)
@@ -118,9 +127,10 @@ def run(args: argparse.Namespace) -> int:
         limit=args.threshold,
         point=point,
         abstain=not args.no_abstain,
+        chunk=cluster_chunk(model, args.views) if args.on == "ray" else None,
     )
     failures = count = abstained = 0
-    with _Bar(args.paths) as bar:
+    with closing(model), _Bar(args.paths) as bar:
         for answer in answers:
             lines = write([one for one in answer if isinstance(one, Prediction)])
             told = [one for one in answer if isinstance(one, Failure)]

@@ -29,6 +29,7 @@ _IGNORE_FILES = (str(GIT_IGNORE), ".dvcignore")
 IGNORED = (
     "__pycache__/",
     "/exports/",
+    "/features/parts.json",
     "/plots/comparison.*",
     "/views.png",
     "/dvc_plots/",

@@ -20,6 +20,9 @@ class Overflowing(TrainedModel):
     def predict(self, requests: Sequence[Request], views: int, *, features: bool) -> ModelOutput:
         return ModelOutput(self._rows[: len(requests)], None, {})
 
+    def close(self) -> None:
+        pass
+
 
 @pytest.mark.parametrize("number", [np.nan, np.inf])
 def test_numbers_that_are_not_finite_are_a_failure_of_that_image(
