@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from headstart.dataset.file_states import FileState, state_of
+from headstart.dataset.file_states import FileState, state_of, states_of
 from headstart.dataset.inspections import Inspected, Inspections
 from headstart.dataset.layout import COLUMNS, DESCRIPTION_LENGTH, FREQUENCIES, LENGTH, ROWS
 from headstart.dataset.manifest import ManifestRow
@@ -79,7 +79,7 @@ def read_descriptions(rows: Sequence[ManifestRow], cache: Path | None = None) ->
 
 
 def _inspected(rows: Sequence[ManifestRow], known: Inspections) -> list[Inspected | None]:
-    states = [state_of(row.path) for row in rows]
+    states = states_of([row.path for row in rows])
     found = known.find([state for state in states if state is not None])
     missing = [
         (row.path, state)

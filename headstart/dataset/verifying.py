@@ -4,18 +4,20 @@
 or a network folder may change bytes without a trace, only reading tells.
 """
 
+import hashlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from headstart.common.files import sha256_of
 from headstart.common.progress import progress
 from headstart.common.threads import WORKERS
-from headstart.dataset.file_states import state_of
+from headstart.dataset.file_states import states_of
 from headstart.dataset.inspections import Inspections
 from headstart.dataset.manifest import Manifest
 from headstart.dataset.prepared import forget_prepared
+from headstart.images import decoding
+from headstart.images.decoding import UnreadableImage
 
 _FILES_AT_ONCE = 1024
 
@@ -64,7 +66,7 @@ def forget(changed: Sequence[Changed], cache: Path | None = None) -> None:
         changed: Of `changed_photos`.
         cache: The cache folder, unless it is the user's own.
     """
-    states = [state_of(one.path) for one in changed]
+    states = states_of([one.path for one in changed])
     with Inspections(cache) as known:
         known.forget([state for state in states if state is not None])
     forget_prepared({one.sha256 for one in changed}, cache)
@@ -72,6 +74,6 @@ def forget(changed: Sequence[Changed], cache: Path | None = None) -> None:
 
 def _digest(path: str) -> str | None:
     try:
-        return sha256_of(Path(path))
-    except OSError:
+        return hashlib.sha256(decoding.read(path)).hexdigest()
+    except UnreadableImage:
         return None
