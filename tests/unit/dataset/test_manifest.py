@@ -78,3 +78,31 @@ def test_a_table_without_its_digest_or_with_another_is_refused(tmp_path):
     (tmp_path / "manifest.csv.sha256").unlink()
     with pytest.raises(InputError, match=r"manifest.csv.sha256: no such file: run `dvc"):
         read_manifest(path)
+
+
+def test_rows_are_made_when_they_are_asked_for(tmp_path):
+    rows = [
+        ManifestRow("a.jpg", SHA, "b", "dropped", "", 1, 2, columns=("yard", "1")),
+        ManifestRow("b.jpg", SHA[::-1], "b", "train", "g", 3, 4, "relabel", "a", ("", "2")),
+        ManifestRow("c.jpg", SHA, "a", "test", "", 5, 6, "keep", "", ("yard", "3")),
+    ]
+    path = tmp_path / "manifest.csv"
+    write_manifest(path, Manifest(rows, ("camera", "number")))
+    manifest = read_manifest(path)
+    assert manifest.rows == rows
+    assert manifest.rows != rows[:2]
+    assert list(manifest) == [manifest.rows[index] for index in (0, 1, -1)] == rows
+    assert manifest.rows[1:] == tuple(rows[1:])
+    assert manifest.column_names == ("camera", "number")
+    assert manifest.in_use == (1, 2)
+    assert manifest.sha256.tolist() == [row.sha256 for row in rows]
+    assert manifest.split.tolist() == ["dropped", "train", "test"]
+
+
+def test_the_line_of_a_problem_is_that_of_the_file(tmp_path):
+    path = tmp_path / "manifest.csv"
+    lines = [f'"{number:05}\n.jpg",{SHA},cat,train,,1,1,,\n' for number in range(9000)]
+    path.write_text(HEADER + "".join(lines) + f"z.jpg,{SHA},cat,val,,1,1,,\n", encoding="utf-8")
+    write_checksum(path)
+    with pytest.raises(InputError, match="line 18002: split: expected one of train"):
+        read_manifest(path)
