@@ -4,6 +4,7 @@ A merged shard is there as a whole before its parts go, so that a kill leaves bo
 harmless, and a reader who misses a part finds its vectors once it lists the folder again.
 """
 
+import math
 import os
 import stat
 from collections.abc import Iterator, Sequence
@@ -37,8 +38,8 @@ MERGED_BYTES = 256 * 2**20
 # By itself an extraction merges no more than it soon gains. A shard costs every reader half a
 # millisecond, a page of the disk here and there, and an entry in a folder: nothing beside the time
 # that reading 4 MiB of vectors takes, and much beside that of a few kilobytes, which is what a slow
-# backbone or a short run leaves. 257 such shards hold 1 GiB at most, mostly a tenth of that, and
-# are merged in one to three seconds for each 256 MiB; they took minutes to compute.
+# backbone or a short run leaves. 257 such shards hold 1 GiB at most, and took minutes to compute:
+# those of 1.3 MB are merged in 2.6 s, and then read in 0.7 s instead of 1.1 (2 cores, local disk).
 _MANY = 256
 _SMALL_BYTES = 4 * 2**20
 # What a shard holds of a vector besides.
@@ -89,8 +90,7 @@ def compact_if_many(collection: Collection) -> None:
     itemsize = stored_dtype(collection.identity).itemsize
     small = sum(
         len(shard) < MERGED_ROWS // 2
-        and len(shard) * (int(np.prod(shard.feature_shape)) * itemsize + _ABOUT_BYTES)
-        < _SMALL_BYTES
+        and len(shard) * (math.prod(shard.feature_shape) * itemsize + _ABOUT_BYTES) < _SMALL_BYTES
         for shard in collection.shards.values()
     )
     if small > _MANY:

@@ -12,7 +12,7 @@ import io
 import itertools
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -150,11 +150,19 @@ class Collection:
         self._index = EMPTY
         self._seen: tuple[int, ...] | None = None
         self._opened: dict[str, Shard] = {}
+        # Shards that were written though the index names them: their keys were not found there.
+        self._suspects: set[str] = set()
         self._arrange(set())
         self.reload()
 
     def reload(self) -> None:
         """Take in shards that have appeared, and drop those that are gone."""
+        self._take_in_all()
+        suspects, self._suspects = self._suspects, set()
+        if any(map(self._is_hidden, suspects)):
+            self._rebuild("it hides vectors that are there")
+
+    def _take_in_all(self) -> None:
         names = self._names()
         # A shard never changes.
         if names and names == self.shards.keys():
@@ -172,10 +180,10 @@ class Collection:
         if anew:
             self._index, self._opened = EMPTY, {}
         elif not names <= self.shards.keys():
-            self._adopt(names)
+            anew = not self._adopt(names)
         try:
             self._open_unlisted(names)
-            if self._is_much() or (anew and self._opened):
+            if anew or self._is_much():
                 self._merge(names)
         except BrokenIndex as broken:
             self._tell_wrong(str(broken))
@@ -183,23 +191,28 @@ class Collection:
             return
         self._arrange(names)
 
-    def _adopt(self, names: set[str]) -> None:
-        """Take the folder's index where it is another one by now and knows more of the shards."""
+    def _adopt(self, names: set[str]) -> bool:
+        """Take the folder's index where it is another one by now and knows more of the shards.
+
+        Returns:
+            Whether it is sound, or there is none.
+        """
         path = self.folder / INDEX_FILE
         try:
             status = path.lstat()
             seen = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
             if seen == self._seen:
-                return
+                return True
             self._seen = seen
             index = open_index(path, self.folder)
         except BrokenIndex as broken:
             self._tell_wrong(str(broken))
-            return
+            return False
         except OSError:
-            return
+            return True
         if _count(index, names) > _count(self._index, names):
             self._index = index
+        return True
 
     def _open_unlisted(self, names: set[str]) -> None:
         known, self._opened = self._opened, {}
@@ -231,7 +244,8 @@ class Collection:
         """
         present = self._present(names)
         added = list(self._opened.values())
-        if int(np.diff(self._index.begin)[present].sum()) + sum(map(len, added)) > MOST_ROWS:
+        rows = int(np.diff(self._index.begin)[present].sum()) + sum(map(len, added))
+        if not 0 < rows <= MOST_ROWS:
             return
         path = self.folder / INDEX_FILE
         try:
@@ -243,15 +257,27 @@ class Collection:
                         write_index(file, self._index, present, added)
                     # Another process may put its own there right after.
                     index = open_index(temporary, self.folder)
-        except InputError:
+        # The latter where a file system maps no files.
+        except (InputError, OSError):
             memory = io.BytesIO()
             write_index(memory, self._index, present, added)
             index = read_index(memory.getvalue(), self.folder)
         self._index, self._opened = index, {}
 
-    def _rebuild(self) -> None:
+    def _suspect(self, name: str) -> None:
+        if isinstance(self.shards.get(name), ListedShard):
+            self._suspects.add(name)
+
+    def _is_hidden(self, name: str) -> bool:
+        numbers = [at for at, shard in enumerate(self._index.shards) if shard.path.name == name]
+        with contextlib.suppress(DamagedShard, OSError):
+            keys = open_shard(self.folder / name).keys
+            return not all(self._index.holds(number, keys) for number in numbers)
+        return False
+
+    def _rebuild(self, problem: str) -> None:
         """Make the index anew, from the shards."""
-        self._tell_wrong("it names other vectors than lie there")
+        self._tell_wrong(problem)
         self._take_in(self._names(), anew=True)
 
     def _tell_wrong(self, problem: str) -> None:
@@ -387,7 +413,7 @@ class Collection:
             if not problems:
                 return
             if "wrong index" in problems:
-                self._rebuild()
+                self._rebuild("it names other vectors than lie there")
             else:
                 self.reload()
             pending = pending[~done]
@@ -431,7 +457,7 @@ class Collection:
 
     def writer(self, feature_shape: tuple[int, ...], versions: dict[str, str]) -> "ShardWriter":
         """Return a writer of new vectors, computed by these library versions."""
-        return ShardWriter(self.folder, self.identity, feature_shape, versions)
+        return ShardWriter(self.folder, self.identity, feature_shape, versions, self._suspect)
 
 
 class ShardWriter:
@@ -446,10 +472,12 @@ class ShardWriter:
         identity: FeatureIdentity,
         feature_shape: tuple[int, ...],
         versions: dict[str, str],
+        tell: Callable[[str], None],
     ) -> None:
         self._folder = folder
         self._identity = identity
         self._versions = versions
+        self._tell = tell
         dtype = stored_dtype(identity)
         row_bytes = dtype.itemsize * int(np.prod(feature_shape))
         capacity = max(1, min(SHARD_ROWS, SHARD_BYTES // row_bytes))
@@ -503,7 +531,8 @@ class ShardWriter:
     def _close_shard(self) -> None:
         keys, vectors = self._keys[: self._count], self._vectors[: self._count]
         with changing(self._folder.parents[1]), writing(self._folder):
-            write_shard(self._folder, self._identity, self._versions, keys, vectors)
+            path = write_shard(self._folder, self._identity, self._versions, keys, vectors)
+        self._tell(path.name)
         self._count = 0
 
     def __enter__(self) -> Self:

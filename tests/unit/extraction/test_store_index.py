@@ -230,6 +230,24 @@ def test_an_index_of_another_format_or_damaged(
     check_index(path)
 
 
+def test_a_damaged_index_of_few_vectors(
+    store: FeatureStore, capsys: pytest.CaptureFixture[str]
+) -> None:
+    collection = store.collection(IDENTITY)
+    fill(collection, 0, 3)
+    path = collection.folder / INDEX_FILE
+    path.write_text("damaged")
+    check_all(store.collection(IDENTITY), 3)
+    assert "its first line is damaged" in capsys.readouterr().err
+    check_index(path)
+    check_all(store.collection(IDENTITY), 3)
+    path.write_text("damaged")
+    (shard,) = collection.shards.values()
+    shard.path.unlink()
+    assert len(store.collection(IDENTITY)) == 0
+    assert capsys.readouterr().err == ""
+
+
 def test_entries_out_of_order_are_noticed_when_they_are_merged(
     indexed: Collection, store: FeatureStore, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -241,6 +259,20 @@ def test_entries_out_of_order_are_noticed_when_they_are_merged(
     assert "its entries are not in order" in capsys.readouterr().err
     check_index(path)
     check_all(collection, 60)
+
+
+def test_an_index_that_hides_what_is_stored_is_noticed_when_it_is_stored_again(
+    indexed: Collection, store: FeatureStore, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = indexed.folder / INDEX_FILE
+    _rewrite(path, slice(4096, 4096 + 8 * 40), bytes(8 * 40))
+    collection = store.collection(IDENTITY)
+    assert not collection.contains(keys_for(0, 40)).any()
+    # Shards of the same names as those that are there.
+    fill(collection, 0, 40)
+    assert "it hides vectors that are there" in capsys.readouterr().err
+    check_all(collection, 40)
+    check_index(path)
 
 
 def test_another_shard_under_the_name_of_one(indexed: Collection, store: FeatureStore) -> None:
