@@ -22,6 +22,7 @@ Users choose all but "raw", the activation as it is, which fine-tuning starts fr
 Resize = Literal["stretch", "crop", "pad"]
 Interpolation = Literal["bilinear", "bicubic"]
 Precision = Literal["float32", "bfloat16", "float16"]
+StoreDtype = Literal["float32", "float16"]
 EngineName = Literal["tensorflow", "tensorflow-gpu", "openvino"]
 Where = Literal["local", "ray"]
 """What runs a pass: this machine, or the nodes of a Ray cluster."""

@@ -131,6 +131,7 @@ def identify(options: ExtractOptions, engine: EngineName) -> Bottleneck:
         engine=engine,
         onnx=fed.model_dump_json() if fed else None,
         own_preprocessing=own,
+        store_dtype=options.store_dtype,
     )
     return Bottleneck(spec=spec, weights=weights, taps=(tap,))
 

@@ -17,6 +17,7 @@ from headstart.common.progress import progress
 from headstart.dataset.manifest import Manifest
 from headstart.extraction import engines
 from headstart.extraction.bottleneck import Bottleneck
+from headstart.extraction.compaction import compact_if_many
 from headstart.extraction.forward_pass import BackbonePass, Computed, ImageTask
 from headstart.extraction.store import Collection, FeatureStore, make_keys, unique_keys
 from headstart.features.file import Columns, FeatureFile, Header, create_feature_file
@@ -172,7 +173,7 @@ class Extraction:
         self._quiet = quiet
         self._advance = advance
         self._skipped = np.zeros(len(requests), dtype=bool)
-        # Indexing a store of a million vectors takes a second, loading an engine up to ten.
+        # Opening what no index names takes a second, loading an engine up to ten.
         self._collections: list[Collection]
         if previous is None:
             self._collections = [store.collection(tap) for tap in bottleneck.taps]
@@ -305,6 +306,7 @@ class Extraction:
                     self._advance(count)
         for collection in self._collections:
             collection.reload()
+            compact_if_many(collection)
         self._skip_equal()
         return len(missing) - int(self._skipped[missing].sum())
 

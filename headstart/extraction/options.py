@@ -6,7 +6,13 @@ from pydantic import AfterValidator, Field
 
 from headstart.catalog.onnx.options import OnnxOptions
 from headstart.common.params import ClassName, Section, Seed, Side
-from headstart.common.vocabulary import ChosenPooling, Precision, Resize, Where
+from headstart.common.vocabulary import (
+    ChosenPooling,
+    Precision,
+    Resize,
+    StoreDtype,
+    Where,
+)
 from headstart.images.options import AugmentOptions
 
 DEFAULT_TEMPLATES = ["a photo of a {}."]
@@ -51,6 +57,7 @@ class ExtractOptions(Section):
     pooling: ChosenPooling
     engine: Literal["auto", "tensorflow", "openvino"]
     precision: Precision
+    store_dtype: StoreDtype = "float32"
     augment: AugmentOptions
     onnx: OnnxOptions | None = None
     text: TextOptions = Field(default_factory=TextOptions)

@@ -8,7 +8,7 @@ import errno
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from headstart.common.seal import (
     refuse_locked,
     seal_h5,
 )
+from headstart.common.vocabulary import StoreDtype
 from headstart.features.identity import FeatureIdentity
 
 KIND = "shard 2"
@@ -37,7 +38,10 @@ KEY_BYTES = 32
 # Enough that a damaged vector passes once in 2**64 times.
 _CHECKSUM_BYTES = 8
 _BLOCK_BYTES = 4 * 2**20
-_FEATURE_TYPE = np.dtype("<f4")
+_FEATURE_TYPES: dict[StoreDtype, np.dtype[Any]] = {
+    "float32": np.dtype("<f4"),
+    "float16": np.dtype("<f2"),
+}
 
 
 class DamagedShard(Exception):
@@ -72,7 +76,7 @@ class Shard:
     @property
     def row_bytes(self) -> int:
         """Size of one vector."""
-        return int(np.prod(self.feature_shape)) * _FEATURE_TYPE.itemsize
+        return int(np.prod(self.feature_shape)) * stored_dtype(self.identity).itemsize
 
     def read(self, rows: NDArray[np.integer[Any]]) -> Iterator[tuple[slice, NDArray[np.float32]]]:
         """Read vectors, each checked against its checksum.
@@ -98,7 +102,8 @@ class Shard:
                 buffer = np.empty((len(wanted), row_bytes), np.uint8)
                 self._fill(buffer.data, wanted, descriptor)
                 self._check(buffer, wanted)
-                vectors = buffer.view(_FEATURE_TYPE).reshape(-1, *self.feature_shape)
+                stored = buffer.view(stored_dtype(self.identity))
+                vectors = stored.reshape(-1, *self.feature_shape).astype(np.float32, copy=False)
                 yield slice(start, start + len(wanted)), vectors
         finally:
             os.close(descriptor)
@@ -122,14 +127,47 @@ class Shard:
             raise DamagedShard(f"the checksum of row {rows[wrong[0]]} does not fit")
 
 
+def stored_dtype(identity: FeatureIdentity) -> np.dtype[Any]:
+    """Return the type that an extractor's vectors are stored in."""
+    return _FEATURE_TYPES[identity.store_dtype]
+
+
 def write_shard(
     folder: Path,
     identity: FeatureIdentity,
     versions: dict[str, str],
     keys: NDArray[np.uint8],
-    vectors: NDArray[np.float32],
+    vectors: NDArray[np.floating[Any]],
 ) -> Path:
     """Write a shard; it appears under its name whole or not at all.
+
+    Args:
+        folder: Where; made when missing.
+        identity: The extractor that made the vectors.
+        versions: Library versions that computed them.
+        keys: (n_rows, 32).
+        vectors: (n_rows, *feature_shape), which the stored type can hold.
+
+    Returns:
+        The file written.
+    """
+    vectors = np.ascontiguousarray(vectors, dtype=stored_dtype(identity))
+    checksums = _checksums(vectors.reshape(len(vectors), -1).view(np.uint8))
+    return stream_shard(
+        folder, identity, versions, keys, checksums, vectors.shape[1:], iter([vectors])
+    )
+
+
+def stream_shard(
+    folder: Path,
+    identity: FeatureIdentity,
+    versions: dict[str, str],
+    keys: NDArray[np.uint8],
+    checksums: NDArray[np.uint8],
+    feature_shape: tuple[int, ...],
+    blocks: Iterable[NDArray[np.floating[Any]]],
+) -> Path:
+    """Write a shard of vectors whose checksums are known, as `write_shard`, without holding them.
 
     The name is made of the content, so that two processes that computed the same write one file.
 
@@ -138,13 +176,13 @@ def write_shard(
         identity: The extractor that made the vectors.
         versions: Library versions that computed them.
         keys: (n_rows, 32).
-        vectors: (n_rows, *feature_shape).
+        checksums: (n_rows, 8), of the vectors as they are stored.
+        feature_shape: Of one vector.
+        blocks: All vectors in order, (m, *feature_shape) each.
 
     Returns:
         The file written.
     """
-    vectors = np.ascontiguousarray(vectors, dtype=_FEATURE_TYPE)
-    checksums = _checksums(vectors.reshape(len(vectors), -1).view(np.uint8))
     digest = _index_digest(keys, checksums)
     path = folder / f"{digest[:32]}{SUFFIX}"
     with atomic_write(path) as temporary:
@@ -153,8 +191,14 @@ def write_shard(
             file.attrs["versions"] = json.dumps(versions)
             file.create_dataset("key", data=keys, track_times=False)
             file.create_dataset("checksum", data=checksums, track_times=False)
-            features = file.create_dataset("features", data=vectors, track_times=False)
-            payload = int(features.id.get_offset()), vectors.nbytes
+            dtype, shape = stored_dtype(identity), (len(keys), *feature_shape)
+            features = file.create_dataset("features", shape, dtype, track_times=False)
+            start = 0
+            for block in blocks:
+                features[start : start + len(block)] = block
+                start += len(block)
+            # Known once something has been written.
+            payload = int(features.id.get_offset()), features.nbytes
         seal_h5(temporary, KIND, payload, rows_checked=True)
     return path
 

@@ -12,11 +12,13 @@ from headstart.common.vocabulary import (
     Precision,
     Resize,
     Sizing,
+    StoreDtype,
 )
 
-# Engines agree to 1e-5, precisions to a cosine of 0.99 (trained weights; 0.9994 at the median), and
-# a weights file's name is not its content: a head trained on the one serves the other.
-_INTERCHANGEABLE = frozenset({"weights", "precision", "engine"})
+# Engines agree to 1e-5, precisions to a cosine of 0.99 (trained weights; 0.9994 at the median),
+# float16 rounds by 5e-4 at most, and a weights file's name is not its content: a head trained on
+# the one serves the other.
+_INTERCHANGEABLE = frozenset({"weights", "precision", "engine", "store_dtype"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +42,7 @@ class FeatureIdentity:
         onnx: Section `extract.onnx` as JSON, where the network is that of a file; else None.
         own_preprocessing: The rule itself as JSON, where the weights came with another than the
             catalog's; else None.
+        store_dtype: What the feature store keeps the numbers as: float16 rounds them.
     """
 
     backbone: str
@@ -56,11 +59,15 @@ class FeatureIdentity:
     numerics: int = NUMERICS
     onnx: str | None = None
     own_preprocessing: str | None = None
+    store_dtype: StoreDtype = "float32"
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the fields as JSON types; those that are None are left out."""
+        """Return the fields as JSON types; those that are None, and float32, are left out."""
         content = {name: value for name, value in asdict(self).items() if value is not None}
         content["image_size"] = list(self.image_size)
+        # As in the fingerprints of releases that stored nothing else.
+        if self.store_dtype == "float32":
+            del content["store_dtype"]
         return content
 
     @classmethod

@@ -1,4 +1,4 @@
-"""`headstart cache`: look into the cache folder, check it, make room, share what it holds."""
+"""`headstart cache`: look into the cache folder, check it, tidy it, make room, share it."""
 
 import argparse
 import json
@@ -19,6 +19,7 @@ from headstart.commands.cache.upkeep import (
     CacheEntry,
     State,
     StoredFeatures,
+    compact_all,
     entries,
     prune,
     summarize,
@@ -42,6 +43,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
     info = actions.add_parser("info", help="what is in the cache, per extractor and kind")
     info.add_argument("--json", action="store_true", help="print the numbers as JSON")
     actions.add_parser("verify", help="check all that is kept against its checksums")
+    actions.add_parser(
+        "compact",
+        help="merge small files of features into large ones",
+        description="Merge small files of an extractor's features into ones of up to 256 MiB or "
+        "65,536 vectors, each vector checked on the way, and keep once what is there twice. "
+        "Others may read and write meanwhile. An extraction does so by itself when it has left "
+        "more than 256 files below 4 MiB.",
+    )
     pruning = actions.add_parser(
         "prune",
         help="delete what is damaged or abandoned, and what is old or too much",
@@ -92,6 +101,8 @@ def run(args: argparse.Namespace) -> int:
         return _verify(cache)
     if args.action in ("push", "pull"):
         return _share(cache, args.action, args.url, every=args.all)
+    if args.action == "compact":
+        return _compact(cache)
     deleted, left = prune(cache, older_than=args.older_than, max_size=args.max_size)
     freed = sum(entry.size for entry in deleted)
     print(f"{len(deleted):,} files or folders deleted, {_size(freed)} freed; {_size(left)} left")
@@ -101,14 +112,14 @@ def run(args: argparse.Namespace) -> int:
 def _info(cache: Path, *, as_json: bool) -> int:
     found = list(entries(cache))
     kinds = {kind: [entry for entry in found if entry.kind == kind] for kind in KINDS}
-    stored = summarize([entry for entry in kinds[FEATURES] if entry.state == "kept"])
+    stored = summarize([entry for entry in kinds[FEATURES] if _is_shard(entry)])
     if as_json:
         content = {
             "folder": str(cache),
             "bytes": _bytes_of(found),
             "rubbish_bytes": _bytes_of(found, "rubbish"),
             "kinds": {
-                kind: {"entries": len(inside), "bytes": _bytes_of(inside)}
+                kind: {"entries": _number(inside), "bytes": _bytes_of(inside)}
                 for kind, inside in kinds.items()
             },
             "extractors": [_as_json(features) for features in stored],
@@ -127,8 +138,17 @@ def _info(cache: Path, *, as_json: bool) -> int:
     return 0
 
 
+def _is_shard(entry: CacheEntry) -> bool:
+    return entry.state == "kept" and not entry.is_index
+
+
 def _bytes_of(found: Iterable[CacheEntry], *states: State) -> int:
     return sum(entry.size for entry in found if entry.state in states or not states)
+
+
+def _number(found: Iterable[CacheEntry]) -> int:
+    """Count what is kept; what only says where it lies is a part of it."""
+    return sum(not entry.is_index for entry in found)
 
 
 def _as_json(features: StoredFeatures) -> dict[str, object]:
@@ -153,7 +173,8 @@ def _extractors(stored: list[StoredFeatures]) -> Table:
             f"{identity.backbone} {identity.image_size[0]} x {identity.image_size[1]}",
             f"{identity.layer} {identity.pooling}",
             f"{identity.weights} {identity.weights_sha256[:8]}",
-            f"{identity.engine} {identity.precision}",
+            f"{identity.engine} {identity.precision}"
+            + (f", kept as {identity.store_dtype}" if identity.store_dtype != "float32" else ""),
             f"{features.vectors:,}",
             f"{features.shards:,}",
             _size(features.size),
@@ -171,7 +192,7 @@ def _kinds(kinds: dict[str, list[CacheEntry]]) -> Table:
         if found:
             table.add_row(
                 KINDS[kind],
-                f"{len(found):,}",
+                f"{_number(found):,}",
                 _size(_bytes_of(found)),
                 _size(_bytes_of(found, "in use")),
                 _size(_bytes_of(found, "rubbish")),
@@ -223,6 +244,20 @@ def _fingerprint() -> str:
     options = load_section("extract", ExtractOptions)
     engine = engines.resolve(options.engine, options.precision, options.backbone)
     return identify(options, engine).taps[0].fingerprint
+
+
+def _compact(cache: Path) -> int:
+    parts = merged = duplicates = freed = 0
+    for done in compact_all(cache):
+        parts += done.parts
+        merged += done.merged
+        duplicates += done.duplicates
+        freed += done.freed
+    print(
+        f"{parts:,} files of features merged into {merged:,}; {duplicates:,} vectors were there "
+        f"twice, {_size(max(0, freed))} freed"
+    )
+    return 0
 
 
 def _days(text: str) -> float:

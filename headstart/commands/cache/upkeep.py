@@ -24,10 +24,12 @@ from headstart.common.cache import (
 )
 from headstart.common.errors import InputError
 from headstart.common.progress import notify
-from headstart.common.system_errors import what_it_said
+from headstart.common.system_errors import WriteError, what_it_said
 from headstart.common.temporaries import delete_abandoned, is_abandoned, is_held, sweep
+from headstart.extraction.compaction import Compaction, compact
 from headstart.extraction.shard import SUFFIX, DamagedShard, open_shard
-from headstart.extraction.store import DAMAGED_SUFFIX, set_aside
+from headstart.extraction.store import DAMAGED_SUFFIX, Collection, set_aside
+from headstart.extraction.store_index import INDEX_FILE, BrokenIndex, check_index
 from headstart.features.identity import FeatureIdentity
 
 State = Literal["kept", "in use", "rubbish"]
@@ -38,7 +40,7 @@ class CacheEntry:
     """One thing in the cache that can be deleted by itself.
 
     Attributes:
-        path: A file of features, or a folder.
+        path: A file of features, the index of such, or a folder.
         kind: One of `KINDS`.
         state: "in use" by a running process, which no one else may disturb, or "rubbish": damaged,
             or left by a killed process or an older release.
@@ -51,6 +53,11 @@ class CacheEntry:
     state: State
     size: int
     used: float
+
+    @property
+    def is_index(self) -> bool:
+        """Whether it says where features lie, and holds none."""
+        return self.kind == FEATURES and self.path.name == INDEX_FILE
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +104,18 @@ def _shard_state(path: Path) -> State | None:
         return "rubbish" if is_abandoned(path) else "in use"
     if path.name.endswith(DAMAGED_SUFFIX):
         return "rubbish"
+    if path.name == INDEX_FILE:
+        return "kept" if _has_shard(path.parent) else "rubbish"
     return "kept" if path.name.endswith(SUFFIX) else None
+
+
+def _has_shard(folder: Path) -> bool:
+    with suppress(OSError), os.scandir(folder) as inside:
+        return any(
+            entry.name.endswith(SUFFIX) and not entry.name.startswith(".") for entry in inside
+        )
+    # Who cannot look must not delete.
+    return True
 
 
 def _folder_state(path: Path, kind: str) -> State | None:
@@ -151,14 +169,16 @@ def _add(one: StoredFeatures, other: StoredFeatures) -> StoredFeatures:
 def verify(entry: CacheEntry) -> int | None:
     """Compare what is kept with its checksums; set a damaged shard aside, delete anything else.
 
+    An index is compared with its shards.
+
     A message tells what was damaged.
 
     Args:
         entry: Something kept, not a fine-tuning run: those have no checksums.
 
     Returns:
-        The number of vectors, or 1 for anything else than a shard; None when it is damaged or
-        cannot be read.
+        The number of vectors, 0 for an index, or 1 for anything else than a shard; None when it
+        is damaged or cannot be read.
 
     Raises:
         FileNotFoundError: it is gone; another process may have pruned it.
@@ -167,6 +187,8 @@ def verify(entry: CacheEntry) -> int | None:
         # A deleted folder is not damaged.
         entry.path.stat()
         return 1 if check_kept(entry.path) else None
+    if entry.is_index:
+        return _verify_index(entry.path)
     try:
         shard = open_shard(entry.path)
         for _ in shard.read(np.arange(len(shard))):
@@ -182,12 +204,59 @@ def verify(entry: CacheEntry) -> int | None:
     return len(shard)
 
 
+def _verify_index(path: Path) -> int | None:
+    try:
+        check_index(path)
+    except BrokenIndex as broken:
+        problem = f"warning: {path}: the index of the feature store is damaged: {broken}"
+        try:
+            path.unlink()
+        except OSError as error:
+            notify(f"{problem}. It cannot be deleted ({what_it_said(error)}).")
+        else:
+            notify(f"{problem}. It is deleted, and made anew when it is needed; nothing is lost.")
+        return None
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        _tell_unreadable(path, error)
+        return None
+    return 0
+
+
+def compact_all(cache: Path) -> Iterator[Compaction]:
+    """Merge small shards of every extractor; see `headstart.extraction.compaction.compact`.
+
+    What another process merges, or may not be written to, is left alone, with a message.
+
+    Args:
+        cache: The cache folder.
+
+    Yields:
+        What was done for each extractor for which something was.
+    """
+    for folder in _scan(cache / FEATURES):
+        if not DIGEST.fullmatch(folder.name):
+            continue
+        try:
+            done = compact(folder)
+        except BlockingIOError:
+            notify(f"note: {folder}: another process merges its shards; it is left alone")
+        except WriteError as error:
+            notify(f"warning: {error}. It is left as it is")
+        else:
+            if done.identity is not None:
+                # Makes the index anew.
+                Collection(folder, done.identity)
+                yield done
+
+
 def prune(
     cache: Path, *, older_than: float | None = None, max_size: int | None = None
 ) -> tuple[list[CacheEntry], int]:
     """Delete rubbish, what has not been used for long, and then what was used least recently.
 
-    What a running process holds is never deleted.
+    What a running process holds is never deleted, and an index only with the last of its shards.
 
     Args:
         cache: The cache folder.
@@ -199,12 +268,16 @@ def prune(
     """
     now = time.time()
     sweep(cache)
-    everything = sorted(entries(cache), key=lambda entry: (entry.state != "rubbish", entry.used))
+    everything = sorted(
+        entries(cache), key=lambda entry: (entry.is_index, entry.state != "rubbish", entry.used)
+    )
     left = sum(entry.size for entry in everything)
     deleted = []
     for entry in everything:
         unwanted = (
-            entry.state == "rubbish"
+            not _has_shard(entry.path.parent)
+            if entry.is_index
+            else entry.state == "rubbish"
             or (older_than is not None and now - entry.used > older_than)
             or (max_size is not None and left > max_size)
         )

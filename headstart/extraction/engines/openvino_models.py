@@ -21,7 +21,7 @@ _POOLINGS: tuple[Pooling, ...] = ("avg", "max", "cls+avg", "last4")
 
 # What an identity says that the converted model does not depend on: it always holds float32
 # weights and takes images of its own size.
-_IMMATERIAL = ("weights", "precision", "engine", "resize", "interpolation")
+_IMMATERIAL = ("weights", "precision", "engine", "resize", "interpolation", "store_dtype")
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,9 +115,7 @@ def _key(bottleneck: Bottleneck) -> str:
     taps = []
     for tap in bottleneck.taps:
         content = tap.as_dict()
-        for name in _IMMATERIAL:
-            del content[name]
-        taps.append(content)
+        taps.append({name: content[name] for name in content if name not in _IMMATERIAL})
     # Another release may read the format differently.
     content = {"taps": taps, "batch_size": BATCH_SIZE, "openvino": version("openvino")}
     return digest_of(content)

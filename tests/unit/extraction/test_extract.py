@@ -17,7 +17,7 @@ from PIL import Image
 
 from headstart.common.errors import InputError
 from headstart.common.vocabulary import Sizing
-from headstart.extraction import engines, network_size
+from headstart.extraction import compaction, engines, network_size
 from headstart.extraction import store as feature_store
 from headstart.extraction.bottleneck import Bottleneck, identify, recover
 from headstart.extraction.engines import openvino_models
@@ -330,7 +330,7 @@ _PROCESS = f"""
 import sys
 from pathlib import Path
 sys.path.insert(0, {str(ROOT)!r})
-from headstart.extraction import engines, network_size
+from headstart.extraction import compaction, engines, network_size
 from headstart.extraction import store as feature_store
 from tests.unit.extraction.test_extract import (
     bottleneck, requests_for, write, extract, FeatureStore)
@@ -379,6 +379,44 @@ def _undisturbed(many: Path, models: Path, folder: Path) -> bytes:
     (store.root / "models").symlink_to(models)
     requests = requests_for(many)
     return write(extract(bottleneck(), requests, store=store), requests, folder / "expected.h5")
+
+
+def test_features_kept_as_halves(store: FeatureStore, photos: Path, tmp_path: Path) -> None:
+    """They are rounded wherever they come from, computed now or long ago, and nothing else is."""
+    requests = requests_for(photos)
+    whole = extract(bottleneck(), requests, store=store).array()
+    models = set((store.root / "models").iterdir())
+    wanted = bottleneck(store_dtype="float16")
+    first = extract(wanted, requests, store=store)
+    assert first.counts == Counts(computed=40, reused=0)
+    expected = whole.astype(np.float16)
+    assert np.array_equal(first.array(), expected)
+    again = extract(wanted, requests, store=store)
+    assert again.counts == Counts(computed=0, reused=40)
+    write(again, requests, tmp_path / "features.h5")
+    file = FeatureFile.open(tmp_path / "features.h5")
+    assert file.header.identity == wanted.taps[0]
+    assert np.asarray(file.features).dtype == np.float32
+    assert np.array_equal(np.asarray(file.features), expected)
+    assert recover(file.header.identity) == wanted
+    assert set((store.root / "models").iterdir()) == models, "the converted network is the same"
+
+
+def test_many_small_shards_are_merged_where_they_were_computed(
+    store: FeatureStore, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    requests = requests_for(photos)
+    undisturbed = FeatureStore(tmp_path / "undisturbed")
+    undisturbed.root.mkdir()
+    (undisturbed.root / "models").symlink_to(store.root / "models")
+    expected = write(
+        extract(bottleneck(), requests, store=undisturbed), requests, tmp_path / "expected.h5"
+    )
+    monkeypatch.setattr(feature_store, "SHARD_ROWS", 8)
+    monkeypatch.setattr(compaction, "_MANY", 3)
+    extraction = extract(bottleneck(), requests, store=store)
+    assert len(store.collection(bottleneck().taps[0]).shards) == 1
+    assert write(extraction, requests, tmp_path / "features.h5") == expected
 
 
 def test_sigkill_costs_one_shard_at_most_and_no_bit(

@@ -414,6 +414,46 @@ def test_no_room_or_no_permission(
         fill(store.collection(IDENTITY), 0, 1)
 
 
+def test_halves_take_half_the_room(store: FeatureStore) -> None:
+    identity = dataclasses.replace(IDENTITY, store_dtype="float16")
+    collection = store.collection(identity)
+    fill(collection, 0, 9)
+    read = read_all(collection, keys_for(0, 9))
+    for number, vector in read.items():
+        assert vector.dtype == np.float32
+        assert np.array_equal(vector, vectors_for(number, 1)[0].astype(np.float16))
+    (shard,) = collection.shards.values()
+    with h5py.File(shard.path, "r") as file:
+        assert file["features"].dtype == np.float16
+        assert file["features"].nbytes == 2 * 9 * SHAPE[0]
+    assert not store.collection(IDENTITY).contains(keys_for(0, 9)).any()
+    data = bytearray(shard.path.read_bytes())
+    data[_offset_of(shard.path, "features") + 3] ^= 1
+    shard.path.write_bytes(bytes(data))
+    assert read_all(collection, keys_for(0, 9)) == {}
+
+
+def test_what_halves_cannot_hold_is_refused(store: FeatureStore) -> None:
+    identity = dataclasses.replace(IDENTITY, store_dtype="float16")
+    collection = store.collection(identity)
+    large = vectors_for(3, 2)
+    large[1, 2] = -70_000
+
+    def extract() -> None:
+        with collection.writer(SHAPE, VERSIONS) as writer:
+            writer.add(keys_for(0, 3), vectors_for(0, 3))
+            writer.add(keys_for(3, 2), large)
+
+    message = (
+        r"extract\.store_dtype: expected features up to 65,504, which float16 can hold, received "
+        r"70,000 from LeNet5, layer flatten: set extract\.store_dtype: float32"
+    )
+    with pytest.raises(InputError, match=message):
+        extract()
+    collection.reload()
+    assert sorted(read_all(collection, keys_for(0, 5))) == [0, 1, 2]
+
+
 def test_shards_are_plain_hdf5(store: FeatureStore) -> None:
     collection = store.collection(IDENTITY)
     fill(collection, 0, 4)

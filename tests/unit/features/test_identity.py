@@ -13,9 +13,21 @@ def test_earlier_features_and_heads_are_found_again() -> None:
     assert identity.feature_digest == (
         "9f5bcf26715506d584a6e407d67956dd2639eb2e011a561d9d665913f2a8a66c"
     )
-    assert "onnx" not in identity.as_dict()
+    assert not {"onnx", "store_dtype"} & identity.as_dict().keys()
+
+
+def test_what_is_stored_in_halves_is_other_numbers_and_serves_the_same_heads() -> None:
+    identity, halves = make_identity(), make_identity(store_dtype="float16")
+    assert halves.as_dict()["store_dtype"] == "float16"
+    assert halves.fingerprint != identity.fingerprint
+    assert halves.feature_digest == identity.feature_digest
 
 
 def test_records_lead_back() -> None:
-    for identity in (make_identity(), make_identity(onnx='{"scale":1.0}')):
+    changes: tuple[dict[str, object], ...] = (
+        {},
+        {"onnx": '{"scale":1.0}'},
+        {"store_dtype": "float16"},
+    )
+    for identity in (make_identity(**change) for change in changes):
         assert FeatureIdentity.from_dict(identity.as_dict()) == identity

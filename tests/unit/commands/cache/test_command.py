@@ -1,5 +1,6 @@
 """`headstart cache` on everything below the cache folder, beside processes that are at work."""
 
+import errno
 import json
 import os
 import re
@@ -16,7 +17,11 @@ from headstart.commands.cache import upkeep
 from headstart.common.cache import FEATURES, KINDS, TAG_FILE, UNSEALED, Keep, claim
 from headstart.common.errors import InputError
 from headstart.common.temporaries import temporary_folder
+from headstart.extraction import compaction
+from headstart.extraction import store as feature_store
 from headstart.extraction.store import FeatureStore
+from headstart.extraction.store_index import INDEX_FILE
+from tests.feature_files import make_identity
 from tests.unit.extraction.test_store import IDENTITY, fill, keys_for
 
 DAY = 86_400
@@ -177,6 +182,107 @@ def test_verify(store: FeatureStore, capsys: pytest.CaptureFixture[str]) -> None
     assert cli.main(["cache", "verify"]) == 0
 
 
+@pytest.fixture
+def indexed(store: FeatureStore, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The index of the three shards."""
+    monkeypatch.setattr(feature_store, "_INDEX_ROWS", 1)
+    return store.collection(IDENTITY).folder / INDEX_FILE
+
+
+def test_an_index_is_neither_a_shard_nor_rubbish(
+    indexed: Path, store: FeatureStore, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content = info(capsys)
+    (extractor,) = content["extractors"]
+    assert (extractor["vectors"], extractor["shards"]) == (15, 3)
+    size = extractor["bytes"] + indexed.stat().st_size
+    assert content["kinds"]["features"] == {"entries": 3, "bytes": size}
+    assert (content["bytes"], content["rubbish_bytes"]) == (bytes_below(store.root), 0)
+    assert cli.main(["cache", "info"]) == 0
+    assert re.search(r"features +3 ", capsys.readouterr().out)
+
+
+def test_verify_compares_an_index_with_its_shards(
+    indexed: Path, store: FeatureStore, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["cache", "verify"]) == 0
+    assert "15 vectors and 0 other results are sound; 0 files" in capsys.readouterr().out
+    data = bytearray(indexed.read_bytes())
+    data[-3] ^= 1
+    indexed.write_bytes(data)
+    assert cli.main(["cache", "verify"]) == 1
+    captured = capsys.readouterr()
+    assert "15 vectors and 0 other results are sound; 1 files" in captured.out
+    assert f"{indexed}: the index of the feature store is damaged: it does not fit" in captured.err
+    assert not indexed.exists()
+    assert _left(store) == [4, 5, 6]
+    assert cli.main(["cache", "verify"]) == 0
+
+
+def test_an_index_goes_with_its_last_shard(
+    indexed: Path, store: FeatureStore, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _age(indexed, 99)
+    assert cli.main(["cache", "prune", "--older-than", "15"]) == 0
+    assert indexed.exists()
+    capsys.readouterr()
+    assert cli.main(["cache", "prune", "--max-size", "0"]) == 0
+    assert "2 files or folders deleted" in capsys.readouterr().out
+    assert bytes_below(store.root) == 0
+    # One that a process has written right after.
+    indexed.write_text("x")
+    assert info(capsys)["rubbish_bytes"] == 1
+    assert cli.main(["cache", "prune"]) == 0
+    assert not indexed.exists()
+
+
+def test_compact(store: FeatureStore, capsys: pytest.CaptureFixture[str]) -> None:
+    fill(store.collection(IDENTITY), 2, 4)
+    other = store.collection(make_identity(layer="other"))
+    fill(other, 0, 3)
+    assert cli.main(["cache", "compact"]) == 0
+    told = capsys.readouterr().out
+    assert re.fullmatch(
+        r"4 files of features merged into 1; 2 vectors were there twice, [\d.]+ kB freed\n", told
+    )
+    assert _left(store) == [17]
+    assert cli.main(["cache", "verify"]) == 0
+    assert "20 vectors and 0 other results are sound; 0 files" in capsys.readouterr().out
+    assert cli.main(["cache", "compact"]) == 0
+    assert capsys.readouterr().out.startswith("0 files of features merged into 0; 0 vectors")
+
+
+def test_compact_leaves_alone_what_it_must(
+    store: FeatureStore, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = store.collection(IDENTITY).folder
+    with claim(folder):
+        assert cli.main(["cache", "compact"]) == 0
+    captured = capsys.readouterr()
+    assert "0 files of features merged" in captured.out
+    assert f"{folder}: another process merges its shards" in captured.err
+    folder.rename(tmp_path / "mine")
+    folder.symlink_to(tmp_path / "mine")
+    assert cli.main(["cache", "compact"]) == 0
+    captured = capsys.readouterr()
+    assert "0 files of features merged" in captured.out
+    assert f"{folder}: a symbolic link" in captured.err
+    assert len(list((tmp_path / "mine").glob("*.h5"))) == 3
+
+
+def test_compact_where_nothing_may_be_written(
+    store: FeatureStore, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*arguments: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    # No folder is read-only for root.
+    monkeypatch.setattr(compaction, "stream_shard", fail)
+    assert cli.main(["cache", "compact"]) == 0
+    assert "Read-only file system" in capsys.readouterr().err
+    assert _left(store) == [4, 5, 6]
+
+
 def test_prune_what_is_old(store: FeatureStore) -> None:
     assert cli.main(["cache", "prune", "--older-than", "15"]) == 0
     assert _left(store) == [6]
@@ -296,7 +402,7 @@ def test_a_project_is_never_taken_for_a_cache(
         (tmp_path / path).write_text("{}")
     (tmp_path / "models" / ("a" * 64)).mkdir()
     before = sorted(tmp_path.rglob("*"))
-    for action in ("info", "verify", "prune"):
+    for action in ("info", "verify", "compact", "prune"):
         assert cli.main(["cache", action]) == 1
         message = capsys.readouterr().err
         assert message.count("\n") == 1
@@ -350,7 +456,7 @@ def test_a_file_where_the_cache_should_be(
     (tmp_path / "file").write_text("mine")
     for place in ("file", "file/below"):
         monkeypatch.setenv("HEADSTART_CACHE", str(tmp_path / place))
-        for action in ("info", "verify", "prune"):
+        for action in ("info", "verify", "compact", "prune"):
             assert cli.main(["cache", action]) == 1
             message = capsys.readouterr().err
             assert message.startswith(f"error: {tmp_path / place}: expected Headstart's cache")
