@@ -19,7 +19,7 @@ from bench.measuring import measure
 
 POINTS = (
     *("intervals", "choice", "few_shot", "text_start", "balance", "advice"),
-    *("leaks", "novelty", "rungs"),
+    *("leaks", "novelty", "rungs", "halves"),
 )
 
 if __name__ == "__main__":

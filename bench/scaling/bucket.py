@@ -1,4 +1,4 @@
-"""The same with photos in an object store that refuses one request in fifty, and back from there."""
+"""A cluster on photos of an object store that refuses one request in fifty, and back from there."""
 
 import os
 import tempfile

@@ -1,4 +1,4 @@
-"""Workers and nodes that come and go, on four local nodes: the bytes of one machine, and the cost."""
+"""Workers and nodes that come and go, on four local nodes: the same bytes, and what it costs."""
 
 import hashlib
 import os
@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import psutil
-from headstart.extraction.on_ray.driver import Fleet
 
 from bench.projects import ROOT, changed_params
 from bench.results import table
@@ -23,6 +22,7 @@ from bench.scaling.workers import TALLY, WORKERS, recover_counting
 from headstart.extraction import engines
 from headstart.extraction.bottleneck import Bottleneck, identify
 from headstart.extraction.extract import Extraction, Request, extract, request_for
+from headstart.extraction.on_ray.driver import Fleet
 from headstart.extraction.store import FeatureStore
 from headstart.features.file import Columns
 

@@ -4,11 +4,10 @@ import os
 from pathlib import Path
 from typing import Any
 
-from headstart.extraction.on_ray import worker
-
 from headstart.extraction import store as stores
 from headstart.extraction.bottleneck import Bottleneck
 from headstart.extraction.extract import Load
+from headstart.extraction.on_ray import worker
 from headstart.extraction.store import FeatureStore, ShardWriter
 from headstart.features.identity import FeatureIdentity
 

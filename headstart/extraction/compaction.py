@@ -259,4 +259,6 @@ def _write(parts: Sequence[Shard], kept: Sequence[NDArray[np.int64]]) -> Path:
             np.concatenate([part.checksums[rows] for part, rows in zip(parts, kept, strict=True)]),
             first.feature_shape,
             blocks(),
+            # Who shares shards by name knows then that it has these.
+            sorted({name for part in parts for name in (part.path.name, *part.parts)}),
         )

@@ -8,7 +8,7 @@ import errno
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -60,6 +60,7 @@ class Shard:
         keys: (n_rows, 32) uint8.
         checksums: (n_rows, 8) uint8, the first bytes of each vector's sha256.
         offset: Where the vectors begin in the file, in bytes.
+        parts: Names of the files that were merged into it, and of those merged into them.
     """
 
     path: Path
@@ -69,6 +70,7 @@ class Shard:
     keys: NDArray[np.uint8]
     checksums: NDArray[np.uint8]
     offset: int
+    parts: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -166,6 +168,7 @@ def stream_shard(
     checksums: NDArray[np.uint8],
     feature_shape: tuple[int, ...],
     blocks: Iterable[NDArray[np.floating[Any]]],
+    parts: Sequence[str] = (),
 ) -> Path:
     """Write a shard of vectors whose checksums are known, as `write_shard`, without holding them.
 
@@ -179,6 +182,7 @@ def stream_shard(
         checksums: (n_rows, 8), of the vectors as they are stored.
         feature_shape: Of one vector.
         blocks: All vectors in order, (m, *feature_shape) each.
+        parts: Names of the files that are merged into it.
 
     Returns:
         The file written.
@@ -189,6 +193,9 @@ def stream_shard(
         with open_hdf5(temporary, userblock_size=USER_BLOCK) as file:
             file.attrs["identity"] = json.dumps(identity.as_dict())
             file.attrs["versions"] = json.dumps(versions)
+            # As a dataset: an attribute may not exceed 64 kB.
+            if parts:
+                file.create_dataset("parts", data=np.array(parts, "S"), track_times=False)
             file.create_dataset("key", data=keys, track_times=False)
             file.create_dataset("checksum", data=checksums, track_times=False)
             dtype, shape = stored_dtype(identity), (len(keys), *feature_shape)
@@ -242,6 +249,7 @@ def _read(path: Path) -> Shard:
             file["key"][:],
             file["checksum"][:],
             int(file["features"].id.get_offset()),
+            tuple(name.decode() for name in file["parts"][:]) if "parts" in file else (),
         )
 
 

@@ -65,6 +65,7 @@ def push(cache: Path, place: str, fingerprints: Sequence[str] | None) -> Moved:
     """
     place = _checked(place)
     here, there = set(_below(cache, fingerprints)), set(_listed(place, fingerprints))
+    merged = {name for name in here - there if (parts := _parts(cache, name)) and parts <= there}
 
     def move(name: Name) -> int | None:
         data = _sound(cache, name)
@@ -72,7 +73,8 @@ def push(cache: Path, place: str, fingerprints: Sequence[str] | None) -> Moved:
             _put(place, name, data)
         return None if data is None else len(data)
 
-    return _move_all(here - there, len(here & there), move, "Pushing")
+    present = (here & there) | merged
+    return _move_all(here - present, len(present), move, "Pushing")
 
 
 def pull(cache: Path, place: str, fingerprints: Sequence[str] | None) -> Moved:
@@ -88,6 +90,8 @@ def pull(cache: Path, place: str, fingerprints: Sequence[str] | None) -> Moved:
     """
     place = _checked(place)
     here, there = set(_below(cache, fingerprints)), set(_listed(place, fingerprints))
+    if there - here:
+        here |= {part for name in here for part in _parts(cache, name)}
 
     def move(name: Name) -> int | None:
         try:
@@ -149,6 +153,15 @@ def _listed(place: str, fingerprints: Sequence[str] | None) -> Iterator[Name]:
                 parts = found.url[start:].split("/")
                 if len(parts) == 3 and DIGEST.fullmatch(parts[1]) and _SHARD.fullmatch(parts[2]):
                     yield Name(parts[1], parts[2])
+
+
+def _parts(cache: Path, name: Name) -> set[Name]:
+    """Return the shards that were merged into one; none where it cannot be read."""
+    try:
+        parts = open_shard(cache / str(name)).parts
+    except (DamagedShard, OSError):
+        return set()
+    return {Name(name.fingerprint, part) for part in parts}
 
 
 def _sound(cache: Path, name: Name) -> bytes | None:

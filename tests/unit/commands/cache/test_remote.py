@@ -11,6 +11,7 @@ from headstart.commands import cli
 from headstart.commands.cache import remote as sharing
 from headstart.common import remote
 from headstart.common.errors import InputError
+from headstart.extraction.compaction import compact
 from headstart.extraction.store import FeatureStore
 from tests.conftest import ROOT
 from tests.object_store import BUCKET, Store, environment, forget, object_store
@@ -148,6 +149,25 @@ def test_damaged_shards_are_told_and_left_out(
     assert run(mine, "push", "--all", f"{url}-2", monkeypatch=monkeypatch) == 1
     assert f"warning: {path}: this shard is damaged" in capsys.readouterr().err
     assert bucket.requests["PUT"] == 3
+
+
+def test_merged_shards_are_known_by_their_parts(
+    mine: FeatureStore, yours: FeatureStore, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = str(tmp_path / "shared")
+    sharing.push(mine.root, place, None)
+    sharing.pull(yours.root, place, None)
+    for store in (mine, yours):
+        compact(store.collection(IDENTITY).folder)
+        assert len(store.collection(IDENTITY).shards) == 1
+    assert sharing.push(mine.root, place, None)[:3] == (0, 0, 2)
+    assert sharing.pull(yours.root, place, None)[:2] == (0, 0)
+    fill(mine.collection(IDENTITY), 40, 2)
+    compact(mine.collection(IDENTITY).folder)
+    # A part of it is new there.
+    assert sharing.push(mine.root, place, None).shards == 1
+    assert sharing.pull(yours.root, place, None).shards == 1
+    assert yours.collection(IDENTITY).contains(keys_for(40, 2)).all()
 
 
 def test_failing_requests_are_made_again(
