@@ -48,6 +48,15 @@ def write_pictures(folder: Path, count: int, n_classes: int) -> None:
             pass
 
 
+def move_pictures(folder: Path, n_classes: int) -> None:
+    """Deal the pictures into other class folders; they stay the files that they were."""
+    pictures = sorted(folder.rglob("*.png"), key=lambda path: path.name)
+    for number in range(n_classes):
+        (folder / f"class_{number:04}").mkdir(exist_ok=True)
+    for number, path in enumerate(pictures):
+        path.rename(folder / f"class_{number % n_classes:04}" / path.name)
+
+
 def write_params(root: Path, changes: dict[str, Any]) -> None:
     """Write the committed params.yaml with other values for some dotted keys."""
     yaml = YAML()
