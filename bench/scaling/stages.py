@@ -128,7 +128,7 @@ def measure(counts: Sequence[int], classes: Sequence[int], keep: Path | None) ->
     header = ["stage", "classes", *(f"{count:,}: CPU s" for count in counts), "exponent"]
     return [
         f"Pictures of 32 x 32 pixels, of which `prepare` reads all; {N_COLUMNS} features, drawn; "
-        "one setting of prototype, ridge, logistic and linear_svc each. Three in five images train. "
+        "one setting of each of four linear heads; three in five images train. "
         "The exponent is that of the last two columns of CPU seconds, without those that a stage "
         "takes to start. Mapped files count as memory. With other classes the photos are known: "
         "the first `prepare` reads none, and there is no audit. Aims: "

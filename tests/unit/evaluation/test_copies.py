@@ -8,7 +8,7 @@ from PIL import Image, ImageOps
 
 from headstart.dataset.descriptions import cosine_series
 from headstart.dataset.duplicates import describe
-from headstart.evaluation import copies
+from headstart.evaluation import copies, windows
 from headstart.evaluation.alignment import MIRROR, align, cosines
 from headstart.evaluation.copies import CERTAIN, LARGEST, find_copies, ratio_limit
 
@@ -75,10 +75,16 @@ def test_alignment_finds_the_window() -> None:
     assert np.abs(found.brightness).max() < 2
 
 
+@pytest.mark.parametrize("most", [windows.EXACT_PAIRS, 0], ids=["compared", "looked up"])
 @pytest.mark.parametrize("name", ALTERATIONS)
 def test_altered_copies_are_found_and_nothing_else(
-    known: list[np.ndarray], tmp_path: Path, name: str
+    known: list[np.ndarray],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    most: int,
 ) -> None:
+    monkeypatch.setattr(windows, "EXACT_PAIRS", most)
     kind, alter = ALTERATIONS[name]
     asked = [*_pictures(20, seed=1), *map(alter, known[:20])]
     found = find_copies(_described(asked), _described(known), ALONE, tmp_path)
@@ -87,7 +93,11 @@ def test_altered_copies_are_found_and_nothing_else(
     assert min(one.similarity for one in found) > 0.97
 
 
-def test_the_known_image_may_be_the_crop(known: list[np.ndarray], tmp_path: Path) -> None:
+@pytest.mark.parametrize("most", [windows.EXACT_PAIRS, 0], ids=["compared", "looked up"])
+def test_the_known_image_may_be_the_crop(
+    known: list[np.ndarray], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    monkeypatch.setattr(windows, "EXACT_PAIRS", most)
     cut = [picture[8:, :88] for picture in known]
     found = find_copies(_described(known[:20]), _described(cut), ALONE, tmp_path)
     assert [(one.asked, one.known, one.kind) for one in found] == [
