@@ -261,11 +261,11 @@ def test_an_image_that_is_back_again_is_computed(
     """As when a network's disk does not answer for a moment."""
     from headstart.images import decoding
 
-    read: Callable[[Path], bytes] = decoding.read
-    failed: set[Path] = set()
+    read: Callable[[str | Path], bytes] = decoding.read
+    failed: set[str | Path] = set()
 
-    def once_not(path: Path) -> bytes:
-        if path.name.startswith("00") and path not in failed:
+    def once_not(path: str | Path) -> bytes:
+        if Path(path).name.startswith("00") and path not in failed:
             failed.add(path)
             raise decoding.UnreadableImage("cannot be read: the disk did not answer", lasting=False)
         return read(path)

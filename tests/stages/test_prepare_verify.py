@@ -26,7 +26,7 @@ def project(tmp_path: Path, photo_folder: Path, monkeypatch: pytest.MonkeyPatch)
         except OSError:
             return None
 
-    for module in ("file_states", "prepared", "descriptions", "photos", "verifying"):
+    for module in ("file_states", "prepared", "descriptions", "inspecting"):
         monkeypatch.setattr(f"headstart.dataset.{module}.state_of", state_of)
     run()
     return tmp_path
