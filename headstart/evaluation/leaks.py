@@ -76,10 +76,12 @@ def find_feature_leaks(file: FeatureFile, manifest: Manifest) -> list[Leak]:
         for start in range(0, len(tested), step)
     ]
     cosines = np.concatenate([cosine for cosine, _ in found]).astype(np.float64)
-    nearest = known[np.concatenate([position for _, position in found])[:, 0]]
+    positions = np.concatenate([position for _, position in found])
+    nearest = known[positions[:, 0]]
     limit = cosine_limit(cosines[:, 1])
     distances = 1 - cosines
-    alone = distances[:, 0] <= NEXT * distances[:, 1]
+    # A search that compares a part may find no second one.
+    alone = (distances[:, 0] <= NEXT * distances[:, 1]) & (positions[:, 1] >= 0)
     leaking = np.flatnonzero(alone & (cosines[:, 0] > limit))
     return sorted(
         Leak.between(
