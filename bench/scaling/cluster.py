@@ -47,7 +47,6 @@ class Turn(NamedTuple):
         seconds: By the clock.
         driver: CPU seconds of the driving process.
         twice: Vectors that were computed once more.
-        losses: Workers that were killed, with their nodes or alone.
         early: Bytes of the largest worker in the first half of the run.
         late: The same in the second half.
         same: Whether the feature file is that of one machine.
@@ -56,7 +55,6 @@ class Turn(NamedTuple):
     seconds: float
     driver: float
     twice: int
-    losses: int
     early: int
     late: int
     same: bool
@@ -112,7 +110,6 @@ def cluster() -> Iterator[Any]:
 def turn(nodes: Any, requests: Sequence[Request], root: Path, expected: str, seed: int) -> Turn:
     """Fill an empty store on a cluster while workers and a node are lost."""
     draws = random.Random(seed)
-    killed: set[int] = set()
     largest = {False: 0, True: 0}
     tally = root / TALLY
 
@@ -130,19 +127,11 @@ def turn(nodes: Any, requests: Sequence[Request], root: Path, expected: str, see
                 largest[half] = max(largest[half], psutil.Process(pid).memory_info().rss)
 
     def kill() -> None:
-        pid = draws.choice(living())
-        killed.add(pid)
-        os.kill(pid, signal.SIGKILL)
-
-    def lose() -> None:
-        before = set(living())
-        nodes.remove_node(draws.choice(nodes.worker_nodes), allow_graceful=False)
-        time.sleep(1)
-        killed.update(before - set(living()))
+        os.kill(draws.choice(living()), signal.SIGKILL)
 
     acts: dict[str, Callable[[], Any]] = {
         "kill": kill,
-        "lose": lose,
+        "lose": lambda: nodes.remove_node(next(iter(nodes.worker_nodes)), allow_graceful=False),
         "join": lambda: nodes.add_node(num_cpus=1, object_store_memory=_OBJECT_STORE),
     }
     store = FeatureStore(root / "store")
@@ -168,7 +157,7 @@ def turn(nodes: Any, requests: Sequence[Request], root: Path, expected: str, see
     extraction = extract(bottleneck(), requests, store=store, quiet=True)
     assert extraction.counts.computed == 0
     return Turn(
-        seconds, cpu, tally.stat().st_size - len(requests), len(killed), largest[False],
+        seconds, cpu, tally.stat().st_size - len(requests), largest[False],
         largest[True], digest(extraction, requests, root / "ray.h5") == expected,
     )  # fmt: skip
 
@@ -203,12 +192,12 @@ def measure() -> list[str]:
 def rows(turns: Sequence[Turn], count: int) -> list[str]:
     """Return the table of some turns."""
     header = [
-        "turn", "seconds", "same bytes", "workers lost", "computed twice",
+        "turn", "seconds", "same bytes", "computed twice",
         "largest worker, first half", "second half", "driver, CPU s per million",
     ]  # fmt: skip
     lines = [
         (
-            str(number), f"{one.seconds:.0f}", "yes" if one.same else "NO", str(one.losses),
+            str(number), f"{one.seconds:.0f}", "yes" if one.same else "NO",
             f"{one.twice} ({one.twice / count:.2%})", f"{one.early / 1e6:,.0f} MB",
             f"{one.late / 1e6:,.0f} MB", f"{one.driver / count * 1e6:,.0f}",
         )
