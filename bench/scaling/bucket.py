@@ -79,8 +79,7 @@ def measure() -> list[str]:
         f"{COUNT:,} pictures in the bucket of an S3 server of moto; {FAILING:.0%} of all requests "
         f"are refused with the status 503. {NODES} local nodes, with losses as of a cluster whose "
         "workers die; then the store is pushed to the bucket and pulled into an empty one. The "
-        "server and what stands before it, both in Python on the same two cores, take most of the "
-        "time.",
+        "server and what refuses, in Python, are in the driving process and take most of its time.",
         "",
         *rows(turns, COUNT),
         "",

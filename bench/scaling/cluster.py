@@ -192,8 +192,8 @@ def measure() -> list[str]:
 def rows(turns: Sequence[Turn], count: int) -> list[str]:
     """Return the table of some turns."""
     header = [
-        "turn", "seconds", "same bytes", "computed twice",
-        "largest worker, first half", "second half", "driver, CPU s per million",
+        "turn", "seconds", "same bytes", "computed twice", "largest worker, first half",
+        "second half", "driving process, CPU s per million",
     ]  # fmt: skip
     lines = [
         (

@@ -41,7 +41,7 @@ ADDRESS = "RAY_ADDRESS"
 
 # Images in a slice. A worker closes its shard at the end of each, so a slice is what its death
 # costs at most: a 512th of all, for 1 % over five deaths.
-LEAST, MOST = 128, 2048
+LEAST, MOST = 32, 2048
 SHARE = 512
 
 # One is computed, one lies there ready.
