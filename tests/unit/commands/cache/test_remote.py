@@ -173,7 +173,7 @@ def test_merged_shards_are_known_by_their_parts(
 def test_failing_requests_are_made_again(
     bucket: Store, mine: FeatureStore, yours: FeatureStore, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    bucket.failing = 0.3
+    bucket.failing = 0.1
     url = f"s3://{BUCKET}/failing"
     assert sharing.push(mine.root, url, None).shards == 4
     assert sharing.pull(yours.root, url, None).shards == 4
