@@ -35,7 +35,7 @@ def recover_counting(identity: FeatureIdentity) -> tuple[Bottleneck, Load]:
                 note(folder / TALLY, "1" * len(keys))
                 super().add(keys, vectors)
 
-        stores.ShardWriter = CountingWriter  # type: ignore[misc]  # this process counts
+        stores.ShardWriter = CountingWriter  # type: ignore[misc]  # a class in place of one, in this process alone
         return load(bottleneck, store)
 
     return bottleneck, counting

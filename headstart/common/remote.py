@@ -289,7 +289,8 @@ def _trying(url: str, request: Callable[[], _Result]) -> _Result:
             answer = request()
             _given_up.pop(server, None)
             return answer
-        # The libraries of four services raise errors of their own kinds; others pass.
+        # The libraries of four services raise errors of kinds of their own, which are not imported
+        # here; what is none of theirs is raised again.
         except Exception as error:
             _raise_if_lasting(url, error)
             if attempt == attempts:

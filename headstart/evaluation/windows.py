@@ -1,7 +1,8 @@
 """Which pictures may be a part of which: a search over all, by coarse pictures of some windows."""
 
-from collections.abc import Callable, Iterator, Sequence
-from itertools import product
+from collections.abc import Iterable, Iterator
+from functools import cached_property
+from itertools import chain, product
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -87,8 +88,7 @@ class WindowSearch:
         found = (series.reshape(len(series), -1) @ self._maps).reshape(
             len(series), len(_WINDOWS), -1
         )
-        found /= np.maximum(np.linalg.norm(found, axis=2, keepdims=True), np.float32(1e-9))
-        return np.ascontiguousarray(found.swapaxes(0, 1))
+        return np.ascontiguousarray(_of_length_1(found).swapaxes(0, 1))
 
     def nearest(
         self, asked: NDArray[np.float16], count: int, sets: NDArray[np.int64] | None = None
@@ -139,79 +139,56 @@ class WindowSearch:
     def _looked_up(
         self, asked: NDArray[np.float16], count: int, sets: NDArray[np.int64] | None
     ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-        found = [*self._windows_of_asked(asked, count), *self._windows_of_known(asked, sets)]
-        one, other, alike = (np.concatenate(column) for column in zip(*found, strict=True))
-        del found
-        if sets is not None:
-            apart = sets[one] != self._sets[other]
-            one, other, alike = one[apart], other[apart], alike[apart]
-        # Of each pair the best window, then of each picture the best pairs.
-        order = np.lexsort((-alike, other, one))
-        one, other, alike = one[order], other[order], alike[order]
-        first = np.append(True, (one[1:] != one[:-1]) | (other[1:] != other[:-1]))
-        one, other, alike = one[first], other[first], alike[first]
-        order = np.lexsort((-alike, one))
-        one, other = one[order], other[order]
-        rank = np.arange(len(one)) - np.searchsorted(one, one)
+        looks = chain(self._windows_of_asked(asked, count), self._windows_of_known(asked))
+        parts = []
+        for look in looks:
+            apart = np.isfinite(look.alike)
+            if sets is not None:
+                apart &= sets[look.asked] != self._sets[look.known]
+            # Part by part: all windows' pairs would fill the memory.
+            parts.append(_best_of(look.at(apart), count))
+        best = _best_of(_Pairs.together(parts), count)
+        rank = _ranks(best.asked)
         where = np.zeros((len(asked), count), np.int64)
         void = np.ones((len(asked), count), bool)
-        kept = rank < count
-        where[one[kept], rank[kept]] = other[kept]
-        void[one[kept], rank[kept]] = False
+        where[best.asked, rank] = best.known
+        void[best.asked, rank] = False
         return where, void
 
-    def _windows_of_asked(
-        self, asked: NDArray[np.float16], count: int
-    ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64], Floats]]:
+    def _windows_of_asked(self, asked: NDArray[np.float16], count: int) -> Iterator["_Pairs"]:
         """Look windows of the asked pictures, mirrored ones too, up among the known pictures."""
-        lists = self._lists([cosine_series], self._known)
         for start in range(0, len(asked), _KNOWN):
             series = cosine_series(asked[start : start + _KNOWN])
             for side in (series, series * MIRROR):
-                queries = self._vectors(side).reshape(-1, self._maps.shape[1] // len(_WINDOWS))
-                alike, other = lists.search(queries, count)
-                one = np.tile(np.arange(start, start + len(series)), len(_WINDOWS))
-                there = other >= 0
-                yield np.repeat(one, count)[there.ravel()], other[there], alike[there]
+                yield _found(self._known_lists, self._vectors(side), start, count)
 
-    def _windows_of_known(
-        self, asked: NDArray[np.float16], sets: NDArray[np.int64] | None
-    ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64], Floats]]:
+    def _windows_of_known(self, asked: NDArray[np.float16]) -> Iterator["_Pairs"]:
         """Look windows of the known pictures up among the asked ones, mirrored ones too."""
-        lists = self._lists([cosine_series, lambda part: cosine_series(part) * MIRROR], asked)
+        lists = self._lists(asked, np.ones_like(MIRROR), MIRROR)
         for start in range(0, len(self._known), _KNOWN):
             windows = self._vectors(cosine_series(self._known[start : start + _KNOWN]))[1:]
-            alike, one = lists.search(windows.reshape(-1, windows.shape[2]), 2)
-            other = np.tile(np.arange(start, start + windows.shape[1]), len(windows))
-            there = one >= 0
-            one %= len(asked)
-            if sets is not None:
-                there &= sets[one] != self._sets[other][:, None]
-            # Of each known picture the window that some asked one is most like.
-            alike = np.where(there, alike, -np.inf).reshape(len(windows), -1, 2)
-            best = alike.swapaxes(0, 1).reshape(alike.shape[1], -1)
-            places = best.argmax(axis=1)[:, None]
-            one = one.reshape(alike.shape).swapaxes(0, 1).reshape(best.shape)
-            best, one = (np.take_along_axis(part, places, 1)[:, 0] for part in (best, one))
-            kept = np.isfinite(best)
-            yield one[kept], np.flatnonzero(kept) + start, best[kept]
+            # Two, since the first may be the picture itself.
+            known, found, alike = _found(lists, windows, start, 2)
+            yield _Pairs(found % len(asked), known, alike)
 
-    def _lists(
-        self,
-        series_of: Sequence[Callable[[NDArray[np.float16]], Floats]],
-        pictures: NDArray[np.float16],
-    ) -> Any:
-        """Index whole pictures, for each of some ways to see them one after the other."""
+    @cached_property
+    def _known_lists(self) -> Any:
+        return self._lists(self._known, np.ones_like(MIRROR))
 
-        def whole(part: NDArray[np.float16], of: Callable[[NDArray[np.float16]], Floats]) -> Floats:
-            return np.ascontiguousarray(self._vectors(of(part))[0])
+    def _lists(self, pictures: NDArray[np.float16], *signs: Floats) -> Any:
+        """Index whole pictures, with some signs of their cosines one after the other."""
+        n_columns = self._maps.shape[1] // len(_WINDOWS)
+
+        def whole(part: NDArray[np.float16], sign: Floats) -> Floats:
+            series: Floats = (cosine_series(part) * sign).reshape(len(part), -1)
+            projected: Floats = series @ self._maps[:, :n_columns]
+            return _of_length_1(projected)
 
         some = np.unique(np.linspace(0, len(pictures) - 1, _SAMPLE).astype(np.int64))
-        n_vectors = len(series_of) * len(pictures)
-        lists = inverted_lists(whole(pictures[some], series_of[0]), n_vectors, _PROBED)
-        for of in series_of:
+        lists = inverted_lists(whole(pictures[some], signs[0]), len(signs) * len(pictures), _PROBED)
+        for sign in signs:
             for start in range(0, len(pictures), _KNOWN):
-                lists.add(whole(pictures[start : start + _KNOWN], of))
+                lists.add(whole(pictures[start : start + _KNOWN], sign))
         return lists
 
     def placed(
@@ -247,3 +224,51 @@ class WindowSearch:
         around = np.stack([1 / width, -left / width, 1 / height, -top / height], axis=-1)
         placed = np.where((kind % 2 == 1)[..., None], around, _WINDOWS[window])
         return Candidates(where, kind >= 2, placed.astype(np.float32), void)
+
+
+class _Pairs(NamedTuple):
+    """Asked and known pictures, and how alike they are in some window, each (n_pairs,)."""
+
+    asked: NDArray[np.int64]
+    known: NDArray[np.int64]
+    alike: Floats
+
+    def at(self, chosen: NDArray[np.bool_] | NDArray[np.int64]) -> "_Pairs":
+        return _Pairs(self.asked[chosen], self.known[chosen], self.alike[chosen])
+
+    @classmethod
+    def together(cls, parts: Iterable["_Pairs"]) -> "_Pairs":
+        asked, known, alike = zip(*parts, strict=True)
+        return cls(np.concatenate(asked), np.concatenate(known), np.concatenate(alike))
+
+
+def _of_length_1(vectors: Floats) -> Floats:
+    vectors /= np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), np.float32(1e-9))
+    return vectors
+
+
+def _found(lists: Any, windows: Floats, start: int, count: int) -> _Pairs:
+    """Look up windows, (n_windows, n_pictures, n_columns), of pictures numbered from `start`.
+
+    Returns:
+        Those pictures as `asked`; what was not found is infinitely unlike.
+    """
+    alike, other = lists.search(windows.reshape(-1, windows.shape[2]), count)
+    own = np.tile(np.arange(start, start + windows.shape[1]), len(windows))
+    alike[other < 0] = -np.inf
+    return _Pairs(np.repeat(own, count), other.ravel(), alike.ravel())
+
+
+def _best_of(pairs: _Pairs, count: int) -> _Pairs:
+    """Return of each pair its best window, and of each asked picture the best pairs, in order."""
+    pairs = pairs.at(np.lexsort((-pairs.alike, pairs.known, pairs.asked)))
+    first = np.ones(len(pairs.asked), bool)
+    first[1:] = np.diff(pairs.asked).astype(bool) | np.diff(pairs.known).astype(bool)
+    pairs = pairs.at(first)
+    pairs = pairs.at(np.lexsort((-pairs.alike, pairs.asked)))
+    return pairs.at(_ranks(pairs.asked) < count)
+
+
+def _ranks(values: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the position of each value among its equals, (n,); values are sorted."""
+    return np.arange(len(values)) - np.searchsorted(values, values)

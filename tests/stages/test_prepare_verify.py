@@ -22,7 +22,7 @@ def project(tmp_path: Path, photo_folder: Path, monkeypatch: pytest.MonkeyPatch)
 
     def state_of(path: str) -> FileState | None:
         try:
-            return FileState(1, hash(path), os.stat(path).st_size, 5, 5)  # noqa: PTH116
+            return FileState(1, hash(path), os.stat(path).st_size, 5, 5)  # noqa: PTH116 - as the real one
         except OSError:
             return None
 
