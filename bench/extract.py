@@ -33,8 +33,9 @@ from bench.results import machine, table, write_section
 from headstart.common.errors import InputError
 from headstart.extraction import engines
 from headstart.extraction.bottleneck import Bottleneck, identify
-from headstart.extraction.extract import Request, extract
+from headstart.extraction.extract import extract
 from headstart.extraction.options import ExtractOptions
+from headstart.extraction.requests import Request
 from headstart.extraction.store import FeatureStore
 from headstart.images import decoding
 from headstart.images.resizing import resize

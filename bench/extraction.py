@@ -10,8 +10,9 @@ from PIL import Image
 
 from headstart.extraction import engines
 from headstart.extraction.bottleneck import Bottleneck, identify
-from headstart.extraction.extract import Extraction, Request
+from headstart.extraction.extract import Extraction
 from headstart.extraction.options import ExtractOptions
+from headstart.extraction.requests import Request
 from headstart.features.file import Columns
 from headstart.images.options import AugmentOptions
 

@@ -24,7 +24,7 @@ sys.path.insert(0, str(ROOT))
 from bench.extraction import requests_for
 from bench.results import machine, table, write_section
 from headstart.common.vocabulary import Sizing
-from headstart.extraction.extract import Request
+from headstart.extraction.requests import Request
 from headstart.images import compiled, decoding, resizing
 
 SIZE = (224, 224)

@@ -31,7 +31,8 @@ from headstart.common.cache import Keep
 from headstart.common.files import read_json, sha256_of
 from headstart.extraction import engines
 from headstart.extraction.bottleneck import identify
-from headstart.extraction.extract import Request, extract
+from headstart.extraction.extract import extract
+from headstart.extraction.requests import Request
 from headstart.extraction.store import FeatureStore
 from headstart.pretraining.options import PretrainOptions, PretrainRun
 from headstart.pretraining.runs import pretrain_runs

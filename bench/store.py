@@ -25,9 +25,10 @@ from bench.extraction import bottleneck, make_photos, rate, requests_for, write
 from bench.results import machine, write_section
 from headstart.extraction import engines
 from headstart.extraction import store as feature_store
-from headstart.extraction.extract import Request, extract, make_keys
+from headstart.extraction.extract import extract
 from headstart.extraction.forward_pass import most_on_their_way
-from headstart.extraction.store import FeatureStore
+from headstart.extraction.requests import Request
+from headstart.extraction.store import FeatureStore, make_keys
 
 PARTS = ("reuse", "memory", "kills")
 TALLY = "tally"

@@ -9,7 +9,8 @@ from bench.results import table
 from bench.scaling.cluster import NODES, Turn, bottleneck, cluster, digest, rows, turn
 from bench.scaling.project import write_pictures
 from headstart.commands.cli import main as headstart
-from headstart.extraction.extract import Request, extract, request_for
+from headstart.extraction.extract import extract
+from headstart.extraction.requests import Request, request_for
 from headstart.extraction.store import FeatureStore
 from tests.object_store import Store, environment, object_store
 

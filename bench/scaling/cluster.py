@@ -21,8 +21,9 @@ from bench.scaling.project import BACKBONE, write_pictures
 from bench.scaling.workers import TALLY, WORKERS, recover_counting
 from headstart.extraction import engines
 from headstart.extraction.bottleneck import Bottleneck, identify
-from headstart.extraction.extract import Extraction, Request, extract, request_for
+from headstart.extraction.extract import Extraction, extract
 from headstart.extraction.on_ray.driver import Fleet
+from headstart.extraction.requests import Request, request_for
 from headstart.extraction.store import FeatureStore
 from headstart.features.file import Columns
 

@@ -16,8 +16,9 @@ from headstart.api.table import feature_names
 from headstart.common.params import check
 from headstart.extraction import engines
 from headstart.extraction.bottleneck import Bottleneck, identify
-from headstart.extraction.extract import Extraction, Request, extract
+from headstart.extraction.extract import Extraction, extract
 from headstart.extraction.options import ExtractOptions
+from headstart.extraction.requests import Request
 from headstart.extraction.store import FeatureStore
 
 

@@ -15,7 +15,7 @@ from PIL import Image
 
 from headstart.common.errors import InputError
 from headstart.common.urls import check_url, is_url
-from headstart.extraction.extract import Request, request_for
+from headstart.extraction.requests import Request, request_for
 from headstart.images import decoding
 from headstart.images.decoding import UnreadableImage
 

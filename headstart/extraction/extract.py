@@ -1,28 +1,25 @@
 """Features of many images: looked up in the store, and computed only where they are missing."""
 
-import hashlib
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import NamedTuple, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from headstart.common.errors import InputError
 from headstart.common.progress import progress
-from headstart.dataset.manifest import Manifest
 from headstart.extraction import engines
 from headstart.extraction.bottleneck import Bottleneck
 from headstart.extraction.compaction import compact_if_many
 from headstart.extraction.forward_pass import BackbonePass, Computed, ImageTask
-from headstart.extraction.store import Collection, FeatureStore, make_keys, unique_keys
-from headstart.features.file import Columns, FeatureFile, Header, create_feature_file
+from headstart.extraction.requests import Request, digests_of, keys_of, views_of
+from headstart.extraction.store import Collection, FeatureStore, unique_keys
+from headstart.features.file import Columns, Header, create_feature_file
 from headstart.features.text import Texts
-from headstart.images import augmentation, decoding
 from headstart.images.decoding import UnusableImage
 from headstart.images.options import AugmentOptions
 
@@ -30,104 +27,6 @@ from headstart.images.options import AugmentOptions
 _ATTEMPTS = 3
 
 Load = Callable[[Bottleneck, FeatureStore], engines.Engine]
-
-
-class Request(NamedTuple):
-    """One wanted feature vector.
-
-    Attributes:
-        path: The image file; of an image in memory, what to call it in messages.
-        sha256: Hexadecimal digest that its bytes must have.
-        view: 0 for the image itself, k for its k-th augmented copy.
-        pixels: RGB in [0, 255], (height, width, 3) uint8, of an image in memory.
-    """
-
-    path: str
-    sha256: str
-    view: int = 0
-    pixels: NDArray[np.uint8] | None = None
-
-
-class Requests(Sequence[Request]):
-    """Many requests for image files, kept by columns; each is made when it is asked for.
-
-    Attributes:
-        path: Of each file, (n_requests,).
-        digest: Of its bytes, (n_requests, 32) uint8.
-        view: (n_requests,).
-    """
-
-    def __init__(
-        self, path: NDArray[np.object_], digest: NDArray[np.uint8], view: NDArray[np.int32]
-    ) -> None:
-        self.path, self.digest, self.view = path, digest, view
-
-    def __len__(self) -> int:
-        return len(self.path)
-
-    @overload
-    def __getitem__(self, index: int) -> Request: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> "Requests": ...
-
-    def __getitem__(self, index: int | slice) -> "Request | Requests":
-        if isinstance(index, slice):
-            return Requests(self.path[index], self.digest[index], self.view[index])
-        return Request(self.path[index], self.digest[index].tobytes().hex(), int(self.view[index]))
-
-
-def _sha256(requests: Sequence[Request]) -> list[str]:
-    """Return the digests of all requests, without making a request of each."""
-    if not isinstance(requests, Requests):
-        return [request.sha256 for request in requests]
-    digits = requests.digest.tobytes().hex()
-    length = 2 * requests.digest.shape[1]
-    return [digits[start : start + length] for start in range(0, len(digits), length)]
-
-
-def _views(requests: Sequence[Request]) -> list[int]:
-    if isinstance(requests, Requests):
-        views: list[int] = requests.view.tolist()
-        return views
-    return [request.view for request in requests]
-
-
-def request_for(image: str | Path | NDArray[np.uint8], name: str = "") -> Request:
-    """Return the request for an image's own features, under the key that every stage uses.
-
-    Args:
-        image: A file, a URL, or RGB pixels in [0, 255], (height, width, 3) uint8, which are known
-            by their values: a file with the same pixels has another key.
-        name: What to call pixels in messages.
-
-    Raises:
-        UnreadableImage: the file cannot be read.
-    """
-    if isinstance(image, str | Path):
-        return Request(str(image), hashlib.sha256(decoding.read(image)).hexdigest())
-    digest = hashlib.sha256(f"headstart pixels {image.shape} ".encode())
-    digest.update(np.ascontiguousarray(image).data)
-    return Request(name, digest.hexdigest(), pixels=image)
-
-
-def requests_of(
-    file: FeatureFile, manifest: Manifest, rows: NDArray[np.int64] | None = None
-) -> list[Request]:
-    """Return what was requested for rows of a feature file.
-
-    Args:
-        file: The features.
-        manifest: Their images.
-        rows: Which rows; None for all.
-    """
-    chosen = np.arange(len(file)) if rows is None else rows
-    columns = (
-        manifest.columns.path[file.image[chosen]].tolist(),
-        file.sha256[chosen].tolist(),
-        file.view[chosen].tolist(),
-    )
-    return [Request(path, sha256, view) for path, sha256, view in zip(*columns, strict=True)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,7 +150,7 @@ class Extraction:
             tap: Number of the tap in the bottleneck.
             texts: Text vectors of the classes.
         """
-        has_views = any(_views(self._requests))
+        has_views = any(views_of(self._requests))
         header = Header(
             class_names=tuple(class_names),
             identity=self._bottleneck.taps[tap],
@@ -321,7 +220,7 @@ class Extraction:
             self._requests[row].sha256: (self._unreadable or {})[self._requests[row].path]
             for row in np.flatnonzero(self._skipped).tolist()
         }
-        for row, sha256 in enumerate(_sha256(self._requests) if reasons else ()):
+        for row, sha256 in enumerate(digests_of(self._requests) if reasons else ()):
             if sha256 in reasons and self._unreadable is not None:
                 self._skipped[row] = True
                 self._unreadable[self._requests[row].path] = reasons[sha256]
@@ -411,18 +310,3 @@ def _stored(collections: Sequence[Collection], keys: NDArray[np.uint8]) -> NDArr
     for collection in collections:
         stored &= collection.contains(keys)
     return stored
-
-
-def keys_of(requests: Sequence[Request], recipe: AugmentOptions | None) -> NDArray[np.uint8]:
-    """Return the keys of requests in the store, (n, 32) uint8; equal ones ask for the same."""
-    views = _views(requests)
-    tokens = {view: _token(view, recipe) for view in set(views)}
-    return make_keys(_sha256(requests), [tokens[view] for view in views])
-
-
-def _token(view: int, recipe: AugmentOptions | None) -> str:
-    if recipe is None:
-        if view:
-            raise ValueError(f"view {view} needs a recipe")
-        return "0"
-    return augmentation.view_token(view, recipe)

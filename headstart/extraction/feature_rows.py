@@ -19,10 +19,11 @@ from headstart.dataset.manifest import Manifest, ManifestRow
 from headstart.dataset.splits import Sample, choose_share
 from headstart.extraction import engines
 from headstart.extraction.bottleneck import Bottleneck, identify
-from headstart.extraction.extract import Requests, extract
+from headstart.extraction.extract import extract
 from headstart.extraction.network_size import network_size
 from headstart.extraction.on_ray import driver as on_ray
 from headstart.extraction.options import ExtractOptions
+from headstart.extraction.requests import Requests
 from headstart.extraction.store import FeatureStore
 from headstart.extraction.texts import class_texts
 from headstart.features.file import Columns

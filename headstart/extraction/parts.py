@@ -19,9 +19,10 @@ from headstart.common.seal import read_sealed_json, write_sealed_json
 from headstart.dataset.manifest import Manifest
 from headstart.extraction import engines
 from headstart.extraction.bottleneck import Bottleneck, identify
-from headstart.extraction.extract import Counts, Extraction, extract, keys_of
+from headstart.extraction.extract import Counts, Extraction, extract
 from headstart.extraction.feature_rows import Wanted, choose_images, wanted_features
 from headstart.extraction.options import ExtractOptions
+from headstart.extraction.requests import keys_of
 from headstart.extraction.store import FeatureStore, make_keys, unique_keys
 
 MOST = 100_000

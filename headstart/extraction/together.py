@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from headstart.common.errors import InputError
 from headstart.extraction import engines
 from headstart.extraction.bottleneck import Bottleneck
-from headstart.extraction.extract import Extraction, Load, Request, extract, lacking
+from headstart.extraction.extract import Extraction, Load, extract, lacking
+from headstart.extraction.requests import Request
 from headstart.extraction.store import FeatureStore
 from headstart.images.decoding import UnusableImage, read_checked, reading_ahead
 from headstart.images.options import AugmentOptions

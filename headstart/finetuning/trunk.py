@@ -8,8 +8,9 @@ from headstart.common.system_errors import WriteError
 from headstart.common.vocabulary import Where
 from headstart.dataset.manifest import Manifest
 from headstart.extraction.bottleneck import Bottleneck
-from headstart.extraction.extract import extract, requests_of
+from headstart.extraction.extract import extract
 from headstart.extraction.on_ray import driver as on_ray
+from headstart.extraction.requests import requests_of
 from headstart.extraction.store import FeatureStore
 from headstart.features.file import Columns, FeatureFile
 from headstart.finetuning.batches import CachedActivations

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from headstart.evaluation.novelty import Novelty
 from headstart.evaluation.operating import OperatingPoint
-from headstart.extraction.extract import Request, request_for
+from headstart.extraction.requests import Request, request_for
 from headstart.images.decoding import UnreadableImage
 from headstart.inference.inputs import NothingFound
 from headstart.inference.model import TrainedModel

@@ -22,9 +22,10 @@ from headstart.common.vocabulary import Where
 from headstart.evaluation.novelty import Novelty
 from headstart.extraction import engines
 from headstart.extraction.bottleneck import Bottleneck, recover
-from headstart.extraction.extract import Extraction, Load, Request, extract
+from headstart.extraction.extract import Extraction, Load, extract
 from headstart.extraction.on_ray import worker
 from headstart.extraction.on_ray.driver import Fleet
+from headstart.extraction.requests import Request
 from headstart.extraction.store import FeatureStore
 from headstart.features.identity import FeatureIdentity
 from headstart.heads import load as load_head

@@ -7,7 +7,8 @@ import numpy as np
 import numpy.typing as npt
 
 from headstart.extraction.bottleneck import NoMap, recover
-from headstart.extraction.extract import extract, requests_of
+from headstart.extraction.extract import extract
+from headstart.extraction.requests import requests_of
 from headstart.extraction.store import FeatureStore
 from headstart.report.features import SpatialMaps
 from headstart.report.results import Results

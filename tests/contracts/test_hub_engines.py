@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from headstart.common.vocabulary import EngineName, Pooling
-from headstart.extraction.extract import extract, request_for
+from headstart.extraction.extract import extract
+from headstart.extraction.requests import request_for
 from headstart.extraction.store import FeatureStore
 from tests.golden_features import assert_agree, golden_feature, golden_taps, images_of
 from tests.hub_arrays import NETWORKS

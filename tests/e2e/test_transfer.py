@@ -12,8 +12,9 @@ from sklearn.preprocessing import StandardScaler
 from headstart.common.files import sha256_of
 from headstart.extraction import engines
 from headstart.extraction.bottleneck import identify
-from headstart.extraction.extract import Request, extract
+from headstart.extraction.extract import extract
 from headstart.extraction.options import ExtractOptions
+from headstart.extraction.requests import Request
 from headstart.extraction.store import FeatureStore
 from headstart.images.options import AugmentOptions
 from headstart.pretraining.options import PretrainOptions

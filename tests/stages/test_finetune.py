@@ -402,8 +402,9 @@ def test_adamw_is_adam_with_weight_decay(small: Project, tmp_path: Path) -> None
 def test_a_worker_of_ray_computes_the_logits_of_this_model_only(
     small: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from headstart.extraction.extract import extract, request_for
+    from headstart.extraction.extract import extract
     from headstart.extraction.on_ray.worker import Answer, Order, Worker, code_digest
+    from headstart.extraction.requests import request_for
     from headstart.inference import finetuned
 
     # The worker would limit this process.

@@ -21,9 +21,10 @@ from headstart.commands import cli
 from headstart.common import places
 from headstart.common.errors import InputError
 from headstart.dataset.manifest import read_manifest
-from headstart.extraction.extract import Request, extract, request_for
+from headstart.extraction.extract import extract
 from headstart.extraction.on_ray import driver, worker
 from headstart.extraction.on_ray.driver import Fleet
+from headstart.extraction.requests import Request, request_for
 from headstart.extraction.store import FeatureStore
 from headstart.features.file import FeatureFile
 from headstart.finetuning.plan import Step

@@ -10,8 +10,8 @@ from headstart.common.errors import InputError
 from headstart.common.vocabulary import Pooling
 from headstart.dataset.manifest import Manifest
 from headstart.extraction.bottleneck import Bottleneck, identify
-from headstart.extraction.extract import Request, requests_of
 from headstart.extraction.options import ExtractOptions
+from headstart.extraction.requests import Request, requests_of
 from headstart.features.file import FeatureFile
 from headstart.heads.data import TrainingData
 from headstart.heads.folds import Fold

@@ -30,7 +30,8 @@ from headstart.dataset.manifest import Manifest, ManifestRow, read_manifest
 from headstart.dataset.options import PrepareOptions
 from headstart.evaluation.operating import find_point
 from headstart.extraction.bottleneck import recover
-from headstart.extraction.extract import Request, extract
+from headstart.extraction.extract import extract
+from headstart.extraction.requests import Request
 from headstart.extraction.store import FeatureStore
 from headstart.features.file import FeatureFile
 from headstart.heads import load as load_head

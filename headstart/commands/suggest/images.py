@@ -15,7 +15,8 @@ from headstart.dataset import duplicates
 from headstart.dataset.descriptions import read_descriptions
 from headstart.dataset.manifest import ManifestRow
 from headstart.extraction.bottleneck import Bottleneck
-from headstart.extraction.extract import Counts, Request, extract, request_for
+from headstart.extraction.extract import Counts, extract
+from headstart.extraction.requests import Request, request_for
 from headstart.extraction.store import FeatureStore
 from headstart.features.matrix import pooled
 from headstart.images.decoding import UnreadableImage

@@ -24,7 +24,6 @@ from numpy.typing import NDArray
 from headstart.common.errors import InputError
 from headstart.common.progress import notify, progress
 from headstart.extraction.bottleneck import Bottleneck
-from headstart.extraction.extract import Request, keys_of
 from headstart.extraction.on_ray.worker import (
     Answer,
     Order,
@@ -34,6 +33,7 @@ from headstart.extraction.on_ray.worker import (
     code_digest,
     recover,
 )
+from headstart.extraction.requests import Request, keys_of
 from headstart.extraction.store import Collection, FeatureStore, unique_keys
 from headstart.images.options import AugmentOptions
 

@@ -18,7 +18,8 @@ from headstart.common.threads import limit_threads
 from headstart.extraction import bottleneck as bottlenecks
 from headstart.extraction import engines
 from headstart.extraction.bottleneck import Bottleneck
-from headstart.extraction.extract import Extraction, Load, Request, extract
+from headstart.extraction.extract import Extraction, Load, extract
+from headstart.extraction.requests import Request
 from headstart.extraction.store import FeatureStore
 from headstart.features.identity import FeatureIdentity
 from headstart.images.options import AugmentOptions

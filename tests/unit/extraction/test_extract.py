@@ -21,9 +21,10 @@ from headstart.extraction import compaction, engines, network_size
 from headstart.extraction import store as feature_store
 from headstart.extraction.bottleneck import Bottleneck, identify, recover
 from headstart.extraction.engines import openvino_models
-from headstart.extraction.extract import Counts, Extraction, Request, extract, request_for
+from headstart.extraction.extract import Counts, Extraction, extract
 from headstart.extraction.forward_pass import most_on_their_way
 from headstart.extraction.options import ExtractOptions
+from headstart.extraction.requests import Request, request_for
 from headstart.extraction.store import FeatureStore
 from headstart.features.file import Columns, FeatureFile
 from headstart.images import augmentation, decoding

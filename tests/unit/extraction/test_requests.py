@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from headstart.extraction.extract import Request, Requests
+from headstart.extraction.requests import Request, Requests
 
 
 def test_each_request_is_made_when_it_is_asked_for():

@@ -12,8 +12,9 @@ from PIL import Image
 from headstart.common.errors import InputError
 from headstart.extraction import together
 from headstart.extraction.bottleneck import Bottleneck, identify
-from headstart.extraction.extract import Request, extract
+from headstart.extraction.extract import extract
 from headstart.extraction.options import ExtractOptions
+from headstart.extraction.requests import Request
 from headstart.extraction.store import FeatureStore
 from headstart.extraction.together import Pass, extract_together
 from headstart.images.options import AugmentOptions

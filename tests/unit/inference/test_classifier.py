@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from headstart.extraction.extract import Request
+from headstart.extraction.requests import Request
 from headstart.inference.classifier import Failure, Prediction, classify
 from headstart.inference.model import ModelOutput, TrainedModel
 
