@@ -36,7 +36,7 @@ $(READY): requirements.lock pyproject.toml hatch_build.py headstart/images/resam
 	@touch $@
 
 lock:
-	uv pip compile --universal --python-version 3.11 --extra dev --extra compare --extra export --extra hub --extra ray --extra s3 --no-header --no-annotate --no-emit-package headstart pyproject.toml --output-file requirements.lock
+	uv pip compile --universal --python-version 3.11 --extra dev --extra compare --extra docs --extra export --extra hub --extra ray --extra s3 --no-header --no-annotate --no-emit-package headstart pyproject.toml --output-file requirements.lock
 
 clean:
 	rm -rf $(VENV)

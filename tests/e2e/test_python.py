@@ -1,4 +1,4 @@
-"""docs/python.md: what it shows is what happens."""
+"""docs/en/howto/python.md: what it shows is what happens."""
 
 import doctest
 import re
@@ -33,11 +33,11 @@ def test_every_example_gives_what_stands_below_it(
     faces: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(faces)
-    text = (ROOT / "docs" / "python.md").read_text()
+    text = (ROOT / "docs/en/howto/python.md").read_text()
     blocks = re.findall(r"^```python\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
     assert len(blocks) >= 6
     examples = doctest.DocTestParser().get_doctest(
-        "\n".join(blocks), {}, "docs/python.md", "docs/python.md", 0
+        "\n".join(blocks), {}, "docs/en/howto/python.md", "docs/en/howto/python.md", 0
     )
     runner = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE)
     complaints: list[str] = []
