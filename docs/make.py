@@ -1,4 +1,4 @@
-"""Builds the pages, and renews what they show: `python -m docs.make html | refresh PAGE ...`."""
+"""Builds the pages and renews what they show (`python -m docs.make --help`)."""
 
 import argparse
 import shutil
@@ -7,6 +7,7 @@ import tempfile
 from itertools import groupby
 from pathlib import Path
 
+from docs import reference
 from docs.sandbox import ROOT, Home, Outcome
 from docs.transcripts import agrees, blocks, state, written
 
@@ -97,9 +98,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("html", help="build the pages into docs/_build/")
+    commands.add_parser("reference", help="write the pages that are generated from the code")
     renew = commands.add_parser("refresh", help="run English pages and renew the output they show")
     renew.add_argument("pages", nargs="+", type=Path)
     args = parser.parse_args()
+    if args.command == "reference":
+        reference.write()
+        return 0
     return html() if args.command == "html" else refresh(args.pages)
 
 
