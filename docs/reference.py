@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, get_args, get_type_hints
 
 from pydantic import BaseModel
 from ruamel.yaml import YAML
@@ -43,6 +43,7 @@ WORDS = {
     },
 }  # fmt: skip
 
+_SECTIONS: dict[str, type[BaseModel]] = get_type_hints(Params)
 _HEADS = {
     get_args(kind.model_fields["kind"].annotation)[0]: kind
     for kind in get_args(get_args(HeadOptions)[0])
@@ -61,9 +62,8 @@ def params_page(language: str) -> str:
     words = WORDS[language]
     given = YAML(typ="safe").load(ROOT / "params.yaml")
     lines = [f"# {words['title']}", "", words["about"], ""]
-    for section, field in Params.model_fields.items():
-        assert field.annotation is not None
-        lines += [f"## {section}", *_table(field.annotation, given[section], language)]
+    for section, options in _SECTIONS.items():
+        lines += [f"## {section}", *_table(options, given[section], language)]
         for name, kind in _NESTED.get(section, {}).items():
             values = given[section]
             for key in name.split("."):
@@ -80,9 +80,8 @@ def keys() -> Iterator[tuple[str, str]]:
 
 
 def _classes() -> Iterator[type[BaseModel]]:
-    for section, field in Params.model_fields.items():
-        assert field.annotation is not None
-        yield field.annotation
+    for section, options in _SECTIONS.items():
+        yield options
         yield from _NESTED.get(section, {}).values()
 
 
@@ -109,7 +108,9 @@ def _table(kind: type[BaseModel], given: dict[str, Any], language: str) -> list[
         "| --- | --- | --- | --- |",
     ]
     # In the order of params.yaml, then what it leaves out.
-    for name in sorted(kind.model_fields, key=lambda one: one not in given):
+    for name in dict.fromkeys(
+        key for key in (*given, *kind.model_fields) if key in kind.model_fields
+    ):
         takes = _takes(schema["properties"][name], words)
         effect = effects[_home(kind, name).__name__][name][language]
         lines.append(f"| `{name}` | {takes} | {_default(kind, name, given, words)} | {effect} |")
