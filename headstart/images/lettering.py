@@ -59,6 +59,17 @@ def fitted(text: str, width: int, size: int, *, weight: int = REGULAR) -> str:
     return text[-1:]
 
 
+def clipped(text: str, width: int, size: int, *, weight: int = REGULAR) -> str:
+    """Leave out the end of a text that is too wide: the start of a name says the most."""
+    if width_of(text, size, weight=weight) <= width:
+        return text
+    for kept in range(len(text) - 1, 0, -1):
+        shorter = f"{text[:kept].rstrip()}…"
+        if width_of(shorter, size, weight=weight) <= width:
+            return shorter
+    return text[:1]
+
+
 def _font(weight: int) -> cv2.FontFace:
     # "uni" has Hangul, Chinese characters and kana, in one weight; "sans" takes them from there.
     return cv2.FontFace("sans" if weight else "uni")

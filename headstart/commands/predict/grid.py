@@ -15,7 +15,7 @@ from headstart.common.files import atomic_write
 from headstart.common.text import printable
 from headstart.images import decoding, lettering
 from headstart.images.decoding import UnreadableImage
-from headstart.images.lettering import BOLD, Color, fitted, legible, write
+from headstart.images.lettering import BOLD, Color, clipped, fitted, legible, write
 
 MOST = 24
 """Photos in a picture: they fill a page, and each can be made out."""
@@ -131,14 +131,17 @@ def _draw(cell: NDArray[np.uint8], photo: Shown) -> None:
         square[:_FRAME] = square[-_FRAME:] = square[:, :_FRAME] = square[:, -_FRAME:] = color
     share = f" {photo.probability:.1%}"
     room = _CELL - start - lettering.width_of(share, _PREDICTION, weight=BOLD)
-    name = fitted(legible(photo.prediction), room, _PREDICTION, weight=BOLD)
+    name = clipped(legible(photo.prediction), room, _PREDICTION, weight=BOLD)
     write(cell, name + share, (start, line), color, _PREDICTION, weight=BOLD)
     remarks = ["unlike training"] * photo.abstained
     remarks += [] if photo.label is None else [f"label: {photo.label}"]
-    for text, ink in ((", ".join(remarks), _INK), (Path(photo.path).name, _GRAY)):
+    for shorten, text, ink in (
+        (clipped, ", ".join(remarks), _INK),
+        (fitted, Path(photo.path).name, _GRAY),
+    ):
         if text:
             line += _LINE
-            write(cell, fitted(legible(text), _CELL, _SMALL), (0, line), ink, _SMALL)
+            write(cell, shorten(legible(text), _CELL, _SMALL), (0, line), ink, _SMALL)
 
 
 def _read(path: str) -> NDArray[np.uint8]:
