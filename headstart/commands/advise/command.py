@@ -15,6 +15,7 @@ from ruamel.yaml import YAML
 from headstart.commands.advise.advice import Advice, advise
 from headstart.commands.advise.evidence import Evidence
 from headstart.commands.advise.recommendation import points
+from headstart.commands.advise.search import describe
 from headstart.commands.params import check_params, load_params
 from headstart.commands.yaml_text import changed
 from headstart.common import places
@@ -106,19 +107,19 @@ def _print(advice: Advice) -> None:
     evidence, recommendation, found = advice.evidence, advice.recommendation, advice.found
     # In a terminal lines break between words; in a file they are for programs, or for editors.
     console = Console(soft_wrap=not sys.stdout.isatty(), highlight=False)
-    _print_table(console, _cuts(evidence))
+    _print_table(_cuts(evidence))
     if evidence.unjudged:
         console.print(
             f"No image of {named(evidence.unjudged)} could be held out, which the accuracies "
             "therefore leave out"
         )
-    _print_table(console, _strategies(advice))
+    _print_table(_strategies(advice))
     console.print("Points with their 95 % interval; * is recommended.", style="dim")
     console.print(f"Pilots took {found.seconds / 60:.1f} of {found.minutes:g} minutes: {found.why}")
     for arm, minutes in found.left_out:
         console.print(
-            f"No time for {arm.unfreeze} at {arm.learning_rate:g}, whose shortest pilot takes "
-            f"about {minutes:.1f} min: see --minutes"
+            f"No time for {describe(arm)}, whose shortest pilot takes about {minutes:.1f} min: "
+            "see --minutes"
         )
     console.print(f"\nCase: {recommendation.case}")
     for reason in recommendation.reasons:
@@ -134,10 +135,10 @@ def _print(advice: Advice) -> None:
         console.print(f"  {key}: {value}")
 
 
-def _print_table(console: Console, table: Table) -> None:
+def _print_table(table: Table) -> None:
     """Print a table at the width that it needs: no name is cut, however narrow the terminal."""
     width = Console(width=_ANY_WIDTH).measure(table).maximum
-    console.print(table, width=width, soft_wrap=True)
+    Console(width=width, highlight=False).print(table)
 
 
 def _cuts(evidence: Evidence) -> Table:
@@ -158,9 +159,7 @@ def _cuts(evidence: Evidence) -> Table:
 
 
 def _strategies(advice: Advice) -> Table:
-    table = _table(
-        "Minutes that each strategy takes, and what its pilots gained on held-out images"
-    )
+    table = _table("What each strategy takes, and what its pilots gained on held-out images")
     for name in ("strategy", "features at"):
         table.add_column(name, no_wrap=True)
     for name in ("rate", "minutes", "images", "points over frozen"):
