@@ -157,7 +157,8 @@ def _amount(evidence: Evidence, found: Found, *, blind: bool) -> tuple[str, str]
     else:
         verdict = "a tie: on these images the two cannot be told apart"
     return (
-        f"few images: {counted}; nothing that was tried is expected to learn {worth} more from them",
+        f"few images: {counted}; nothing that was tried is expected to learn {worth} more from "
+        "them",
         f"{_told(tried)}. {verdict[0].upper()}{verdict[1:]}, and the frozen backbone, with "
         f"{frozen.accuracy:.1%} of held-out images right, needs no training",
     )
