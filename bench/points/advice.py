@@ -215,7 +215,7 @@ def _before(evidence: Evidence) -> dict[str, Any]:
     known = evidence.similarity
     similar = not earlier and (known is None or known.information >= 1.0)
     if chosen.interval[1] >= 0.99 or evidence.per_class < 100:
-        return changes_frozen(chosen, evidence.last)
+        return changes_frozen(chosen, evidence)
     return _thumb(last, evidence, "last_block" if similar else "all")
 
 
@@ -224,7 +224,7 @@ def _thumb(last: Probe, evidence: Evidence, unfreeze: Any) -> dict[str, Any]:
     arm = Arm(unfreeze=unfreeze, cut=last.cut, l2=last.l2, learning_rate=rate)
     size = full_size(unfreeze, evidence.n_train, 32)
     return {
-        **changes_for(arm, size, evidence.last),
+        **changes_for(arm, size, evidence),
         "finetune.epochs": epochs,
         "finetune.patience": patience,
     }

@@ -88,6 +88,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
     parser.add_argument(
         "name",
+        metavar="BACKBONE",
         nargs="?",
         help="show only backbones whose name contains this, in any case; or what an .onnx file "
         "holds, which is backbone onnx with the file as extract.weights",
@@ -105,7 +106,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--cuts",
         action="store_true",
-        help="list where backbone NAME can be cut (extract.layer), with the share of parameters "
+        help="list where BACKBONE can be cut (extract.layer), with the share of parameters "
         "and multiply-adds below and above each cut; imports TensorFlow. Of an .onnx file: the "
         "tensors that all others depend on; every other one can be named, too",
     )
@@ -132,7 +133,7 @@ def run(args: argparse.Namespace) -> int:
     if args.cuts:
         if not args.name:
             raise InputError(
-                "--cuts needs the name of one backbone: headstart backbones NAME --cuts"
+                "--cuts needs the name of one backbone: headstart backbones BACKBONE --cuts"
             )
         _print_cuts(catalog.get(args.name), args.image_size, as_json=args.json)
         return 0

@@ -37,7 +37,7 @@ COMMANDS: dict[CommandName, str] = {
     "upgrade": "bring a project to the installed version, and tell what runs again",
     "backbones": "list the catalog of backbones, or the cuts of one",
     "augment": "draw an image's augmented views on a contact sheet",
-    "advise": "recommend a strategy, a cut and a regularization for these data",
+    "advise": "recommend a strategy and a cut for these data",
     "compare": "run several backbones or settings and show quality against cost",
     "scores": "print every head's validation and test scores",
     "check": "judge what params.yaml promises of the scores; 1 where it is broken",

@@ -1,15 +1,14 @@
 """A picture of images and their augmented views, for judging a recipe by eye."""
 
-import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from headstart.common.vocabulary import Sizing
+from headstart.images import lettering
 from headstart.images.augmentation import views
 from headstart.images.options import AugmentOptions
 
@@ -67,7 +66,8 @@ def contact_sheet(
     for image in images:
         pictures = views(image.pixels, image.sha256, range(1 + n_views), recipe, sizing)
         strips.append(_blank(_GAP_BETWEEN, inner))
-        strips.append(_text(_fitted(_printable(image.label), inner), inner, _INK))
+        label = lettering.fitted(lettering.legible(image.label), inner, _TEXT)
+        strips.append(_text(label, inner, _INK))
         for start in range(0, len(pictures), columns):
             line = [_shown(picture, tile) for picture in pictures[start : start + columns]]
             strips.extend(_line_of_tiles(line, start, inner))
@@ -115,42 +115,15 @@ def _text(text: str, width: int, color: tuple[int, int, int]) -> NDArray[np.uint
 
 
 def _write(strip: NDArray[np.uint8], text: str, left: int, color: tuple[int, int, int]) -> None:
-    cv2.putText(strip, text, (left, _LINE - 7), color, _font(), _TEXT)
-
-
-def _font() -> cv2.FontFace:
-    # OpenCV's own font that has Hangul, Chinese characters and kana; it needs none installed.
-    return cv2.FontFace("uni")
-
-
-def _width_of(text: str) -> int:
-    left, _, width, _ = cv2.getTextSize((0, 0), text, (0, 0), _font(), _TEXT)
-    return int(left + width)
+    lettering.write(strip, text, (left, _LINE - 7), color, _TEXT)
 
 
 def _wrapped(words: list[str], width: int) -> list[NDArray[np.uint8]]:
     lines = [words[0]]
     for word in words[1:]:
         longer = f"{lines[-1]}, {word}"
-        if _width_of(longer) <= width:
+        if lettering.width_of(longer, _TEXT) <= width:
             lines[-1] = longer
         else:
             lines.append(word)
     return [_text(line, width, _GRAY) for line in lines]
-
-
-def _printable(text: str) -> str:
-    # macOS decomposes Hangul in file names; undecodable bytes arrive as lone surrogates.
-    composed = unicodedata.normalize("NFC", text)
-    return "".join(letter if letter.isprintable() else "?" for letter in composed)
-
-
-def _fitted(text: str, width: int) -> str:
-    """Leave out the middle: the end of a path says the most."""
-    if _width_of(text) <= width:
-        return text
-    for kept in range(len(text) - 1, 2, -1):
-        shorter = f"{text[: kept // 3]} … {text[kept // 3 - kept :]}"
-        if _width_of(shorter) <= width:
-            return shorter
-    return text[-1:]

@@ -79,7 +79,7 @@ class Failure:
 
 def classify(
     model: TrainedModel,
-    found: Iterable[Path | NothingFound],
+    found: Iterable[str | Path | NothingFound],
     *,
     views: int = 0,
     novelty: Novelty | None,
@@ -92,7 +92,7 @@ def classify(
 
     Args:
         model: What classifies.
-        found: Files, and names that stand for none.
+        found: Files, URLs, which only a string can hold, and names that stand for none.
         views: Augmented views averaged with the image itself.
         novelty: Tells images that are unlike training; None tells none.
         limit: Novelty above which a prediction is not to be believed.
@@ -120,7 +120,7 @@ def cluster_chunk(model: TrainedModel, views: int) -> int:
     return max(_LARGEST_CHUNK, min(_CLUSTER_CHUNK, _CLUSTER_BYTES // image_bytes))
 
 
-def _identify(item: Path | NothingFound) -> Request | Failure:
+def _identify(item: str | Path | NothingFound) -> Request | Failure:
     if isinstance(item, NothingFound):
         return Failure(item.name, item.reason)
     try:

@@ -64,6 +64,25 @@ def test_advice_with_its_evidence(
     printed = capsys.readouterr().out
     assert "Recommended: keep the backbone frozen" in printed
     assert "block6d_add" in printed
+    # Jargon that decides nothing.
+    assert "nats" not in printed
+    tables = printed[: printed.index("Points with")]
+    assert max(map(len, tables.splitlines())) <= 80
+
+
+def test_no_name_is_cut_in_a_narrow_terminal(project: Path) -> None:
+    code = (
+        "import sys; from headstart.commands import cli; sys.stdout.isatty = lambda: True; "
+        "cli.main(['advise', '--minutes', '0'])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=project, env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "40"},
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert "block5a_project_bn" in done.stdout
+    assert "points over the last" in done.stdout
+    assert "…" not in done.stdout
 
 
 def test_advice_is_applied(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -73,7 +92,7 @@ def test_advice_is_applied(project: Path, monkeypatch: pytest.MonkeyPatch) -> No
         assert cli.main(["advise", "--apply", "--minutes", "0"]) == 0
         params = load_params()
         assert params.finetune.unfreeze == "none"
-        assert params.train.heads["logistic"].l2 != "auto"
+        assert params.train.heads["logistic"].l2 == "auto"
         comment = "# the trained head to start from"
         assert comment in (project / "params.yaml").read_text()
     finally:

@@ -1,7 +1,9 @@
 """A trained head becomes a folder that answers like the pipeline, with its model card."""
 
+import importlib.util
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -10,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import ExifTags, Image
 from ruamel.yaml import YAML
 
 from headstart.commands.cli import main
@@ -29,6 +32,7 @@ from tests.hardware import needs_precision
 
 PROJECT = Path(__file__).parents[2]
 HEADS = ("logistic", "prototype", "knn", "dense")
+_WITH_TENSORFLOW = sorted(FORMATS.keys() - {"onnx", "openvino"})
 
 
 def _params(photos, *heads):
@@ -154,6 +158,49 @@ def test_the_card_tells_what_was_measured(project):
     assert measured["accuracy"] == pytest.approx(test["heads"][selected]["accuracy"], abs=1e-4)
     assert f"| Accuracy | {test['heads'][selected]['accuracy']:.3f} |" in body
     assert str(project) not in body
+
+
+@pytest.mark.parametrize(
+    "name",
+    # The others' examples import TensorFlow, which takes seconds.
+    [
+        "onnx",
+        "openvino",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in _WITH_TENSORFLOW),
+    ],
+)
+def test_the_cards_example_runs_as_it_stands_and_says_what_predict_says(
+    finished, tmp_path, monkeypatch, capsys, photo, name
+):
+    monkeypatch.chdir(finished)
+    assert main(["export", "--format", name, "--head", "logistic", "-o", str(tmp_path)]) == 0
+    # As cameras write them: no square, and turned.
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    Image.fromarray(photo(7, 60, 90)).save(tmp_path / "photo.jpg", quality=95, exif=exif)
+    card = (tmp_path / "README.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
+    (tmp_path / "example.py").write_text(example, encoding="utf-8")
+    if name == "litert" and importlib.util.find_spec("ai_edge_litert") is None:
+        # The same interpreter, from the package that it comes from.
+        (tmp_path / "ai_edge_litert").mkdir()
+        (tmp_path / "ai_edge_litert" / "interpreter.py").write_text(
+            "import tensorflow as tf\nInterpreter = tf.lite.Interpreter\n"
+        )
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    done = subprocess.run(
+        [sys.executable, "example.py"],
+        cwd=tmp_path, env=environment, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    said = [line.split(": ") for line in done.stdout.splitlines()]
+    capsys.readouterr()
+    arguments = ["predict", str(tmp_path / "photo.jpg"), "--head", "logistic", "--format", "json"]
+    assert main([*arguments, "--no-abstain"]) == 0
+    told = json.loads(capsys.readouterr().out)["classes"]
+    assert [one for one, _ in said] == [entry["class"] for entry in told]
+    assert [float(share.removesuffix("%")) for _, share in said] == pytest.approx(
+        [100 * entry["probability"] for entry in told], abs=0.06
+    )
 
 
 def test_another_export_is_replaced_whole(project):

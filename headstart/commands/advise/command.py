@@ -1,4 +1,4 @@
-"""`headstart advise`: recommend a strategy, a cut and a regularization, with the evidence."""
+"""`headstart advise`: recommend a strategy and a cut, with the evidence."""
 
 import argparse
 import json
@@ -7,13 +7,15 @@ import sys
 from dataclasses import asdict
 from typing import Any
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 from ruamel.yaml import YAML
 
 from headstart.commands.advise.advice import Advice, advise
 from headstart.commands.advise.evidence import Evidence
-from headstart.commands.advise.search import Trial
+from headstart.commands.advise.recommendation import points
+from headstart.commands.advise.search import describe
 from headstart.commands.params import check_params, load_params
 from headstart.commands.yaml_text import changed
 from headstart.common import places
@@ -24,8 +26,8 @@ from headstart.dataset.manifest import read_manifest
 from headstart.features.file import FeatureFile
 from headstart.scoring.metrics import named
 
-_WIDE = 200
-"""Columns where the output is no terminal, so that nothing is cut off."""
+_ANY_WIDTH = 1000
+"""Columns that a table may need."""
 
 _MINUTES = 5.0
 
@@ -102,29 +104,22 @@ def _as_dict(advice: Advice) -> dict[str, Any]:
 
 
 def _print(advice: Advice) -> None:
-    evidence, recommendation = advice.evidence, advice.recommendation
-    width = None if sys.stdout.isatty() else _WIDE
-    console = Console(width=width, soft_wrap=True, highlight=False)
-    console.print(_cuts(evidence))
+    evidence, recommendation, found = advice.evidence, advice.recommendation, advice.found
+    # In a terminal lines break between words; in a file they are for programs, or for editors.
+    console = Console(soft_wrap=not sys.stdout.isatty(), highlight=False)
+    _print_table(_cuts(evidence))
     if evidence.unjudged:
         console.print(
             f"No image of {named(evidence.unjudged)} could be held out, which the accuracies "
             "therefore leave out"
         )
-    console.print(_strategies(advice))
-    found = advice.found
+    _print_table(_strategies(advice))
+    console.print("Points with their 95 % interval; * is recommended.", style="dim")
     console.print(f"Pilots took {found.seconds / 60:.1f} of {found.minutes:g} minutes: {found.why}")
     for arm, minutes in found.left_out:
         console.print(
-            f"No time for {arm.unfreeze} at {arm.learning_rate:g}, whose shortest pilot takes "
-            f"about {minutes:.1f} min: see --minutes"
-        )
-    if evidence.similarity is not None:
-        known = evidence.similarity
-        console.print(
-            f"The backbone's own ImageNet classifier: mean confidence {known.confidence:.2f}, "
-            f"mean entropy {known.entropy:.2f} of the largest possible, information "
-            f"{known.information:.1f} nats"
+            f"No time for {describe(arm)}, whose shortest pilot takes about {minutes:.1f} min: "
+            "see --minutes"
         )
     console.print(f"\nCase: {recommendation.case}")
     for reason in recommendation.reasons:
@@ -135,69 +130,59 @@ def _print(advice: Advice) -> None:
         "all": "fine-tune the whole backbone",
         "scratch": "train the backbone from scratch",
     }[recommendation.strategy]
-    console.print(
-        f"\nRecommended: {wanted}; features at {recommendation.cut}, logistic head with l2 "
-        f"{recommendation.l2:.2g}"
-    )
+    console.print(f"\nRecommended: {wanted}, features at {recommendation.cut}")
     for key, value in recommendation.changes.items():
         console.print(f"  {key}: {value}")
 
 
+def _print_table(table: Table) -> None:
+    """Print a table at the width that it needs: no name is cut, however narrow the terminal."""
+    width = Console(width=_ANY_WIDTH).measure(table).maximum
+    Console(width=width, highlight=False).print(table)
+
+
 def _cuts(evidence: Evidence) -> Table:
-    table = Table(
-        title="Linear classifier at several cuts, on the same held-out images", title_justify="left"
-    )
-    for name in ("cut", "features", "M mult-adds", "accuracy", "95 %", "log loss"):
-        table.add_column(name, justify="left" if name == "cut" else "right")
-    table.add_column("points over the last", justify="right")
-    table.add_column("l2", justify="right")
+    table = _table("Linear classifier at several cuts, on the same held-out images")
+    table.add_column("cut", no_wrap=True)
+    for name in ("mult-adds", "accuracy", "95 %", "points over the last"):
+        table.add_column(name, justify="right", no_wrap=True)
     for probe in evidence.probes:
         low, high = probe.interval
         table.add_row(
-            probe.cut,
-            f"{probe.feature_dim}",
-            f"{probe.multiply_adds / 1e6:.0f}",
+            f"{probe.cut}{' *' if probe.cut == evidence.frozen.cut else ''}",
+            f"{probe.multiply_adds / 1e6:,.0f} M",
             f"{probe.accuracy:.3f}",
-            f"{low:.3f} - {high:.3f}",
-            f"{probe.log_loss:.3f}",
-            "" if probe.cut == evidence.last else _gain(probe.gain, probe.gain_interval),
-            f"{probe.l2:.2g}",
+            f"{low:.3f}-{high:.3f}",
+            "" if probe.cut == evidence.last else points(probe.gain, probe.gain_interval),
         )
     return table
 
 
 def _strategies(advice: Advice) -> Table:
-    table = Table(
-        title="What each strategy takes, and what its pilots (rounds x images x epochs) gained",
-        title_justify="left",
-    )
+    table = _table("What each strategy takes, and what its pilots gained on held-out images")
     for name in ("strategy", "features at"):
-        table.add_column(name)
-    for name in ("rate", "epochs", "minutes", "pilots", "minutes", "judged on", "gain in points"):
-        table.add_column(name, justify="right")
+        table.add_column(name, no_wrap=True)
+    for name in ("rate", "minutes", "images", "points over frozen"):
+        table.add_column(name, justify="right", no_wrap=True)
     trials = {trial.arm: trial for trial in advice.found.trials}
     for cost in advice.costs:
         arm, trial = cost.arm, trials.get(cost.arm) if cost.arm else None
         table.add_row(
             f"{cost.strategy}{' *' if cost.chosen else ''}",
             cost.cut,
-            *([f"{arm.learning_rate:g}", f"{cost.epochs}"] if arm else ["", ""]),
+            f"{arm.learning_rate:g}" if arm else "",
             f"{cost.minutes:.1f}",
-            *(_pilots(trial) if trial else []),
+            *([f"{trial.images}", points(trial.gain, trial.interval)] if trial else []),
             style="bold" if cost.chosen else None,
         )
     return table
 
 
-def _pilots(trial: Trial) -> list[str]:
-    return [
-        f"{trial.rounds} x {trial.size.images} x {trial.size.epochs}",
-        f"{trial.seconds / 60:.1f}",
-        f"{trial.images}",
-        _gain(trial.gain, trial.interval),
-    ]
-
-
-def _gain(gain: float, interval: tuple[float, float]) -> str:
-    low, high = interval
-    return f"{100 * gain:+.1f} ({100 * low:+.1f} to {100 * high:+.1f})"
+def _table(title: str) -> Table:
+    return Table(
+        title=title,
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        collapse_padding=True,
+        pad_edge=False,
+    )

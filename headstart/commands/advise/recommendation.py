@@ -1,4 +1,4 @@
-"""From what was measured to advice: which strategy, which cut, which regularization. Pure."""
+"""From what was measured to advice: which strategy and which cut. Pure."""
 
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -19,7 +19,6 @@ class Recommendation:
             ImageNet or not. It explains the advice and decides nothing.
         strategy: What to train.
         cut: Where to take the features of the head.
-        l2: Penalty of the linear head.
         reasons: The reasons, one sentence each.
         changes: Values for params.yaml by dotted key.
     """
@@ -27,7 +26,6 @@ class Recommendation:
     case: str
     strategy: Strategy
     cut: str
-    l2: float
     reasons: tuple[str, ...]
     changes: dict[str, Any] = field(default_factory=dict)
 
@@ -55,7 +53,6 @@ def recommend(evidence: Evidence, found: Found, full: dict[Arm, Size]) -> Recomm
             case=case,
             strategy=arm.unfreeze,
             cut=arm.cut,
-            l2=arm.l2,
             reasons=reasons,
             changes=changes_for(arm, full[arm], evidence),
         )
@@ -63,7 +60,6 @@ def recommend(evidence: Evidence, found: Found, full: dict[Arm, Size]) -> Recomm
         case=case,
         strategy="freeze",
         cut=frozen.cut,
-        l2=frozen.l2,
         reasons=reasons,
         changes=changes_frozen(frozen, evidence),
     )
@@ -86,10 +82,10 @@ def changes_frozen(probe: Probe, evidence: Evidence) -> dict[str, Any]:
     """Return the values of params.yaml by dotted key for a frozen backbone.
 
     Args:
-        probe: Where the head's features are taken, and its penalty.
+        probe: Where the head's features are taken.
         evidence: What it is one of.
     """
-    return {**_head(probe.cut, probe.l2, evidence), "finetune.unfreeze": "none"}
+    return {**_head(probe.cut, evidence), "finetune.unfreeze": "none"}
 
 
 def changes_for(arm: Arm, size: Size, evidence: Evidence) -> dict[str, Any]:
@@ -102,17 +98,18 @@ def changes_for(arm: Arm, size: Size, evidence: Evidence) -> dict[str, Any]:
     """
     finetuning = finetuning_of(arm, size)
     return {
-        **_head(arm.cut, arm.l2, evidence),
+        **_head(arm.cut, evidence),
         **{f"finetune.{key}": value for key, value in finetuning.items()},
     }
 
 
-def _head(cut: str, l2: float, evidence: Evidence) -> dict[str, Any]:
+def _head(cut: str, evidence: Evidence) -> dict[str, Any]:
     pooling = next(probe.pooling for probe in evidence.probes if probe.cut == cut)
     return {
         "extract.layer": "auto" if cut == evidence.last else cut,
         "extract.pooling": pooling,
-        "train.heads.logistic.l2": l2,
+        # A head that may choose does better than at what suited the images of one day.
+        "train.heads.logistic.l2": "auto",
     }
 
 
@@ -120,18 +117,18 @@ def _resembles(evidence: Evidence) -> tuple[bool, str]:
     last, frozen = evidence.probes[0], evidence.frozen
     if evidence.earlier_is_better:
         best = max(evidence.probes, key=lambda probe: probe.gain)
-        low, high = best.gain_interval
         return False, (
             f"unlike ImageNet: on the same held-out images the features at {best.cut} do better "
-            f"than the last ({best.accuracy:.1%} against {last.accuracy:.1%}; gain "
-            f"{100 * best.gain:+.1f} points, {100 * low:+.1f} to {100 * high:+.1f})"
+            f"than those of the last layer, {last.cut} ({best.accuracy:.1%} against "
+            f"{last.accuracy:.1%}, {points(best.gain, best.gain_interval)} points)"
         )
     if frozen.cut != last.cut:
         return True, (
-            f"similar to ImageNet, as far as can be told: the features at {frozen.cut} did better "
-            f"than the last ({100 * frozen.gain:+.1f} points), which may be luck"
+            f"similar to ImageNet, as far as can be told: a tie between cuts. {frozen.cut}, "
+            f"{points(frozen.gain, frozen.gain_interval)} points, cannot be told from the last "
+            f"layer, {last.cut}, on these images; either will do"
         )
-    return True, "similar to ImageNet: no earlier features do better than the last"
+    return True, f"similar to ImageNet: no earlier cut does better than the last layer, {last.cut}"
 
 
 def _amount(evidence: Evidence, found: Found, *, blind: bool) -> tuple[str, str]:
@@ -142,25 +139,41 @@ def _amount(evidence: Evidence, found: Found, *, blind: bool) -> tuple[str, str]
         if blind:
             return counted, f"the weights are random: there is nothing to keep frozen; {found.why}"
         return counted, f"{found.why}: this goes by the linear heads on frozen features alone"
-    tried = max(found.trials, key=lambda trial: trial.expected_gain)
+    worth = f"{100 * WORTH:g} point"
     if best is not None and best.expected_gain >= WORTH:
+        low, _ = best.interval
+        sure = "fine-tuning pays" if low > 0 else "not certain, but fine-tuning is the better bet"
         return (
             f"many images: {counted}, enough to train the backbone on",
-            f"{_told(best)}: fine-tuning pays",
+            f"{_told(best)}; {100 * best.expected_gain:.1f} are to be expected on other images: "
+            f"{sure}",
         )
+    tried = max(found.trials, key=lambda trial: trial.expected_gain)
+    low, high = tried.interval
+    if high < 0:
+        verdict = "it does worse"
+    elif low > 0:
+        verdict = f"a gain, but less than {worth} is to be expected on other images"
+    else:
+        verdict = "a tie: on these images the two cannot be told apart"
     return (
-        f"few images: {counted}; none of what was tried learned more from them",
-        f"{_told(tried)}; below {100 * WORTH:g} the frozen backbone stays, which has "
-        f"{frozen.accuracy:.1%} of held-out images right",
+        f"few images: {counted}; nothing that was tried is expected to learn {worth} more from "
+        "them",
+        f"{_told(tried)}. {verdict[0].upper()}{verdict[1:]}, and the frozen backbone, with "
+        f"{frozen.accuracy:.1%} of held-out images right, needs no training",
     )
 
 
 def _told(trial: Trial) -> str:
-    low, high = trial.interval
     arm = trial.arm
     return (
-        f"pilots of {arm.unfreeze} up to {arm.cut} at a learning rate of {arm.learning_rate:g} "
-        f"gained {100 * trial.gain:+.1f} points ({100 * low:+.1f} to {100 * high:+.1f}) over the "
-        f"frozen backbone on {trial.images} held-out images, of which "
-        f"{100 * trial.expected_gain:+.1f} are to be expected again"
+        f"the best way of fine-tuning ({arm.unfreeze} up to {arm.cut}, learning rate "
+        f"{arm.learning_rate:g}) came out {points(trial.gain, trial.interval)} points against the "
+        f"frozen backbone on {trial.images} held-out images"
     )
+
+
+def points(gain: float, interval: tuple[float, float]) -> str:
+    """Return a gain in points with its 95 % interval, such as "+1.4 (-0.7 to +3.5)"."""
+    low, high = interval
+    return f"{100 * gain:+.1f} ({100 * low:+.1f} to {100 * high:+.1f})"

@@ -29,6 +29,8 @@ HEADLINE = {
 
 _HUB_METRICS = {"accuracy": "accuracy", "macro_f1": "f1", "roc_auc": "roc_auc"}
 _LIBRARIES = ("tensorflow", "keras", "numpy", "pillow", "opencv-python-headless")
+_IMPORTS = ("import numpy as np", "from PIL import Image, ImageOps")
+"""Of the example, besides what the format needs."""
 _MOST_CLASSES = 100
 """With more there is no table of scores or thresholds per class."""
 
@@ -77,6 +79,7 @@ def render(job: ExportJob, exported: Exported, facts: CardFacts) -> str:
     return template.render(
         front_matter=_yaml(_front_matter(job, facts)),
         job=job,
+        imports="\n".join(sorted((*_IMPORTS, job.format.imports), key=_by_kind_and_name)),
         card=job.card,
         identity=identity,
         spec=recover_spec(identity),
@@ -118,6 +121,11 @@ def _front_matter(job: ExportJob, facts: CardFacts) -> dict[str, Any]:
         name = f"{facts.data_name}-{backbone}-{facts.model_name}"
         content["model-index"] = [{"name": name, "results": [result]}]
     return content
+
+
+def _by_kind_and_name(line: str) -> tuple[bool, str]:
+    """Order lines of imports as formatters do: whole modules first."""
+    return line.startswith("from"), line.lower()
 
 
 def _headline(facts: CardFacts) -> list[tuple[str, str, str]]:

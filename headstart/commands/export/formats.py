@@ -61,7 +61,9 @@ class Format:
         packages: Python packages needed besides the project's own.
         int8: Whether it has 8-bit integers.
         library: Model hubs' name for the library that loads it.
-        example: How to load it and classify `images`, in Python.
+        install: What to install to run it, as pip takes it.
+        imports: What `example` imports.
+        example: How to load it and get `probabilities` of `images`, in Python.
     """
 
     name: FormatName
@@ -69,6 +71,8 @@ class Format:
     packages: tuple[str, ...]
     int8: bool
     library: str
+    install: str
+    imports: str
     example: str
 
     def check_packages(self) -> None:
@@ -94,10 +98,10 @@ FORMATS: dict[FormatName, Format] = {
             packages=(),
             int8=False,
             library="keras",
-            example="""import keras
-
-model = keras.saving.load_model("model.keras")
-probabilities = model.predict(images)""",
+            install="keras tensorflow",
+            imports="import keras",
+            example="""model = keras.saving.load_model("model.keras")
+probabilities = model.predict(images, verbose=0)""",
         ),
         Format(
             name="savedmodel",
@@ -105,11 +109,11 @@ probabilities = model.predict(images)""",
             packages=(),
             int8=False,
             library="tensorflow",
-            example="""import tensorflow as tf
-
-model = tf.saved_model.load("saved_model")
+            install="tensorflow",
+            imports="import tensorflow as tf",
+            example="""model = tf.saved_model.load("saved_model")
 answer = model.signatures["serving_default"](images=tf.constant(images))
-probabilities, names = answer["probabilities"], answer["class_name"]""",
+probabilities = answer["probabilities"].numpy()""",
         ),
         Format(
             name="onnx",
@@ -117,9 +121,9 @@ probabilities, names = answer["probabilities"], answer["class_name"]""",
             packages=("onnx", "onnxruntime", "tf2onnx"),
             int8=True,
             library="onnx",
-            example="""import onnxruntime
-
-session = onnxruntime.InferenceSession("model.onnx")
+            install="onnxruntime",
+            imports="import onnxruntime",
+            example="""session = onnxruntime.InferenceSession("model.onnx")
 (probabilities,) = session.run(["probabilities"], {"images": images})""",
         ),
         Format(
@@ -129,9 +133,9 @@ session = onnxruntime.InferenceSession("model.onnx")
             packages=(),
             int8=True,
             library="openvino",
-            example="""import openvino
-
-# Without the hint, OpenVINO computes in 16 bits where the processor can: faster, less exact.
+            install="openvino",
+            imports="import openvino",
+            example="""# Without the hint it computes in 16 bits where it can: faster, less exact.
 hint = {"INFERENCE_PRECISION_HINT": "f32"}
 model = openvino.Core().compile_model("model.xml", "CPU", hint)
 probabilities = model(images)["probabilities"]""",
@@ -142,9 +146,9 @@ probabilities = model(images)["probabilities"]""",
             packages=(),
             int8=True,
             library="litert",
-            example="""from ai_edge_litert.interpreter import Interpreter
-
-model = Interpreter("model.tflite")
+            install="ai-edge-litert",
+            imports="from ai_edge_litert.interpreter import Interpreter",
+            example="""model = Interpreter("model.tflite")
 model.resize_tensor_input(model.get_input_details()[0]["index"], images.shape)
 model.allocate_tensors()
 probabilities = model.get_signature_runner()(images=images)["probabilities"]""",

@@ -11,12 +11,19 @@ from typing import Any, Self, get_args
 from tqdm import tqdm
 
 from headstart.commands import arguments
+from headstart.commands.predict import grid
+from headstart.commands.predict.labels import KnownLabels, paths_of_split
+from headstart.commands.predict.review import Review
 from headstart.commands.predict.writing import FORMATS, make_writer
+from headstart.common import places
 from headstart.common.errors import InputError
 from headstart.common.params import load_section
 from headstart.common.progress import notify, progress
+from headstart.common.system_errors import writing
+from headstart.common.temporaries import temporary_folder
 from headstart.common.text import printable
-from headstart.common.vocabulary import Where
+from headstart.common.vocabulary import SPLITS, Where
+from headstart.dataset.manifest import read_manifest
 from headstart.evaluation.novelty import Novelty
 from headstart.evaluation.operating import OperatingPoint, find_point
 from headstart.extraction.options import ExtractOptions
@@ -34,13 +41,18 @@ _MOST = 1000
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
-    parser.add_argument(
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument(
         "paths",
         metavar="PATH",
-        nargs="+",
+        nargs="*",
+        default=[],
         type=arguments.path,
         help="image, folder (with all below it), glob such as 'photos/**/*.jpg', or - for a list "
         "on standard input, one per line",
+    )
+    what.add_argument(
+        "--split", choices=SPLITS, help="this project's own images of a split, instead of paths"
     )
     which = parser.add_mutually_exclusive_group()
     which.add_argument(
@@ -62,6 +74,18 @@ def configure(parser: argparse.ArgumentParser) -> None:
         default=3,
         metavar="N",
         help="name the N likeliest classes (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--grid",
+        type=_picture,
+        metavar="FILE.png",
+        help=f"draw up to {grid.MOST} of the photos, evenly spaced, each with its class, "
+        "probability and, where known, label; also .jpg and .webp",
+    )
+    parser.add_argument(
+        "--mistakes",
+        action="store_true",
+        help="list and draw only photos that are given another class than their label",
     )
     parser.add_argument(
         "--views",
@@ -100,28 +124,42 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "taken for it. With evaluate.coverage of params.yaml each image has a set of classes, in "
         "CSV and JSON a list called set. With evaluate.costs or evaluate.abstain_cost it has a "
         "decision, which the table shows where it is not the likeliest class; without one, reason "
-        "is cost, where naming none costs least, or novelty. Files that cannot be read are "
-        "reported on standard error, the rest goes on, and the exit status is 1. Features are kept "
-        "in the feature store: what was classified once runs no backbone again."
+        "is cost, where naming none costs least, or novelty. The label of a photo is the one in "
+        "data/manifest.csv, or else the name of its folder if a class is called so; how many are "
+        "right is told on standard error. Files that cannot be read are reported there, too, the "
+        "rest goes on, and the exit status is 1. Features are kept in the feature store: what was "
+        "classified once runs no backbone again."
     )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Classify and print, image by image.
+    """Classify and print, image by image; draw what is to be drawn.
 
     Raises:
-        InputError: there is no such model, what it needs is missing, or standard input is empty.
+        InputError: there is no such model, what it needs is missing, there is no image to
+            classify, no label to hold a class against, or the picture cannot be written.
     """
+    if args.grid is not None:
+        # Now rather than after an hour of photos.
+        with writing(args.grid), temporary_folder(args.grid.parent):
+            pass
     folder = model_folder(args.head, args.model)
     recipe = load_section("extract", ExtractOptions).augment if args.views else None
+    labelled = args.split or args.grid or args.mistakes
+    manifest = read_manifest(places.MANIFEST) if labelled and _has_manifest(args.split) else None
     model = load_trained_model(folder, FeatureStore(), recipe, args.on)
+    class_names = model.card.class_names
     novelty = None if args.no_abstain else _novelty(folder, model)
     point = _operating_point(folder, model, args.views)
-    header, write = make_writer(args.format, model.card.class_names, args.top, point)
+    header, write = make_writer(args.format, class_names, args.top, point)
+    review = None
+    if labelled:
+        review = Review(class_names, KnownLabels(class_names, manifest), mistakes=args.mistakes)
+    listed = paths_of_split(manifest, args.split) if manifest and args.split else None
     sys.stdout.write(header)
     answers = classify(
         model,
-        expand(args.paths, sys.stdin),
+        expand(args.paths, sys.stdin) if listed is None else listed,
         views=args.views,
         novelty=novelty,
         limit=args.threshold,
@@ -130,15 +168,16 @@ def run(args: argparse.Namespace) -> int:
         chunk=cluster_chunk(model, args.views) if args.on == "ray" else None,
     )
     failures = count = abstained = 0
-    with closing(model), _Bar(args.paths) as bar:
+    with closing(model), _Bar(_total(args.paths) if listed is None else len(listed)) as bar:
         for answer in answers:
-            lines = write([one for one in answer if isinstance(one, Prediction)])
+            predictions = [one for one in answer if isinstance(one, Prediction)]
             told = [one for one in answer if isinstance(one, Failure)]
+            lines = write([one for one in predictions if review is None or review.add(one)])
             messages = [f"error: {printable(one.path)}: {one.reason}" for one in told]
             bar.advance(lines, messages, len(answer))
             failures += len(told)
             count += len(answer)
-            abstained += sum(one.abstained for one in answer if isinstance(one, Prediction))
+            abstained += sum(one.abstained for one in predictions)
     if not count:
         raise InputError("standard input: expected one path per line, received none")
     if (
@@ -148,20 +187,53 @@ def run(args: argparse.Namespace) -> int:
         and (shortfall := novelty.shortfall())
     ):
         notify(f"note: {shortfall}.")
+    if review is not None and failures < count:
+        name = f"{folder.absolute().name} on {model.card.identity.backbone}"
+        _conclude(review, args.grid, name)
     return 1 if failures else 0
+
+
+def _has_manifest(split: str | None) -> bool:
+    # Photos of a split can be had from there alone; that it is missing, its reader says best.
+    return split is not None or places.MANIFEST.is_file()
+
+
+def _conclude(review: Review, picture: Path | None, model: str) -> None:
+    """Tell how many photos are right, and draw those that are to be shown.
+
+    Args:
+        review: Of all photos.
+        picture: The file to write, if any.
+        model: What to call the model in it.
+    """
+    review.expect_labels()
+    notify(review.told())
+    photos = review.photos
+    if picture is None:
+        return
+    if not photos:
+        notify(f"{printable(picture)}: not written, since there is no mistake to show")
+        return
+    grid.save(grid.draw_grid(photos, review.told(), review.subtitle(model)), picture)
+    notify(f"{printable(picture)}: {len(photos)} photo{'' if len(photos) == 1 else 's'}")
+
+
+def _total(paths: Sequence[str]) -> int | None:
+    """Return how many files the paths stand for, if a progress bar wants it and it can be told."""
+    if sys.stderr.isatty() and STANDARD_INPUT not in paths:
+        return sum(1 for _ in expand(paths, sys.stdin))
+    return None
 
 
 class _Bar:
     """A progress bar that appears from the hundredth image on and keeps clear of the lines.
 
     Args:
-        paths: What was named on the command line; the files are counted if they can be.
+        total: Number of images, if it is known.
     """
 
-    def __init__(self, paths: Sequence[str]) -> None:
-        self._total = None
-        if sys.stderr.isatty() and STANDARD_INPUT not in paths:
-            self._total = sum(1 for _ in expand(paths, sys.stdin))
+    def __init__(self, total: int | None) -> None:
+        self._total = total
         self._bar: Any = None
         self._done = 0
 
@@ -220,3 +292,12 @@ def _threshold(text: str) -> float:
     if not value > 0 or math.isinf(value):
         raise argparse.ArgumentTypeError(f"expected a number above 0, received {text}")
     return value
+
+
+def _picture(text: str) -> Path:
+    path = Path(text)
+    if path.suffix.lower() not in grid.ENDINGS:
+        raise argparse.ArgumentTypeError(
+            f"expected a name that ends in {', '.join(grid.ENDINGS)}, received {text}"
+        )
+    return path

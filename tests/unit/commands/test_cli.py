@@ -52,14 +52,3 @@ def test_a_deliberate_error_is_one_message(
     told = capsys.readouterr().err
     assert told.startswith("error: metrics/test.json not found")
     assert "run `dvc repro` first" in told
-
-
-@pytest.mark.parametrize("shell", ["bash", "zsh"])
-def test_completion_knows_commands_and_options(
-    shell: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert cli.main(["completion", shell]) == 0
-    script = capsys.readouterr().out
-    assert "backbones" in script
-    assert "--offline" in script
-    assert "--source" in script
