@@ -111,6 +111,7 @@ class Project:
             fits=root / places.HEADS_PLOTS,
             finetuned_fit=root / places.FINETUNED_PLOTS,
             metrics=root / places.TEST_METRICS,
+            summary=root / places.SUMMARY_METRICS,
             plots=root / places.TEST_PLOTS,
             curves=root / places.CURVES,
             predictions=root / places.PREDICTIONS,

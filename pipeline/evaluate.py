@@ -22,6 +22,7 @@ def run(features: FeatureFile, manifest: Manifest, options: EvaluateOptions) -> 
         fits=places.HEADS_PLOTS,
         finetuned_fit=places.FINETUNED_PLOTS,
         metrics=places.TEST_METRICS,
+        summary=places.SUMMARY_METRICS,
         plots=places.TEST_PLOTS,
         curves=places.CURVES,
         predictions=places.PREDICTIONS,

@@ -61,6 +61,7 @@ class Project:
             fits=self.root / "plots/heads",
             finetuned_fit=self.root / "plots/finetuned",
             metrics=root / "test.json",
+            summary=root / "summary.json",
             plots=root / "plots/test",
             curves=root / "plots/curves",
             predictions=root / "predictions",

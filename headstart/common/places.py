@@ -39,6 +39,7 @@ NOVELTY_METRICS = Path("metrics/novelty.json")
 AUDIT_METRICS = Path("metrics/audit.json")
 FINETUNE_METRICS = Path("metrics/finetune.json")
 TEST_METRICS = Path("metrics/test.json")
+SUMMARY_METRICS = Path("metrics/summary.json")
 
 VIEWS_PLOT = Path("plots/views.png")
 HEADS_PLOTS = Path("plots/heads")

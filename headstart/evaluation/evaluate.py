@@ -24,6 +24,7 @@ from headstart.evaluation.leaks import (
 from headstart.evaluation.operating import fit_points, write_points
 from headstart.evaluation.options import EvaluateOptions
 from headstart.evaluation.slices import check_columns, score_slices
+from headstart.evaluation.summary import summarize
 from headstart.evaluation.uncorrected import uncorrected_scores
 from headstart.evaluation.weak_clusters import find_weak_clusters
 from headstart.features.file import FeatureFile
@@ -55,6 +56,7 @@ def evaluate(
     fits: Path,
     finetuned_fit: Path,
     metrics: Path,
+    summary: Path,
     plots: Path,
     curves: Path,
     predictions: Path,
@@ -77,6 +79,7 @@ def evaluate(
         fits: Holds a folder per head with the curves of its fit.
         finetuned_fit: Folder of the curves of fine-tuning.
         metrics: Gets the scores.
+        summary: Gets the few of them that decide.
         plots: Folder that gets the curves on test images.
         curves: Folder that gets the curves of all fits together.
         predictions: Folder that gets each model's probabilities of the test images.
@@ -198,6 +201,7 @@ def evaluate(
         content["finetuned"] = {**scored[finetuned_card.NAME], "gain": gained}
     content["leaks"] = leaked
     write_json(metrics, content)
+    write_json(summary, summarize(content, cards, held_out, manifest))
     folders = {name: heads / name for name in names} | {finetuned_card.NAME: finetuned}
     write_points(operating, points, folders)
     _write_predictions(predictions, found, origins)

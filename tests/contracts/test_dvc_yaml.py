@@ -115,7 +115,11 @@ def test_the_places_are_the_outputs() -> None:
     written = set()
     for stage in STAGES:
         body = _body(stage)
-        written |= set(body["outs"]) | {path for one in body.get("metrics", []) for path in one}
+        written |= {
+            path
+            for one in (*body["outs"], *body.get("metrics", []))
+            for path in ([one] if isinstance(one, str) else one)
+        }
     written -= {"data/samples/${item}"}
     known = {value.as_posix() for value in vars(places).values() if isinstance(value, Path)}
     # What `headstart compare` and `parts` write is no stage's, and samples lie in a folder each.

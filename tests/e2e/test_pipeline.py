@@ -87,6 +87,10 @@ def test_an_edit_runs_only_what_depends_on_it_and_the_way_back_is_cached(project
     assert set(stages_in(printed)) <= {"train", "evaluate", "report"}
     assert "dense: fitted in" in printed
     assert "logistic: taken over, nothing that decides it has changed" in printed
+    # A screenful for people; the rest where they ask for it.
+    assert 2 <= len(project.run("dvc", "metrics", "diff").stdout.splitlines()) <= 25
+    every = project.run("dvc", "metrics", "diff", "--targets", "metrics/test.json").stdout
+    assert "heads.dense.brier" in every
 
     keys = _metrics(project)["selected"].keys()
     project.edit(extract__pooling="max")
@@ -94,7 +98,7 @@ def test_an_edit_runs_only_what_depends_on_it_and_the_way_back_is_cached(project
     assert "extract" in ran
     assert _metrics(project)["selected"].keys() == keys
     difference = json.loads(project.run("dvc", "metrics", "diff", "--json").stdout)
-    assert "selected.log_loss" in difference["metrics/test.json"]
+    assert "selected.log_loss" in difference["metrics/summary.json"]
 
     project.run("git", "checkout", "--quiet", "params.yaml")
     assert project.repro() == []
