@@ -2,16 +2,14 @@
 
 import argparse
 import csv
-import sys
 
-from rich import box
 from rich.console import Console
-from rich.table import Table
 
 from headstart.audit.audit import audit
 from headstart.audit.options import AuditOptions
 from headstart.audit.table import KINDS
 from headstart.commands import arguments
+from headstart.commands.tables import Column, Table, fit, output_width
 from headstart.common import places
 from headstart.common.files import read_json
 from headstart.common.params import load_section
@@ -22,7 +20,6 @@ from headstart.report.writing import write_report
 
 _SUSPECTS = 200
 _SHOWN = 10
-_WIDE = 200
 _MEANINGS: dict[str, str] = {
     "label": "label likely wrong",
     "conflict": "one picture, two labels",
@@ -81,10 +78,12 @@ def run(args: argparse.Namespace) -> int:
 
 def _print() -> None:
     counts = read_json(places.AUDIT_METRICS)
-    console = Console(width=None if sys.stdout.isatty() else _WIDE, soft_wrap=True)
+    console = Console(soft_wrap=True, markup=False)
     found = [kind for kind in KINDS if counts[kind]]
     if found:
-        console.print(_table())
+        for line in _table().lines:
+            console.print(line, highlight=False)
+        console.print()
     told = ", ".join(f"{counts[kind]:,} {kind}" for kind in found) or "nothing to look at"
     console.print(f"{counts['images']:,} images: {told}", highlight=False)
     if counts["judged"] < counts["images"]:
@@ -106,9 +105,7 @@ def _print() -> None:
 
 
 def _table() -> Table:
-    table = Table(box=box.SIMPLE_HEAD)
-    for column in ("kind", "score", "given", "suggested", "image"):
-        table.add_column(column, justify="right" if column == "score" else "left", no_wrap=True)
+    rows: list[tuple[str, ...]] = []
     shown: dict[str, int] = dict.fromkeys(KINDS, 0)
     with places.AUDIT.open(encoding="utf-8", newline="") as file:
         for row in csv.DictReader(file):
@@ -119,5 +116,13 @@ def _table() -> Table:
                     printable(row[name]) for name in ("given", "suggested", "path")
                 )
                 score = f"{float(row['score']):.2f}"
-                table.add_row(_MEANINGS[kind], score, given, suggested, path)
-    return table
+                rows.append((_MEANINGS[kind], score, given, suggested, path))
+    headings = ("kind", "score", "given", "suggested", "image")
+    return fit(
+        [
+            Column(heading, cells, right=heading == "score")
+            for heading, cells in zip(headings, zip(*rows, strict=True), strict=True)
+        ],
+        output_width(),
+        names=len(headings) - 1,
+    )

@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 
 from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
 from headstart import catalog
 from headstart.catalog import onnx
@@ -18,10 +17,12 @@ from headstart.catalog.onnx.file import OnnxFile, read
 from headstart.catalog.spec import BackboneSpec
 from headstart.catalog.weights import available_offline
 from headstart.commands import onnx_listing
+from headstart.commands.tables import Column, fit, output_width
 from headstart.common.errors import InputError
+from headstart.common.text import printable
 
 _WIDE = 240
-"""Characters per line where the output is no terminal, so that nothing is cut off."""
+"""Characters per line where nothing says how many there are, so that nothing is cut off."""
 
 _DISPENSABLE = (
     "min_size",
@@ -165,14 +166,21 @@ def _print_catalog(specs: Sequence[BackboneSpec], *, as_json: bool) -> None:
     columns = [
         column for column in _COLUMNS if any(column.value(spec) is not None for spec in specs)
     ]
-    for key in (*_DISPENSABLE, None):
-        table = _catalog(specs, columns)
-        if key is None or Console(width=_WIDE).measure(table).maximum <= console.width:
+    left_out = []
+    for key in _DISPENSABLE:
+        if _fits(_catalog(specs, columns), console):
             break
+        left_out += [column.title for column in columns if column.key == key]
         columns = [column for column in columns if column.key != key]
-    console.print(table)
+    console.print(_catalog(specs, columns))
+    if left_out:
+        console.print(f"Left out for want of room: {', '.join(left_out)}", highlight=False)
     for terms in dict.fromkeys(spec.terms for spec in specs if spec.terms):
         console.print(terms, highlight=False)
+
+
+def _fits(table: Table, console: Console) -> bool:
+    return Console(width=_WIDE).measure(table).maximum <= console.width
 
 
 def _catalog(specs: Sequence[BackboneSpec], columns: Sequence[_Column]) -> Table:
@@ -208,25 +216,26 @@ def _print_cuts(spec: BackboneSpec, image_size: list[int] | None, *, as_json: bo
         _print_json([{field: getattr(cut, field) for field in fields} for cut in cuts])
         return
     parameters, multiply_adds = cuts[-1].parameters_below, cuts[-1].multiply_adds_below
-    table = Table(
-        title=f"Cuts of {spec.name} at {_size(size)}: {_millions(parameters)} parameters, "
-        f"{_millions(multiply_adds)} multiply-adds per image",
-        title_justify="left",
+    print(
+        f"Cuts of {spec.name} at {_size(size)}: {_millions(parameters)} parameters, "
+        f"{_millions(multiply_adds)} multiply-adds per image"
     )
-    table.add_column("extract.layer")
-    table.add_column("shape", justify="right")
-    for title in ("parameters below", "above", "multiply-adds below", "above"):
-        table.add_column(title, justify="right")
-    for cut in cuts:
-        table.add_row(
-            cut.name,
-            " x ".join(map(str, cut.shape)),
-            _percent(cut.parameters_below / parameters),
-            _percent(cut.parameters_above / parameters),
-            _percent(cut.multiply_adds_below / multiply_adds),
-            _percent(cut.multiply_adds_above / multiply_adds),
-        )
-    _console().print(table)
+    _print_table(
+        [
+            Column("extract.layer", [cut.name for cut in cuts], right=False),
+            Column("shape", [" x ".join(map(str, cut.shape)) for cut in cuts]),
+            *(
+                Column(
+                    f"{what.replace('_', '-')} {where}",
+                    [_percent(getattr(cut, f"{what}_{where}") / whole) for cut in cuts],
+                    # What lies above is the rest.
+                    spare=int(where == "above"),
+                )
+                for what, whole in (("parameters", parameters), ("multiply_adds", multiply_adds))
+                for where in ("below", "above")
+            ),
+        ]
+    )
 
 
 def _print_file(args: argparse.Namespace) -> None:
@@ -248,18 +257,30 @@ def _print_tensors(file: OnnxFile, image_size: list[int] | None, *, as_json: boo
     if as_json:
         _print_json(cuts)
         return
-    table = Table(title=f"Cuts of {file.path}", title_justify="left")
-    table.add_column("extract.layer")
-    for title in ("shape", "parameters below", "multiply-adds below"):
-        table.add_column(title, justify="right")
-    for cut in cuts:
-        table.add_row(
-            Text(cut["name"]),
-            onnx_listing.shape_text(tuple(cut["shape"])),
-            _millions(cut["parameters_below"]),
-            _millions(cut["multiply_adds_below"]),
-        )
-    _console().print(table)
+    print(f"Cuts of {file.path}")
+    below = ("parameters_below", "multiply_adds_below")
+    _print_table(
+        [
+            Column("extract.layer", [printable(cut["name"]) for cut in cuts], right=False),
+            Column("shape", [onnx_listing.shape_text(tuple(cut["shape"])) for cut in cuts]),
+            *(
+                Column(
+                    key.replace("_below", " below").replace("multiply_", "multiply-"),
+                    [_millions(cut[key]) for cut in cuts],
+                )
+                for key in below
+            ),
+        ]
+    )
+
+
+def _print_table(columns: Sequence[Column]) -> None:
+    console = Console(soft_wrap=True, highlight=False, markup=False)
+    table = fit(columns, output_width())
+    for line in table.lines:
+        console.print(line)
+    if table.left_out:
+        console.print(f"Left out for want of room: {', '.join(table.left_out)} (--json)")
 
 
 def _check_size(image_size: list[int] | None) -> None:
@@ -270,8 +291,7 @@ def _check_size(image_size: list[int] | None) -> None:
 
 
 def _console() -> Console:
-    console = Console(file=sys.stdout)
-    return console if console.is_terminal else Console(file=sys.stdout, width=_WIDE)
+    return Console(file=sys.stdout, width=output_width() or _WIDE)
 
 
 def _print_json(content: Any) -> None:

@@ -3,16 +3,13 @@
 import argparse
 import json
 import re
-import sys
 import time
 from collections.abc import Iterable
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
-from rich import box
 from rich.console import Console
-from rich.table import Table
 
 from headstart.commands import arguments
 from headstart.commands.cache.upkeep import (
@@ -25,12 +22,10 @@ from headstart.commands.cache.upkeep import (
     summarize,
     verify,
 )
+from headstart.commands.tables import Column, Table, fit, output_width
 from headstart.common.cache import ENVIRONMENT_VARIABLE, FEATURES, KINDS, UNSEALED, open_cache
 from headstart.common.params import load_section
 from headstart.common.progress import progress
-
-_WIDE = 200
-"""Characters per line where the output is no terminal, so that nothing is cut off."""
 
 _DAY = 86_400.0
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
@@ -126,11 +121,13 @@ def _info(cache: Path, *, as_json: bool) -> int:
         }
         print(json.dumps(content, indent=2, ensure_ascii=False))
         return 0
-    console = Console(width=None if sys.stdout.isatty() else _WIDE)
-    if stored:
-        console.print(_extractors(stored))
-    if found:
-        console.print(_kinds(kinds))
+    console = Console(soft_wrap=True, highlight=False, markup=False)
+    for table in [_extractors(stored)] * bool(stored) + [_kinds(kinds)] * bool(found):
+        for line in table.lines:
+            console.print(line)
+        if table.left_out:
+            console.print(f"Left out for want of room: {', '.join(table.left_out)} (--json)")
+        console.print()
     print(
         f"{cache} ({ENVIRONMENT_VARIABLE} names another): {_size(_bytes_of(found))}, of which "
         f"{_size(_bytes_of(found, 'rubbish'))} to prune"
@@ -162,43 +159,56 @@ def _as_json(features: StoredFeatures) -> dict[str, object]:
 
 
 def _extractors(stored: list[StoredFeatures]) -> Table:
-    table = Table(box=box.SIMPLE)
-    for title in ("backbone", "layer", "weights", "engine"):
-        table.add_column(title, no_wrap=True)
-    for title in ("vectors", "shards", "size", "last used"):
-        table.add_column(title, justify="right", no_wrap=True)
-    for features in stored:
-        identity = features.identity
-        table.add_row(
-            f"{identity.backbone} {identity.image_size[0]} x {identity.image_size[1]}",
-            f"{identity.layer} {identity.pooling}",
-            f"{identity.weights} {identity.weights_sha256[:8]}",
-            f"{identity.engine} {identity.precision}"
-            + (f", kept as {identity.store_dtype}" if identity.store_dtype != "float32" else ""),
-            f"{features.vectors:,}",
-            f"{features.shards:,}",
-            _size(features.size),
-            _ago(time.time() - features.used),
-        )
-    return table
+    known = [features.identity for features in stored]
+    return fit(
+        [
+            Column(
+                "backbone",
+                [f"{one.backbone} {one.image_size[0]} x {one.image_size[1]}" for one in known],
+                right=False,
+            ),
+            Column("layer", [f"{one.layer} {one.pooling}" for one in known], right=False),
+            Column(
+                "weights",
+                [f"{one.weights} {one.weights_sha256[:8]}" for one in known],
+                right=False,
+                spare=2,
+            ),
+            Column(
+                "engine",
+                [
+                    f"{one.engine} {one.precision}"
+                    + (f", kept as {one.store_dtype}" if one.store_dtype != "float32" else "")
+                    for one in known
+                ],
+                right=False,
+                spare=3,
+            ),
+            Column("vectors", [f"{features.vectors:,}" for features in stored]),
+            Column("shards", [f"{features.shards:,}" for features in stored], spare=4),
+            Column("size", [_size(features.size) for features in stored]),
+            Column(
+                "last used", [_ago(time.time() - features.used) for features in stored], spare=1
+            ),
+        ],
+        output_width(),
+    )
 
 
 def _kinds(kinds: dict[str, list[CacheEntry]]) -> Table:
-    table = Table(box=box.SIMPLE)
-    table.add_column("kind", no_wrap=True)
-    for title in ("number", "size", "in use", "to prune", "last used"):
-        table.add_column(title, justify="right", no_wrap=True)
-    for kind, found in kinds.items():
-        if found:
-            table.add_row(
-                KINDS[kind],
-                f"{_number(found):,}",
-                _size(_bytes_of(found)),
-                _size(_bytes_of(found, "in use")),
-                _size(_bytes_of(found, "rubbish")),
-                _ago(time.time() - max(entry.used for entry in found)),
-            )
-    return table
+    there = {kind: found for kind, found in kinds.items() if found}
+    used = [max(entry.used for entry in found) for found in there.values()]
+    return fit(
+        [
+            Column("kind", [KINDS[kind] for kind in there], right=False),
+            Column("number", [f"{_number(found):,}" for found in there.values()]),
+            Column("size", [_size(_bytes_of(found)) for found in there.values()]),
+            Column("in use", [_size(_bytes_of(found, "in use")) for found in there.values()]),
+            Column("to prune", [_size(_bytes_of(found, "rubbish")) for found in there.values()]),
+            Column("last used", [_ago(time.time() - one) for one in used], spare=1),
+        ],
+        output_width(),
+    )
 
 
 def _verify(cache: Path) -> int:

@@ -1,27 +1,20 @@
 """`headstart check`: whether the scores of the last run hold what params.yaml promises."""
 
 import argparse
-import sys
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from difflib import get_close_matches
 
-from rich import box
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from headstart.commands.check.figures import Figure, figures, interval_of
 from headstart.commands.check.options import CheckOptions
 from headstart.commands.check.promise import Promise
 from headstart.commands.scores import read_metrics
+from headstart.commands.tables import Column, fit, output_width
 from headstart.common.errors import InputError
 from headstart.common.params import PARAMS_FILE, load_section
 from headstart.common.places import TEST_METRICS
 from headstart.common.text import printable
-
-# Of a log, whose lines are searched for the names of classes and values.
-_WIDE = 200
-_STYLES = {"holds": "green", "broken": "bold red", "unknown": "bold red"}
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -54,11 +47,7 @@ def run(args: argparse.Namespace) -> int:
             f"{TEST_METRICS}: expected the metrics of a finished run, received others "
             f"({type(error).__name__}: {error}): run `dvc repro` to write them again"
         ) from None
-    table = Table(box=box.SIMPLE_HEAD, collapse_padding=True, pad_edge=False)
-    table.add_column("promise", overflow="fold")
-    for heading in ("value", "95 % interval", "judged by"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("", no_wrap=True)
+    rows: list[tuple[str, ...]] = []
     results, unknown = [], []
     for text in options.promises:
         promise = Promise.parse(text)
@@ -76,15 +65,36 @@ def run(args: argparse.Namespace) -> int:
                 "interval" if judged else "value",
             )
         results.append(result)
-        table.add_row(Text(printable(promise.text)), *cells, Text(result, _STYLES[result]))
-    console = Console(width=None if sys.stdout.isatty() else _WIDE)
-    console.print(table)
+        rows.append((printable(promise.text), *cells, result))
+    _print(rows)
     if unknown:
         raise InputError("\n".join(unknown))
     broken = results.count("broken")
     told = f"{broken} of {len(results)} promises broken" if broken else "All promises hold"
-    console.print(told, highlight=False)
+    print(told)
     return 1 if broken else 0
+
+
+def _print(rows: Sequence[tuple[str, ...]]) -> None:
+    promise, value, interval, judged, result = zip(*rows, strict=True)
+    table = fit(
+        [
+            Column("promise", promise, right=False),
+            Column("value", value),
+            Column("95 % interval", interval, spare=1),
+            Column("judged by", judged, spare=2),
+            Column("", result, right=False),
+        ],
+        output_width(),
+    )
+    console = Console(soft_wrap=True, highlight=False)
+    for line in table.lines:
+        line.highlight_regex(r"holds$", "green")
+        line.highlight_regex(r"(broken|unknown)$", "bold red")
+        console.print(line)
+    if table.left_out:
+        console.print(f"Left out for want of room: {', '.join(table.left_out)}")
+    console.print()
 
 
 def _shown(value: float) -> str:

@@ -1,4 +1,5 @@
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,14 @@ def table(capsys: pytest.CaptureFixture[str], *arguments: str) -> list[list[str]
     assert main(["backbones", *arguments]) == 0
     lines = capsys.readouterr().out.splitlines()
     return [[cell.strip() for cell in line.split("│")[1:-1]] for line in lines if "│" in line]
+
+
+def cuts(capsys: pytest.CaptureFixture[str], *arguments: str) -> list[list[str]]:
+    """Return the cells of each line below the headings."""
+    assert main(["backbones", *arguments]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    (rule,) = [number for number, line in enumerate(lines) if line.startswith("──")]
+    return [re.split(" {2,}", line.strip()) for line in lines[rule + 1 :]]
 
 
 def test_the_table_shows_what_keras_documents(capsys: pytest.CaptureFixture[str]) -> None:
@@ -108,7 +117,19 @@ def test_a_narrow_terminal_gets_fewer_columns(
     shown = capsys.readouterr().out
     assert "138.4 M" in shown
     assert "CC-BY-4.0" in shown
-    assert "smallest" not in shown
+    table, _, rest = shown.partition("Left out for want of room: ")
+    assert "smallest" not in table
+    assert rest.startswith("smallest, preprocessing")
+
+
+def test_cuts_keep_their_whole_names_where_there_is_little_room(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "70")
+    rows = cuts(capsys, "LeNet5", "--cuts")
+    assert rows[2] == ["c3", "10 x 10 x 16", "5.1%", "88.2%"]
+    left_out = "Left out for want of room: parameters above, multiply-adds above (--json)"
+    assert rows[-1] == [left_out]
 
 
 @pytest.mark.parametrize("columns", [80, 120, 200])
@@ -124,16 +145,16 @@ def test_the_whole_table_has_a_line_per_backbone(
 
 
 def test_cuts_are_listed_with_shapes_and_shares(capsys: pytest.CaptureFixture[str]) -> None:
-    rows = table(capsys, "LeNet5", "--cuts")
+    rows = cuts(capsys, "LeNet5", "--cuts")
     assert [row[0] for row in rows] == ["c1", "s2", "c3", "s4", "c5"]
     assert rows[2][1:] == ["10 x 10 x 16", "5.1%", "94.9%", "88.2%", "11.8%"]
-    assert table(capsys, "LeNet5", "--cuts", "--image-size", "36", "40")[-1][1] == "2 x 3 x 120"
+    assert cuts(capsys, "LeNet5", "--cuts", "--image-size", "36", "40")[-1][1] == "2 x 3 x 120"
 
 
 def test_cuts_as_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["backbones", "LeNet5", "--cuts", "--json"]) == 0
-    cuts = json.loads(capsys.readouterr().out)
-    assert cuts[0] == {
+    found = json.loads(capsys.readouterr().out)
+    assert found[0] == {
         "name": "c1",
         "shape": [28, 28, 6],
         "parameters_below": 156,
