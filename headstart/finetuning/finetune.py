@@ -1,5 +1,6 @@
 """One fine-tuning run, from cached features and a trained head to a model and its probabilities."""
 
+import math
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -85,6 +86,7 @@ class FinetuneResult:
         parity: How far the model was from the cached head before the first step; None where
             nothing of the head was carried over.
         seconds: Time of the epochs.
+        trained_parameters: How many values the last step, which learns the most, could change.
     """
 
     card: FinetunedCard
@@ -97,6 +99,7 @@ class FinetuneResult:
     trunk: str
     parity: Parity | None
     seconds: float
+    trained_parameters: int
 
 
 def finetune(run: FinetuneRun, folder: Path) -> FinetuneResult:
@@ -135,6 +138,8 @@ def finetune(run: FinetuneRun, folder: Path) -> FinetuneResult:
             state = _train(run, assembly, steps, sources, checkpoint, hardware)
             rows = run.file.rows(*SPLITS, DROPPED)
             model = _model(assembly, steps[-1], sources[-1])
+            assembly.set_trainable(steps[-1].cut)
+            learned = sum(math.prod(one.shape) for one in model.trainable_variables)
             logits = predict(model, sources[-1], rows, options.batch_size)
         remove(folder)
         with writing(folder):
@@ -152,6 +157,7 @@ def finetune(run: FinetuneRun, folder: Path) -> FinetuneResult:
         trunk=trunk,
         parity=parity,
         seconds=state.seconds,
+        trained_parameters=learned,
     )
 
 

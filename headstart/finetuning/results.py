@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from headstart.common.durations import keep_seconds
 from headstart.common.files import write_json
 from headstart.dataset.manifest import Manifest
 from headstart.extraction.store import FeatureStore
 from headstart.features.file import FeatureFile
 from headstart.finetuning.options import FinetuneOptions
 from headstart.heads import load, require_start, trained_heads
+from headstart.heads.base import CARD_FILE
 from headstart.heads.data import TrainingData
 from headstart.scoring.calibration import softmax
 from headstart.scoring.curves import write_fit_plots
@@ -69,6 +71,7 @@ def fine_tune(
         store=store or FeatureStore(),
     )
     result = finetune(run, model)
+    keep_seconds(model / CARD_FILE, result.seconds, run.store.root)
     write_json(metrics, _content(result, data, options))
     write_fit_plots(plots, [], result.history)
     if result.history:
@@ -89,6 +92,7 @@ def _content(
         "best_epoch": result.best_epoch,
         "temperature": known.temperature,
         "parameters": known.parameters,
+        "trained_parameters": result.trained_parameters,
         "parity": None,
     }
     if result.parity is not None:

@@ -12,11 +12,13 @@ import numpy.typing as npt
 
 from headstart.common.cache import Keep
 from headstart.common.code import digest_of_code
+from headstart.common.durations import keep_seconds
 from headstart.common.files import atomic_folder, copy_folder, digest_of, read_json, write_json
 from headstart.common.progress import notify
 from headstart.features.file import FeatureFile
 from headstart.heads import create, is_cheap
 from headstart.heads.base import (
+    CARD_FILE,
     HELD_OUT_FILE,
     FitReport,
     Head,
@@ -75,8 +77,9 @@ def train_heads(
             kept = keep.find(digest)
             if kept is None:
                 with keep.create_if_possible(digest) as folder:
-                    _fit(file, data_of, head, options, folder)
+                    seconds = _fit(file, data_of, head, options, folder)
                     _hand_over(folder, new / name, curves / name)
+                    keep_seconds(new / name / CARD_FILE, seconds, keep.root.parent)
                     content[name] = read_json(folder / _METRICS)
                 notify(f"{name}: fitted in {time.perf_counter() - started:.1f} s")
             else:
@@ -194,23 +197,29 @@ def _fit(
     head: HeadOptions,
     options: TrainOptions,
     folder: Path,
-) -> None:
+) -> float:
     """Fit a head once or `options.repeats` times, with another seed each time.
 
     The first repeat is the model; the others, each with its own shots, lie in folders within the
     first one's, for the spread of the scores.
+
+    Returns:
+        The seconds that fitting the model took.
     """
     results = []
+    seconds = 0.0
     for repeat in range(options.repeats):
         seed = (options.seed + repeat) % 2**32
         data = data_of(seed)
         fitted = create(head, seed)
         # Of few shots validation images are none that could be fitted, too.
+        started = time.perf_counter()
         report = fitted.fit(data, refit=options.refit and options.shots is None)
         model = folder / _MODEL
         if repeat > 0:
             fitted.save(repeat_folder(model, repeat))
         else:
+            seconds = time.perf_counter() - started
             fitted.save(model)
             judged = held_out_images(fitted, report, data)
             told = Predictions(file.image[judged.rows], judged.probabilities)
@@ -227,6 +236,7 @@ def _fit(
     if options.repeats > 1:
         content["repeats"] = spread([result["validation"] for result in results])
     write_json(folder / _METRICS, content)
+    return seconds
 
 
 class _HeldOut(NamedTuple):

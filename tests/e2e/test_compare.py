@@ -143,6 +143,13 @@ def _reference(project: Project, name: str) -> str:
         (["--over", "extract.resize=stretch,squeeze"], "params.yaml with resize=squeeze"),
         (["--over", "extract.image_size=64,8"], "at least 32"),
         (["--over", "extract.layer=a,b", "-o", "plot.txt"], "expected a name that ends in .png"),
+        (["--strategies", "--budget"], "leave --budget out where finetune.* is compared"),
+        (["--strategies", "--over", "finetune.unfreeze=all,none"], "finetune.unfreeze is named tw"),
+        (["--strategies", "--over", "finetune.head=gone,gap"], "expected one of train.heads"),
+        (
+            ["--over", "finetune.learning_rate=1e-4,1e-3"],
+            "but finetune.unfreeze in params.yaml is none: say what",
+        ),
     ],
 )
 def test_what_cannot_be_compared_is_refused_before_anything_runs(

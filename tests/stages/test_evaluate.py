@@ -16,6 +16,7 @@ from PIL import Image
 from ruamel.yaml import YAML
 
 from headstart import heads
+from headstart.common.durations import kept_seconds
 from headstart.common.errors import InputError
 from headstart.dataset.leak_table import Leak, write_leaks
 from headstart.dataset.manifest import Manifest
@@ -42,6 +43,34 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
 @pytest.fixture(scope="module")
 def content(project: Project) -> dict[str, Any]:
     return project.run()
+
+
+def test_the_summary_holds_few_scores_and_the_same(
+    project: Project, content: dict[str, Any]
+) -> None:
+    """`dvc metrics diff` shows all of it, so an edit of one head must not fill the screen."""
+    summary = json.loads((project.root / "summary.json").read_text())
+    selected = content["selected"]
+    assert summary["selected"] == {name: selected[name] for name in summary["selected"]}
+    assert list(summary["selected"]) == [
+        "head", "validation_accuracy", "accuracy", "balanced_accuracy", "macro_f1", "log_loss",
+    ]  # fmt: skip
+    trained = json.loads((project.root / "metrics/heads.json").read_text())
+    assert summary["heads"] == {
+        name: {
+            "setting": trained[name]["setting"],
+            "validation_accuracy": pytest.approx(trained[name]["validation"]["accuracy"]),
+            "accuracy": content["heads"][name]["accuracy"],
+            "log_loss": content["heads"][name]["log_loss"],
+        }
+        for name in NAMES
+    }
+
+
+def test_how_long_a_fit_took_is_kept_and_no_file_of_the_run_says_it(project: Project) -> None:
+    card = project.root / "models/heads/logistic/head.json"
+    assert 0 < kept_seconds(card) < 60
+    assert "seconds" not in card.read_text()
 
 
 def test_scores_are_those_of_the_loaded_heads(project: Project, content: dict[str, Any]) -> None:

@@ -16,6 +16,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from headstart.commands.params import Params, check_params
+from headstart.common.durations import kept_seconds
 from headstart.common.errors import InputError
 from headstart.common.params import check
 from headstart.dataset.leak_table import write_leaks
@@ -335,6 +336,7 @@ def _evaluate(project: Project, folder: Path, heads: Path) -> dict[str, Any]:
         fits=project.root / "plots",
         finetuned_fit=folder / "plots",
         metrics=folder / "test.json",
+        summary=folder / "summary.json",
         plots=folder / "test",
         curves=folder / "curves",
         predictions=folder / "predictions",
@@ -361,6 +363,14 @@ def test_evaluate_lists_it_with_its_gain(small: Project, tmp_path: Path) -> None
     assert gain["accuracy"] == pytest.approx(difference)
     assert gain["interval"][0] <= gain["accuracy"] <= gain["interval"][1]
     assert scores["selected"]["head"] in {"logistic", "finetuned", finetuned_card.NAME}
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert set(summary) == {"selected", "heads", "finetuned"}
+    assert summary["finetuned"]["accuracy"] == scores["finetuned"]["accuracy"]
+    fit = json.loads((tmp_path / "finetune.json").read_text())
+    assert summary["finetuned"]["validation_accuracy"] == fit["validation"]["accuracy"]
+    # From scratch everything learns, as the backbone and its head count their values.
+    assert fit["trained_parameters"] == fit["parameters"]
+    assert kept_seconds(tmp_path / "finetuned" / "head.json") > 0
     for path in ("finetuned.h5", "heads/finetuned.h5", "heads/logistic.h5"):
         assert (tmp_path / "predictions" / path).is_file()
     for table in ("curves/epochs.csv", "test/roc.csv"):

@@ -20,8 +20,18 @@ from headstart.common.files import digest_of
 from headstart.common.params import PARAMS_FILE
 from headstart.extraction import engines
 from headstart.extraction.bottleneck import Bottleneck, identify
+from headstart.heads import require_start
+from headstart.heads.finetuned_card import NAME as FINETUNED
 
 BACKBONE, WEIGHTS = "extract.backbone", "extract.weights"
+
+UNFREEZE = "finetune.unfreeze"
+STRATEGIES = (UNFREEZE, ("none", "last_block", "all", "scratch"))
+"""How much of the network learns: its head alone, its last block too, all of it from the pretrained
+weights, all of it from random ones."""
+
+# What a fit of the head alone depends on as well.
+_OF_THE_HEAD = (UNFREEZE, "finetune.head")
 
 Override = tuple[str, Any]
 
@@ -60,6 +70,29 @@ class Candidate:
             InputError: params.yaml cannot have these values.
         """
         return check_params(self.content, f"{PARAMS_FILE} with {self.label}")
+
+    @property
+    def model(self) -> str | None:
+        """Name of the model that is scored; None for the one that its own evaluation selects.
+
+        Where fine-tuning is what is compared, that is the fine-tuned model even where a head did
+        better, and the head that it starts from where nothing is unfrozen.
+        """
+        if not any(_is_of_fine_tuning(key) for key, _ in self.overrides):
+            return None
+        finetune = self.params.finetune
+        return finetune.head if finetune.start is None else FINETUNED
+
+    def check(self) -> None:
+        """Check what can be checked before anything runs.
+
+        Raises:
+            InputError: params.yaml cannot have these values, see `bottleneck`, or the head that
+                fine-tuning starts from is not trained.
+        """
+        _ = self.bottleneck
+        if self.model is not None:
+            require_start(self.params.finetune.head, list(self.params.train.heads))
 
     @cached_property
     def bottleneck(self) -> Bottleneck:
@@ -161,22 +194,63 @@ def make_candidates(
         if twice:
             raise InputError(f"compare: the {what} {twice[0]} is named twice; name it once")
     short = _short_names(axes)
-    candidates = []
+    candidates: dict[str, Candidate] = {}
     for name in names or [""]:
         own = _of_backbone(name, params, axes) if name else []
         for combination in itertools.product(*(values for _, values in grid)):
             chosen_values = list(zip(axes, combination, strict=True))
+            content = _apply([*own, *chosen_values], params)
+            if _is_frozen(content):
+                # How the rest would learn decides nothing where it does not.
+                chosen_values = [
+                    (key, value)
+                    for key, value in chosen_values
+                    if key in _OF_THE_HEAD or not _is_of_fine_tuning(key)
+                ]
+                content = _apply([*own, *chosen_values], params)
             words = [name] if name else []
-            words += [f"{short[key]}={_word(value)}" for key, value in chosen_values]
-            overrides = (*own, *chosen_values)
-            candidates.append(Candidate(", ".join(words), overrides, _apply(overrides, params)))
+            words += [_phrase(key, value, short) for key, value in chosen_values]
+            label = ", ".join(words)
+            # Several that are frozen may be left the same.
+            candidates.setdefault(label, Candidate(label, (*own, *chosen_values), content))
+    _check_learning(axes, params)
     if len(candidates) < 2:
         raise InputError(
             "compare: expected at least two candidates, received "
-            f"{candidates[0].label or 'none'}; name backbones (`headstart backbones` lists them), "
-            "--all-offline, or --over KEY=VALUE,VALUE"
+            f"{next(iter(candidates)) or 'none'}; name backbones (`headstart backbones` lists "
+            "them), --strategies, --all-offline, or --over KEY=VALUE,VALUE"
         )
-    return candidates
+    return list(candidates.values())
+
+
+def _check_learning(axes: Sequence[str], params: dict[str, Any]) -> None:
+    """Check that what a grid says of fine-tuning changes something.
+
+    Raises:
+        InputError: nothing is unfrozen.
+    """
+    idle = [key for key in axes if _is_of_fine_tuning(key) and key not in _OF_THE_HEAD]
+    if idle and UNFREEZE not in axes and _is_frozen(params):
+        raise InputError(
+            f"--over {idle[0]}: expected something to fine-tune, but {UNFREEZE} in params.yaml is "
+            f"none: say what, such as --over {UNFREEZE}=last_block"
+        )
+
+
+def _is_of_fine_tuning(key: str) -> bool:
+    return key.startswith("finetune.")
+
+
+def _is_frozen(content: dict[str, Any]) -> bool:
+    return bool(content.get("finetune", {}).get("unfreeze") == "none")
+
+
+def _phrase(key: str, value: Any, short: dict[str, str]) -> str:
+    """Say what a value is: in words for how much of the network learns, else by its key."""
+    if key != UNFREEZE:
+        return f"{short[key]}={_word(value)}"
+    words = {"none": "frozen", "scratch": "from scratch"}
+    return words.get(value, f"fine-tuned: {_word(value)}")
 
 
 def _of_backbone(name: str, params: dict[str, Any], axes: Sequence[str]) -> list[Override]:

@@ -2,10 +2,11 @@
 
 import argparse
 import importlib.util
-import sys
+from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -14,8 +15,15 @@ from headstart.catalog import onnx
 from headstart.catalog.onnx.file import read
 from headstart.catalog.weights import available_offline
 from headstart.commands import yaml_text
-from headstart.commands.compare.candidates import Candidate, make_candidates, parse_over
+from headstart.commands.compare.candidates import (
+    STRATEGIES,
+    UNFREEZE,
+    Candidate,
+    make_candidates,
+    parse_over,
+)
 from headstart.commands.compare.memory import Memory
+from headstart.commands.compare.picture import draw
 from headstart.commands.compare.running import Runner, run_all
 from headstart.commands.compare.sandbox import (
     Sandbox,
@@ -23,8 +31,9 @@ from headstart.commands.compare.sandbox import (
     find_experiments,
     open_sandbox,
 )
-from headstart.commands.compare.showing import FORMATS, as_csv, as_json, as_table, draw, notes
+from headstart.commands.compare.showing import FORMATS, as_csv, as_json, as_table, notes
 from headstart.commands.params import load_params
+from headstart.commands.tables import output_width, wrapped
 from headstart.common import places
 from headstart.common.errors import InputError
 from headstart.common.files import write_json
@@ -37,9 +46,6 @@ from headstart.extraction.store import FeatureStore
 
 PICTURE = places.COMPARISON.with_suffix(".png")
 PICTURE_SUFFIXES = (".png", ".svg", ".pdf", ".jpg", ".webp")
-
-_WIDE = 200
-"""Columns of text where the output is no terminal, so that nothing is cut off."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -55,6 +61,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--all-offline",
         action="store_true",
         help="all backbones whose pretrained weights are on this machine",
+    )
+    parser.add_argument(
+        "--strategies",
+        action="store_true",
+        help="how much of the network to train: the head alone (frozen), the last block too, all "
+        f"of it, or all of it from random weights; short for --over {UNFREEZE}="
+        f"{','.join(STRATEGIES[1])}",
     )
     parser.add_argument(
         "--over",
@@ -108,11 +121,18 @@ def run(args: argparse.Namespace) -> int:
         )
     load_params()  # a mistake in the file itself is not a candidate's
     content = yaml_text.load(PARAMS_FILE.read_text(encoding="utf-8"))
-    grid = [parse_over(text) for text in args.over]
+    grid: list[tuple[str, Sequence[Any]]] = [STRATEGIES] if args.strategies else []
+    grid += [parse_over(text) for text in args.over]
     candidates = make_candidates(_backbones(args), grid, content)
     for candidate in candidates:
         # Values, size and weights are checked now, since the first candidates may take hours.
-        _ = candidate.bottleneck
+        candidate.check()
+        if args.budget and candidate.model is not None:
+            raise InputError(
+                "compare: --budget tries candidates by heads on cached features, which say nothing "
+                "of what fine-tuning brings: leave --budget out where finetune.* is compared; "
+                "--over extract.share=0.1 compares on a tenth of the images"
+            )
     project, store = Path.cwd(), FeatureStore()
     baseline = find_baseline(project)
     memory = Memory(baseline.tree, find_experiments(project, baseline), store.root)
@@ -128,10 +148,12 @@ def run(args: argparse.Namespace) -> int:
     write_json(places.COMPARISON, comparison.as_dict())
     draw(comparison, args.output)
     if args.format == "table":
-        console = Console(width=None if sys.stdout.isatty() else _WIDE)
-        console.print(as_table(comparison))
-        for line in [*notes(comparison), f"Plot: {args.output}"]:
-            console.print(line, highlight=False, markup=False, soft_wrap=True)
+        console = Console(soft_wrap=True, highlight=False, markup=False)
+        width = output_width()
+        table = as_table(comparison, width)
+        said = [*notes(comparison, table.left_out), f"Plot: {args.output}"]
+        for line in [*table.lines, "", *(wrapped(sentence, width) for sentence in said)]:
+            console.print(line)
     else:
         print(as_csv(comparison) if args.format == "csv" else as_json(comparison))
     return 1 if comparison.failed else 0

@@ -36,17 +36,21 @@ class Merit:
         validation_accuracy: In [0, 1].
         multiply_adds: Of one pass. Few or easy images leave many candidates equally accurate; of
             these the cheaper is better.
-        validation_log_loss: Decides between equals of the same cost.
+        trained_parameters: How many values learned. Of equals of the same cost the smallest is
+            better: those of a head are fewer than those of a part of the network.
+        validation_log_loss: Decides between equals of the same cost and size.
     """
 
     validation_accuracy: float
     multiply_adds: int
+    trained_parameters: int
     validation_log_loss: float
 
     @property
-    def rank(self) -> tuple[float, int, float]:
+    def rank(self) -> tuple[float, int, int, float]:
         """Sorts candidates, the best first."""
-        return -self.validation_accuracy, self.multiply_adds, self.validation_log_loss
+        cost = self.multiply_adds, self.trained_parameters
+        return -self.validation_accuracy, *cost, self.validation_log_loss
 
     def is_bettered_by(self, other: "Merit") -> bool:
         """Return whether the other is as accurate for less."""

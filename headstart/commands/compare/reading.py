@@ -9,13 +9,15 @@ from headstart.commands.compare.answers import Answers
 from headstart.commands.compare.halving import Merit, Trial
 from headstart.commands.compare.results import Outcome
 from headstart.common import places
+from headstart.common.durations import kept_seconds
 from headstart.common.errors import InputError
 from headstart.common.files import read_json
 from headstart.dataset.manifest import read_manifest
 from headstart.evaluation.choice import is_right
-from headstart.heads.base import HELD_OUT_FILE
+from headstart.heads.base import CARD_FILE, HELD_OUT_FILE, read_card
 from headstart.heads.finetuned_card import NAME as FINETUNED
 from headstart.scoring.intervals import units
+from headstart.scoring.metrics import negative_log_likelihood
 from headstart.scoring.predictions import Predictions
 
 
@@ -72,14 +74,18 @@ def read_trial(root: Path) -> Trial:
     """
     cost = read_json(root / places.EXTRACT_METRICS)["cost"]
     heads = read_json(root / places.HEADS_METRICS)
-    merits = {name: _merit(head, cost) for name, head in heads.items()}
+    merits = {name: _merit(head, cost, head["parameters"]) for name, head in heads.items()}
     best = min(merits, key=lambda name: merits[name].rank)
     held_out = root / places.HEADS / best / HELD_OUT_FILE
     return Trial(merits[best], _read_answers(root, held_out, "train"))
 
 
-def read_outcome(root: Path) -> Outcome:
+def read_outcome(root: Path, model: str | None = None) -> Outcome:
     """Return what a candidate came to that has been evaluated.
+
+    Args:
+        root: The project's folder.
+        model: A head's name or that of the fine-tuned model; None for the one that is selected.
 
     Raises:
         InputError: there were no images to choose by or to test on.
@@ -87,33 +93,42 @@ def read_outcome(root: Path) -> Outcome:
     extraction = read_json(root / places.EXTRACT_METRICS)
     heads = read_json(root / places.HEADS_METRICS)
     test = read_json(root / places.TEST_METRICS)
-    selected = test["selected"]
-    head, trained, predictions = selected["head"], selected["head"], f"heads/{selected['head']}"
-    validated = heads.get(head)
+    head = model or test["selected"]["head"]
     if head == FINETUNED:
         # Its own parameters are mostly the backbone's; its head is the one it started from.
-        trained, predictions = test["finetuned"]["gain"]["over"], "finetuned"
+        scored, trained = test["finetuned"], heads[test["finetuned"]["gain"]["over"]]
         validated = read_json(root / places.FINETUNE_METRICS)
-    if "accuracy" not in selected:
+        learned, folder = validated["trained_parameters"], places.FINETUNED
+        predictions = "finetuned"
+    else:
+        scored, validated = test["heads"][head], heads[head]
+        trained, learned = validated, validated["parameters"]
+        folder, predictions = places.HEADS / head, f"heads/{head}"
+    if "accuracy" not in scored:
         raise InputError(
             "compare: expected test images to compare on, received none: raise prepare.test in "
             "params.yaml, or where every class is one unit add images or groups"
         )
-    interval = selected.get("intervals", {}).get("accuracy")
+    interval = scored.get("intervals", {}).get("accuracy")
     return Outcome(
         head=head,
-        merit=_merit(validated, extraction["cost"]),
-        accuracy=selected["accuracy"],
+        merit=_merit(validated, extraction["cost"], learned),
+        held_out=_read_answers(root, root / folder / HELD_OUT_FILE, "train"),
+        accuracy=scored["accuracy"],
         interval=None if interval is None else (interval[0], interval[1]),
         predictions=_read_answers(
             root, root / places.PREDICTIONS / f"{predictions}.h5", "evaluate"
         ),
-        parameters=extraction["cost"]["parameters"] + heads[trained]["parameters"],
+        parameters=extraction["cost"]["parameters"] + trained["parameters"],
         rows=extraction["images"] + extraction["views"],
+        images=extraction["images"],
+        classes=len(read_manifest(root / places.MANIFEST).class_names),
+        refit=read_card(root / folder)["refit"],
+        training_seconds=kept_seconds(root / folder / CARD_FILE),
     )
 
 
-def _merit(metrics: dict[str, Any], cost: dict[str, Any]) -> Merit:
+def _merit(metrics: dict[str, Any], cost: dict[str, Any], learned: int) -> Merit:
     scores = metrics.get("validation", {})
     if "accuracy" not in scores:
         raise InputError(
@@ -123,6 +138,7 @@ def _merit(metrics: dict[str, Any], cost: dict[str, Any]) -> Merit:
     return Merit(
         validation_accuracy=scores["accuracy"],
         multiply_adds=cost["multiply_adds"],
+        trained_parameters=learned,
         validation_log_loss=scores["log_loss"],
     )
 
@@ -134,5 +150,6 @@ def _read_answers(root: Path, path: Path, stage: str) -> Answers:
     return Answers(
         images=np.array([manifest.rows[row].sha256 for row in image]),
         right=is_right(manifest.labels[image], predictions.probabilities),
+        losses=negative_log_likelihood(manifest.labels[image], predictions.probabilities),
         groups=manifest.groups[image],
     )

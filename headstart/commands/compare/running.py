@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Sequence, Set
 from contextlib import suppress
 from functools import partial
+from pathlib import PurePath
 from typing import Any, NamedTuple
 
 from headstart.commands.compare.candidates import Candidate
@@ -17,7 +18,7 @@ from headstart.commands.compare.reading import (
     read_trial,
     written,
 )
-from headstart.commands.compare.results import Comparison, Outcome, Result, compare
+from headstart.commands.compare.results import Comparison, Cost, Outcome, Result, compare
 from headstart.commands.compare.rounds import (
     PARAMETERS,
     data_key,
@@ -172,7 +173,7 @@ class Runner:
         name = candidate.experiment(self._tree)
         if not self._run(candidate, candidate.content, "evaluate", name=name):
             return None
-        return read_outcome(self._open_sandbox().root)
+        return read_outcome(self._open_sandbox().root, candidate.model)
 
     def _run(
         self,
@@ -282,12 +283,17 @@ def run_all(runner: Runner, candidates: Sequence[Candidate], *, budget: bool) ->
             "compare: no candidate ran to its end; their messages are above. `dvc repro` shows "
             "whether the params as they are work"
         )
-    marked, winner, method = compare(results)
+    tuned = all(one.model is not None for one in candidates)
+    timed = all(one.training_seconds is not None for one in results)
+    cost: Cost = "training" if tuned and timed else "pass"
+    marked, winner, method = compare(results, cost)
     extractors = {candidate.bottleneck.taps[0].fingerprint for candidate in candidates}
     return Comparison(
         results=marked,
         winner=winner,
         method=method,
+        cost=cost,
+        subject=_subject(candidates),
         dropped=tuple(
             Dropped(one.candidate.label, one.share, one.merit, one.reason) for one in dropped
         ),
@@ -295,3 +301,20 @@ def run_all(runner: Runner, candidates: Sequence[Candidate], *, budget: bool) ->
         computed=sum(runner.computed.values()),
         without_budget=len(extractors) * max(result.rows for result in results),
     )
+
+
+def _subject(candidates: Sequence[Candidate]) -> str:
+    """Say what all candidates have in common: their data set, and their backbone's input."""
+    sources = {", ".join(map(_short_name, one.params.prepare.sources)) for one in candidates}
+    networks = {one.params.extract.backbone for one in candidates}
+    sizes = {one.bottleneck.image_size for one in candidates}
+    parts = [sources.pop() if len(sources) == 1 else f"{len(sources)} data sets"]
+    parts += [networks.pop()] if len(networks) == 1 else []
+    if len(sizes) == 1:
+        height, width = sizes.pop()
+        parts.append(f"{height} x {width} pixels")
+    return ", ".join(parts)
+
+
+def _short_name(source: str) -> str:
+    return PurePath(source).name or source

@@ -1,16 +1,17 @@
-"""A comparison as a table for people, as CSV, as JSON, and as a picture."""
+"""A comparison as a table for people, as CSV and as JSON."""
 
 import csv
 import io
 import json
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Literal
-
-from rich.table import Table
 
 from headstart.commands.compare.halving import Reason
 from headstart.commands.compare.results import Comparison, Result, Standing
-from headstart.common.files import atomic_write
+from headstart.commands.tables import Column, Table, fit
+from headstart.common import places
+from headstart.heads.finetuned_card import NAME as FINETUNED
 
 Format = Literal["table", "csv", "json"]
 FORMATS: tuple[Format, ...] = ("table", "csv", "json")
@@ -29,7 +30,7 @@ _REASONS: dict[Reason, str] = {
 _CSV_COLUMNS = (
     "label", "experiment", "head", "validation_accuracy", "accuracy", "low", "high",
     "against_winner", "on_front", "milliseconds", "multiply_adds", "parameters", "megabytes",
-    "computed", "seconds",
+    "training_seconds", "trained_parameters", "computed", "seconds",
 )  # fmt: skip
 
 
@@ -49,40 +50,88 @@ def as_csv(comparison: Comparison) -> str:
     return text.getvalue().rstrip("\n")
 
 
-def as_table(comparison: Comparison) -> Table:
-    """Return one row per candidate that ran on all images."""
-    table = Table()
-    table.add_column("", justify="center")
-    table.add_column("candidate")
-    table.add_column("head")
-    for heading in ("validation", "test", "95 % interval"):
-        table.add_column(heading, justify="right")
-    table.add_column("on test")
-    for heading in ("ms/image", "M multiply-adds", "MB"):
-        table.add_column(heading, justify="right")
-    for result in comparison.results:
-        table.add_row(
-            "*" if result.on_front else "",
-            result.label,
-            result.head,
-            f"{result.merit.validation_accuracy:.4f}",
-            f"{result.accuracy:.4f}",
-            f"{result.interval[0]:.3f} to {result.interval[1]:.3f}" if result.interval else "",
-            _STANDINGS[result.against_winner],
-            f"{result.time.milliseconds:.2f}",
-            f"{result.merit.multiply_adds / 1e6:,.0f}",
-            f"{result.megabytes:.1f}",
-            style="bold" if result.against_winner == "winner" else "",
-        )
-    return table
+def as_table(comparison: Comparison, width: int | None = None) -> Table:
+    """Return one row per candidate that ran on all images.
 
-
-def notes(comparison: Comparison) -> list[str]:
-    """Return what the table cannot say, one sentence per line."""
-    lines = [
-        "* no other scores as high on test at less time, or higher at as little (Pareto front)",
-        f"Chosen on validation, of equals the cheaper: {comparison.winner}. {_ties(comparison)}",
+    Args:
+        comparison: What was found.
+        width: Columns of text that there are; None for as many as it takes.
+    """
+    results = comparison.results
+    by_training = comparison.cost == "training"
+    columns = [
+        Column("candidate", [one.label for one in results], right=False),
+        Column("model", [one.head for one in results], right=False, spare=4),
+        Column("validation", [f"{one.merit.validation_accuracy:.3f}" for one in results], spare=1),
+        Column("test", [f"{one.accuracy:.3f}" for one in results]),
+        Column("95 % interval", [_interval(one) for one in results]),
+        Column("vs chosen", [_STANDINGS[one.against_winner] for one in results], right=False),
+        Column("front", ["*" if one.on_front else "" for one in results], right=False, spare=2),
+        Column("ms/image", [f"{one.time.milliseconds:.2f}" for one in results], spare=3),
+        Column(
+            "M multiply-adds",
+            [f"{one.merit.multiply_adds / 1e6:,.0f}" for one in results],
+            spare=6,
+        ),
+        Column("MB", [f"{one.megabytes:.1f}" for one in results], spare=5),
     ]
+    if by_training:
+        training = [duration(one.cost("training")) for one in results]
+        learned = [count(one.merit.trained_parameters) for one in results]
+        columns[7:7] = [Column("training", training), Column("trained", learned, spare=3)]
+        # Fine-tuning changes no cost of a pass.
+        columns[9] = replace(columns[9], spare=7)
+    else:
+        columns[7] = replace(columns[7], spare=0)
+    winner = [number for number, one in enumerate(results) if one.against_winner == "winner"]
+    return fit(columns, width, bold=winner)
+
+
+def _interval(result: Result) -> str:
+    return f"{result.interval[0]:.3f}-{result.interval[1]:.3f}" if result.interval else ""
+
+
+def duration(seconds: float) -> str:
+    """Return a time as people say it: 0.4 s, 95 s, 3.6 min, 12 min, 3.5 h."""
+    if seconds < 120:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    if seconds < 7200:
+        return f"{seconds / 60:.1f} min" if seconds < 600 else f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"
+
+
+def count(number: int) -> str:
+    """Return a number as people say it: 2,562, 43 k, 3.4 M."""
+    if number < 10_000:
+        return f"{number:,}"
+    return f"{number / 1e3:.0f} k" if number < 1e6 else f"{number / 1e6:.1f} M"
+
+
+def notes(comparison: Comparison, left_out: Sequence[str] = ()) -> list[str]:
+    """Return what the table cannot say, one sentence per line.
+
+    Args:
+        comparison: What was found.
+        left_out: Columns that the table had no room for.
+    """
+    lines = []
+    if left_out:
+        lines.append(
+            f"Left out for want of room: {', '.join(left_out)} (`--format csv` has them, and "
+            f"{places.COMPARISON})."
+        )
+    if "front" not in left_out:
+        cost = {"pass": "time", "training": "training"}[comparison.cost]
+        lines.append(
+            f"* front: no other scores as high on test for less {cost}, or higher for as much "
+            "(Pareto front)."
+        )
+    lines += [
+        f"Chosen on {_held_out(comparison)}, of equals the cheaper: {comparison.winner}. "
+        f"{_ties(comparison)}",
+    ]
+    if comparison.cost == "training":
+        lines += _on_training(comparison)
     for one in comparison.dropped:
         lines.append(
             f"Dropped at {one.share:.0%} of the images: {one.candidate}, validation accuracy "
@@ -97,7 +146,37 @@ def notes(comparison: Comparison) -> list[str]:
     if any(one.time.busy for one in comparison.results):
         lines.append("Times were measured while other programs ran: they are too long.")
     (winner,) = (one for one in comparison.results if one.label == comparison.winner)
-    lines.append(f"Experiments: `dvc exp show`; take one over: `dvc exp apply {winner.experiment}`")
+    lines.append(
+        "Experiments: `dvc exp show --only-changed`; take one over: "
+        f"`dvc exp apply {winner.experiment}`"
+    )
+    return lines
+
+
+def _held_out(comparison: Comparison) -> str:
+    numbers = {len(one.held_out.right) for one in comparison.results}
+    return f"{numbers.pop():,} held-out images" if len(numbers) == 1 else "validation"
+
+
+def _on_training(comparison: Comparison) -> list[str]:
+    """Say what was trained where how much of the network learns is compared."""
+    heads = [one for one in comparison.results if one.head != FINETUNED]
+    frozen = sorted({one.head for one in heads})
+    lines = [
+        "training: seconds in which weights learned on this machine, without the one pass that "
+        "computes the features; trained: how many weights."
+    ]
+    if frozen:
+        lines.append(
+            f"frozen: the head {', '.join(frozen)} on features of the pretrained network. "
+            "Fine-tuning starts from the same head"
+            + (
+                ", but learns from training images alone; the frozen one has learned from "
+                "validation images, too (train.refit)."
+                if any(one.refit for one in heads)
+                else "."
+            )
+        )
     return lines
 
 
@@ -110,75 +189,3 @@ def _ties(comparison: Comparison) -> str:
     if tied:
         return f"On test it cannot be told from {', '.join(tied)} ({how})."
     return f"On test no other ties with it ({how.replace('overlap', 'do not overlap')})."
-
-
-def draw(comparison: Comparison, path: Path) -> None:
-    """Draw test accuracy against the time of one pass.
-
-    Args:
-        comparison: What was found.
-        path: The picture; its ending chooses the format.
-    """
-    # Takes a third of a second to import.
-    from matplotlib import rc_context
-    from matplotlib.figure import Figure
-    from matplotlib.patheffects import withStroke
-
-    figure = Figure(figsize=(8, 5), layout="constrained")
-    axes = figure.subplots()
-    front = sorted((one for one in comparison.results if one.on_front), key=_place)
-    axes.plot(
-        *zip(*map(_place, front), strict=True),
-        drawstyle="steps-post",
-        color="0.6",
-        zorder=1,
-        label="Pareto front",
-    )
-    for number, result in enumerate(comparison.results):
-        milliseconds, accuracy = _place(result)
-        low, high = result.interval or (result.accuracy, result.accuracy)
-        winner = result.against_winner == "winner"
-        axes.errorbar(
-            milliseconds,
-            accuracy,
-            yerr=[[accuracy - 100 * low], [100 * high - accuracy]],
-            fmt="o" if result.on_front else "s",
-            markersize=9 if winner else 6,
-            color="tab:blue" if result.on_front else "0.45",
-            capsize=3,
-            zorder=2,
-        )
-        # By turns at the lower and the upper end of the interval, so that names stay apart.
-        above = number % 2 == 1
-        axes.annotate(
-            f"{result.label}{' (chosen)' if winner else ''}",
-            (milliseconds, 100 * (high if above else low)),
-            textcoords="offset points",
-            xytext=(0, 6 if above else -6),
-            horizontalalignment="center",
-            verticalalignment="bottom" if above else "top",
-            fontweight="bold" if winner else "normal",
-            path_effects=[withStroke(linewidth=3, foreground="white")],
-        )
-    axes.set_xscale("log")
-    for axis in ("major", "minor"):
-        getattr(axes.xaxis, f"set_{axis}_formatter")("{x:g}")
-    axes.margins(x=0.25, y=0.12)
-    axes.set_title("Test accuracy against the cost of one pass")
-    axes.set_xlabel("time of one pass, milliseconds per image (logarithmic)")
-    axes.set_ylabel("test accuracy in %, 95 % interval")
-    axes.grid(alpha=0.3, which="both")
-    axes.legend(loc="lower right")
-    # Without dates and random names, the same comparison is the same picture.
-    with atomic_write(path) as temporary, rc_context({"svg.hashsalt": "headstart"}):
-        figure.savefig(temporary, dpi=150, metadata=_UNDATED.get(path.suffix.lower()))
-
-
-_UNDATED: dict[str, dict[str, str | None]] = {
-    ".svg": {"Date": None},
-    ".pdf": {"CreationDate": None},
-}
-
-
-def _place(result: Result) -> tuple[float, float]:
-    return result.time.milliseconds, 100 * result.accuracy

@@ -12,11 +12,15 @@ N = 200
 def trial(accuracy: float, *, multiply_adds: int = 1, log_loss: float = 1.0, n: int = N) -> Trial:
     """A candidate that is right on the first of the images."""
     merit = Merit(
-        validation_accuracy=accuracy, multiply_adds=multiply_adds, validation_log_loss=log_loss
+        validation_accuracy=accuracy,
+        multiply_adds=multiply_adds,
+        trained_parameters=1,
+        validation_log_loss=log_loss,
     )
     answers = Answers(
         images=np.array([f"{number:064x}" for number in range(n)]),
         right=(np.arange(n) < round(accuracy * n)).astype(np.float64),
+        losses=np.full(n, log_loss),
         groups=np.full(n, -1),
     )
     return Trial(merit, answers)
@@ -95,11 +99,15 @@ def test_candidates_are_compared_on_images_of_both() -> None:
     elsewhere = Answers(
         images=np.array([f"other {number}" for number in range(N)]),
         right=other.answers.right,
+        losses=other.answers.losses,
         groups=other.answers.groups,
     )
     assert not one.answers.is_behind(elsewhere)
     together = Answers(
-        images=one.answers.images, right=one.answers.right, groups=np.zeros(N, np.int64)
+        images=one.answers.images,
+        right=one.answers.right,
+        losses=one.answers.losses,
+        groups=np.zeros(N, np.int64),
     )
     # All of one group are one image.
     assert not together.is_behind(other.answers)

@@ -14,17 +14,32 @@ from headstart.commands.compare.memory import Memory
 from headstart.commands.compare.reading import Images
 from headstart.commands.compare.results import Outcome
 
-MERIT = Merit(validation_accuracy=0.9, multiply_adds=10, validation_log_loss=0.2)
+MERIT = Merit(
+    validation_accuracy=0.9, multiply_adds=10, trained_parameters=5, validation_log_loss=0.2
+)
 OUTCOME = Outcome(
     head="logistic",
     merit=MERIT,
+    held_out=Answers(
+        images=np.array(["c" * 64]),
+        right=np.array([1.0]),
+        losses=np.array([0.2]),
+        groups=np.array([-1]),
+    ),
     accuracy=0.75,
     interval=(0.5, 1.0),
     predictions=Answers(
-        images=np.array(["a" * 64, "b" * 64]), right=np.array([1.0, 0.0]), groups=np.array([-1, 3])
+        images=np.array(["a" * 64, "b" * 64]),
+        right=np.array([1.0, 0.0]),
+        losses=np.array([0.1, 0.9]),
+        groups=np.array([-1, 3]),
     ),
     parameters=7,
     rows=12,
+    images=12,
+    classes=2,
+    refit=True,
+    training_seconds=1.5,
 )
 
 
