@@ -121,10 +121,9 @@ def notes(comparison: Comparison, left_out: Sequence[str] = ()) -> list[str]:
             f"{places.COMPARISON})."
         )
     if "front" not in left_out:
-        cost = {"pass": "time", "training": "training"}[comparison.cost]
+        cheaper = {"pass": "faster", "training": "faster to train"}[comparison.cost]
         lines.append(
-            f"* front: no other scores as high on test for less {cost}, or higher for as much "
-            "(Pareto front)."
+            f"* front: nothing else is at least as accurate on test and {cheaper} (Pareto front)."
         )
     lines += [
         f"Chosen on {_held_out(comparison)}, of equals the cheaper: {comparison.winner}. "
@@ -144,7 +143,7 @@ def notes(comparison: Comparison, left_out: Sequence[str] = ()) -> list[str]:
         f"images from an empty feature store are {comparison.without_budget:,}."
     )
     if any(one.time.busy for one in comparison.results):
-        lines.append("Times were measured while other programs ran: they are too long.")
+        lines.append("Times were measured while other programs ran, so they are overestimates.")
     (winner,) = (one for one in comparison.results if one.label == comparison.winner)
     lines.append(
         "Experiments: `dvc exp show --only-changed`; take one over: "
