@@ -52,7 +52,7 @@ def main() -> None:
             f"Machine: {where}.",
             "",
             f"`headstart compare --strategies --over train.shots={FEW},null`: EfficientNetLite0, "
-            "photos at 64 pixels, digits at 32, at most 15 epochs at a learning rate of 0.001. Few: "
+            "photos at 64 pixels, digits at 32, up to 15 epochs at a learning rate of 0.001. Few: "
             f"{FEW} training images per class. Seconds are of training, without the pass that "
             "computes features.",
             "",
