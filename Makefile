@@ -8,7 +8,7 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 READY := $(VENV)/.ready
 
-.PHONY: run test lint lock clean
+.PHONY: run test lint docs lock clean
 
 run: $(READY)
 	@dvc repro --quiet
@@ -34,6 +34,9 @@ $(READY): requirements.lock pyproject.toml hatch_build.py headstart/images/resam
 	@python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@python -c 'from headstart.images import compiled; compiled.resample() or print("The compiled resize is not available (no C compiler, or a processor without AVX2): Pillow resizes the images, to the same pixels more slowly.")'
 	@touch $@
+
+docs: $(READY)
+	@python -m docs.make html && echo "docs/_build/index.html"
 
 lock:
 	uv pip compile --universal --python-version 3.11 --extra dev --extra compare --extra docs --extra export --extra hub --extra ray --extra s3 --no-header --no-annotate --no-emit-package headstart pyproject.toml --output-file requirements.lock
