@@ -32,8 +32,8 @@ sys.path.insert(0, str(ROOT))
 
 from bench.results import machine, table, write_section
 from headstart import heads
-from headstart.commands.params import load_params
 from headstart.common.files import digest_of
+from headstart.configuration.params import load_params
 from headstart.extraction import engines
 from headstart.extraction.bottleneck import identify
 from headstart.extraction.store import FeatureStore

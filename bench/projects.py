@@ -5,9 +5,9 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from headstart.commands.params import Params, check_params
 from headstart.common import places
 from headstart.common.files import read_json
+from headstart.configuration.params import Params, check_params
 from headstart.dataset.manifest import Manifest, read_manifest
 from headstart.dataset.prepared import prepare
 from headstart.evaluation.evaluate import evaluate

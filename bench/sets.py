@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter, ImageFont, ImageOps
 
 from bench.projects import changed_params, prepare_and_extract
-from headstart.commands.params import Params
 from headstart.common import places
 from headstart.common.files import atomic_folder
+from headstart.configuration.params import Params
 from headstart.dataset.manifest import Manifest, read_manifest
 from headstart.features.file import FeatureFile
 from headstart.heads.data import TrainingData

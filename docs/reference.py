@@ -15,7 +15,7 @@ from ruamel.yaml import YAML
 
 from docs.sandbox import ROOT
 from headstart.catalog.onnx.options import OnnxOptions
-from headstart.commands.params import Params
+from headstart.configuration.params import Params
 from headstart.extraction.options import TextOptions
 from headstart.finetuning.options import UnfreezeStep
 from headstart.heads.options import HeadOptions

@@ -6,6 +6,7 @@ nothing else from below.
 
 import difflib
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +16,9 @@ from headstart.common.tensorflow_runtime import keras
 
 _LISTED = 5
 """How many near cuts an error names."""
+
+_MISSPELLED = 0.75
+"""From which likeness on a name is a word with a slip."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +89,16 @@ def find_cuts(model: keras.Model) -> tuple[Cut, ...]:
     return tuple(cuts)
 
 
-def get_cut(model: keras.Model, name: str) -> Cut:
+def get_cut(
+    model: keras.Model, name: str, key: str = "layer", words: Sequence[str] = ("auto",)
+) -> Cut:
     """Return the cut of that name; "auto" is the last.
+
+    Args:
+        model: A functional model.
+        name: Of the cut.
+        key: Where in params.yaml the name stands.
+        words: What else may stand there, for those who have misspelled it.
 
     Raises:
         InputError: no cut has that name; the message gives the nearest ones.
@@ -98,9 +110,8 @@ def get_cut(model: keras.Model, name: str) -> Cut:
     if name in by_name:
         return by_name[name]
     raise InputError(
-        f"layer: {_why_not(model, name)}; cuts near it: "
-        f"{', '.join(_near(model, name, list(by_name)))} (headstart backbones NAME --cuts lists "
-        f"all {len(cuts)})"
+        f"{key}: {_why_not(model, name)}; {_hint(model, name, list(by_name), words)} (headstart "
+        f"backbones NAME --cuts lists all {len(cuts)})"
     )
 
 
@@ -127,6 +138,13 @@ def _why_not(model: keras.Model, name: str) -> str:
     if any(operation.name == name for operation in model.operations):
         return f"{name!r} is a layer, but other paths lead past it, so it is no cut"
     return f"there is no layer {name!r}"
+
+
+def _hint(model: keras.Model, name: str, cuts: list[str], words: Sequence[str]) -> str:
+    meant = difflib.get_close_matches(name, words, n=1, cutoff=_MISSPELLED)
+    if meant:
+        return f"did you mean {meant[0]}?"
+    return f"cuts near it: {', '.join(_near(model, name, cuts))}"
 
 
 def _near(model: keras.Model, name: str, cuts: list[str]) -> list[str]:

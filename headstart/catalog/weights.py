@@ -26,7 +26,7 @@ from headstart.catalog.spec import (
 )
 from headstart.common.errors import InputError
 from headstart.common.files import digest_of, read_json, sha256_of
-from headstart.common.places import PRETRAINED_INDEX
+from headstart.common.places import PRETRAINED, PRETRAINED_INDEX
 from headstart.common.progress import notify
 from headstart.common.vocabulary import NUMERICS, Interpolation
 
@@ -107,6 +107,28 @@ def resolve(spec: BackboneSpec, weights: str, seed: int) -> WeightsIdentity:
     return _file(Path(weights))
 
 
+def check_named(spec: BackboneSpec, weights: str) -> None:
+    """Check what can be told of `extract.weights` before the pipeline has run.
+
+    Nothing is downloaded, and a file that a pretraining run will write need not be there.
+
+    Raises:
+        InputError: `resolve` could not find such weights.
+    """
+    published = spec.pretrained
+    if spec.network is not None:
+        hub_version()
+    if weights == "random" or (weights == "pretrained" and published is not None):
+        return
+    if spec.network is not None:
+        if not (isinstance(published, HubWeights) and weights == published.preset):
+            _require_folder(spec, weights)
+    elif weights == "pretrained":
+        raise InputError(_unpublished(spec))
+    elif Path(weights).parent != PRETRAINED:
+        _require_file(Path(weights))
+
+
 def hub_version() -> str:
     """Return KerasHub's version.
 
@@ -155,11 +177,7 @@ def keras_cache() -> Path:
 def _pretrained(spec: BackboneSpec) -> WeightsIdentity:
     match spec.pretrained:
         case None:
-            raise InputError(
-                f"weights: nobody publishes pretrained weights for {spec.name}; use weights: "
-                f"random, or train it on a source data set first (section pretrain) and name its "
-                f"models/pretrained/<name>.weights.h5"
-            )
+            raise InputError(_unpublished(spec))
         case PackageWeights() as source:
             path = _package_file(source)
             if path is None:
@@ -201,9 +219,7 @@ def _preset(spec: BackboneSpec, weights: str) -> WeightsIdentity:
         path = preset_folder(published.preset, published.handle, text=spec.pairs_with_text)
         description = f"preset {published.preset} of KerasHub"
     else:
-        path = Path(weights)
-        if not path.is_dir():
-            raise InputError(_no_preset(spec, weights))
+        path = _require_folder(spec, weights)
         description = f"weights from {path}"
     folder = read_folder(path)
     rule, interpolation = folder.preprocessing() or (None, None)
@@ -216,6 +232,21 @@ def _preset(spec: BackboneSpec, weights: str) -> WeightsIdentity:
         preprocessing=rule,
         interpolation=interpolation,
     )
+
+
+def _unpublished(spec: BackboneSpec) -> str:
+    return (
+        f"weights: nobody publishes pretrained weights for {spec.name}; use weights: random, or "
+        f"train it on a source data set first (section pretrain) and name its "
+        f"{PRETRAINED}/<name>.weights.h5"
+    )
+
+
+def _require_folder(spec: BackboneSpec, weights: str) -> Path:
+    path = Path(weights)
+    if not path.is_dir():
+        raise InputError(_no_preset(spec, weights))
+    return path
 
 
 def _no_preset(spec: BackboneSpec, weights: str) -> str:
@@ -232,6 +263,19 @@ def _no_preset(spec: BackboneSpec, weights: str) -> str:
 
 
 def _file(path: Path) -> WeightsIdentity:
+    _require_file(path)
+    sha256 = sha256_of(path)
+    _check_listed(path, sha256)
+    return WeightsIdentity(
+        kind="file",
+        path=path,
+        sha256=sha256,
+        seed=None,
+        description=f"weights from {path}",
+    )
+
+
+def _require_file(path: Path) -> None:
     accepted = "pretrained, random, or a path ending in " + ", ".join(FILE_SUFFIXES)
     if path.is_dir():
         raise InputError(
@@ -242,15 +286,6 @@ def _file(path: Path) -> WeightsIdentity:
         raise InputError(f"weights: expected {accepted}; received {str(path)!r}")
     if not path.is_file():
         raise InputError(f"weights: {path}: no such file; expected {accepted}")
-    sha256 = sha256_of(path)
-    _check_listed(path, sha256)
-    return WeightsIdentity(
-        kind="file",
-        path=path,
-        sha256=sha256,
-        seed=None,
-        description=f"weights from {path}",
-    )
 
 
 def _check_listed(path: Path, sha256: str) -> None:

@@ -7,13 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from headstart.commands import arguments
-from headstart.commands.params import load_params
 from headstart.common.errors import InputError
 from headstart.common.files import atomic_write
 from headstart.common.progress import notify
 from headstart.common.vocabulary import Sizing
+from headstart.configuration.params import load_params
 from headstart.dataset.walking import Unlistable, files_below
-from headstart.extraction.bottleneck import spec_of
+from headstart.extraction.bottleneck import network_of
 from headstart.images import decoding
 from headstart.images.contact_sheet import SheetImage, contact_sheet
 
@@ -62,8 +62,10 @@ def run(args: argparse.Namespace) -> int:
             names no format of pictures.
     """
     extract = load_params().extract
-    spec = spec_of(extract)
-    image_size = spec.image_size(args.image_size or extract.image_size)
+    network = network_of(extract)
+    spec, image_size = network.spec, network.image_size
+    if args.image_size:
+        image_size = spec.image_size(args.image_size)
     n_views = args.views or extract.augment.views or _DEFAULT_VIEWS
     if args.output.suffix.lower() not in decoding.SUFFIXES:
         raise InputError(

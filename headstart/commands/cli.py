@@ -7,6 +7,7 @@ no TensorFlow answer at once.
 import argparse
 import sys
 from collections.abc import Collection, Sequence
+from difflib import get_close_matches
 from importlib.metadata import version
 from typing import Literal, Protocol
 
@@ -52,6 +53,9 @@ COMMANDS: dict[CommandName, str] = {
     "completion": "print the shell completion script",
 }
 """In the order in which one meets them."""
+
+STAGES = ("prepare", "pretrain", "extract", "train", "novelty", "finetune", "evaluate")
+"""Those of dvc.yaml that are no commands, for who takes them for some."""
 
 
 class Command(Protocol):
@@ -170,10 +174,26 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     chosen = next((word for word in arguments if not word.startswith("-")), "")
+    if not arguments:
+        build_parser({}).print_help(sys.stderr)
+        return 2
+    if chosen and chosen not in COMMANDS:
+        build_parser({}).error(_no_such_command(chosen))
     # `completion` needs the parser of all commands, and cannot import what imports it.
     given = argparse.Namespace(parser_of_all=lambda: build_parser(COMMANDS))
     parsed = build_parser({chosen}).parse_args(arguments, given)
     return run_to_status(lambda: load_command(parsed.command).run(parsed))
+
+
+def _no_such_command(word: str) -> str:
+    near = get_close_matches(word, COMMANDS, n=1)
+    if word in STAGES:
+        hint = f"{word} is a stage: `dvc repro {word}` runs it and what it needs"
+    elif near:
+        hint = f"did you mean {near[0]}?"
+    else:
+        hint = "`headstart --help` lists them"
+    return f"there is no command {word!r}; {hint}"
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from headstart.common.places import (
     TEST_METRICS,
 )
 from headstart.common.places import FINETUNED as FINETUNED_FOLDER
+from headstart.common.project import missing
 from headstart.heads.finetuned_card import NAME as FINETUNED
 from headstart.scoring.metrics import WITHOUT_IMAGES, named
 
@@ -84,6 +85,14 @@ def run(args: argparse.Namespace) -> int:
         chosen += f", a tie with {selected['runner_up']}"
     console.print(chosen, highlight=False)
     folder = FINETUNED_FOLDER if selected["head"] == FINETUNED else HEADS / selected["head"]
+    if not FEATURES.is_file():
+        # A clone has the metrics, which git keeps, and nothing of what DVC keeps.
+        console.print(
+            "These are the scores that came with the project; its models are not here: `dvc pull` "
+            "brings them where DVC has a remote, `dvc repro` makes them",
+            highlight=False,
+        )
+        return 0
     console.print(
         f"{FEATURES}  {folder}/  metrics/  plots/ (`dvc plots show`)"
         + (f"  {REPORT}" if REPORT.is_file() else ""),
@@ -154,6 +163,4 @@ def read_metrics(path: Path) -> Any:
             f"{path}: not valid JSON ({error}): run `dvc repro` to write it again"
         ) from None
     except FileNotFoundError:
-        raise InputError(
-            f"{path} not found: expected the metrics of a finished run; run `dvc repro` first"
-        ) from None
+        raise missing(path, "there is no finished run yet; run `dvc repro`") from None

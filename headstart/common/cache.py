@@ -40,6 +40,7 @@ KINDS = {
     "texts": "text vectors of class names",
     "models": "converted models",
     "costs": "sizes of networks",
+    "cuts": "layers that were looked for",
     "times": "times of networks",
     "advice": "measurements for advice",
     "comparisons": "results of comparisons",

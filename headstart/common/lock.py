@@ -11,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from headstart.common.code import digest_of_code
 from headstart.common.errors import InputError
+from headstart.common.project import missing
 
 LOCK_FILE = Path("headstart.lock")
 
@@ -53,8 +54,10 @@ def read_lock(path: Path = LOCK_FILE) -> ProjectLock:
     try:
         return ProjectLock.model_validate_json(path.read_bytes())
     except FileNotFoundError:
-        raise InputError(
-            f"{path} not found: run from the folder of a project that `headstart init` made"
+        raise missing(
+            path,
+            "a project that `headstart init` made has one; in the library's own repository, whose "
+            "stages depend on its code itself, there is nothing to upgrade",
         ) from None
     except ValidationError as error:
         problem = error.errors(include_url=False)[0]

@@ -23,8 +23,9 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from headstart.common.errors import InputError
+from headstart.common.project import FILES, where_to_run
 
-PARAMS_FILE = Path("params.yaml")
+PARAMS_FILE = FILES[0]
 
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Share = Annotated[float, Field(ge=0, lt=1)]
@@ -96,13 +97,12 @@ def read_params(path: Path = PARAMS_FILE) -> dict[str, Any]:
         # utf-8-sig drops the mark that some editors put at the beginning.
         content = YAML(typ="safe").load(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
-        raise InputError(
-            f"{path} not found: run from the project's folder, which holds dvc.yaml and {path.name}"
-        ) from None
+        raise InputError(f"{path}: no such file: {where_to_run()}") from None
     except MarkedYAMLError as error:
         place = error.problem_mark
         where = f", line {place.line + 1}, column {place.column + 1}" if place else ""
-        raise InputError(f"{path}{where}: not valid YAML: {error.problem}") from None
+        hint = "; indent with spaces, not with a tab" if place and _by_tab(path, place.line) else ""
+        raise InputError(f"{path}{where}: not valid YAML: {error.problem}{hint}") from None
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
         raise InputError(
@@ -116,6 +116,12 @@ def read_params(path: Path = PARAMS_FILE) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise InputError(f"{path}: expected sections such as `prepare:`, received {content!r}")
     return content
+
+
+def _by_tab(path: Path, number: int) -> bool:
+    """Return whether a line is indented by a tab, which the parser does not always say."""
+    line = [*path.read_text(encoding="utf-8-sig").splitlines(), ""][number]
+    return "\t" in line[: len(line) - len(line.lstrip())]
 
 
 def check(content: Any, kind: type[T], source: Path | str, section: str = "") -> T:

@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, Any
 from headstart.common.errors import InputError
 from headstart.common.files import atomic_write, sha256_of
 from headstart.common.hdf5 import open_hdf5
+from headstart.common.project import missing
 
 if TYPE_CHECKING:
     import h5py
@@ -109,7 +110,7 @@ def require_seal(path: Path, kind: str, remedy: str) -> str:
     try:
         return check_seal(path, kind)
     except FileNotFoundError:
-        raise InputError(f"{path}: no such file: {remedy}") from None
+        raise missing(path, remedy) from None
     except BrokenSeal as broken:
         raise InputError(f"{path}: {broken}: {remedy}") from None
     except OSError as error:
@@ -332,7 +333,7 @@ def read_sealed_json(path: Path, remedy: str) -> dict[str, Any]:
     try:
         data = path.read_bytes()
     except FileNotFoundError:
-        raise InputError(f"{path}: no such file: {remedy}") from None
+        raise missing(path, remedy) from None
     except OSError as error:
         raise InputError(f"{path}: it cannot be read ({error.strerror}): {remedy}") from None
     start = _JSON_START.match(data)
@@ -382,7 +383,7 @@ def read_checked(path: Path, remedy: str) -> bytes:
     try:
         data, line = path.read_bytes(), beside.read_bytes()
     except FileNotFoundError as error:
-        raise InputError(f"{error.filename}: no such file: {remedy}") from None
+        raise missing(Path(error.filename), remedy) from None
     except OSError as error:
         raise InputError(
             f"{error.filename}: it cannot be read ({error.strerror}): {remedy}"

@@ -5,6 +5,7 @@ Needs no TensorFlow; `headstart.extraction.model` makes a Keras model of it.
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from headstart import catalog
 from headstart.catalog import onnx
@@ -67,13 +68,47 @@ class Bottleneck:
         return replace(self, taps=tuple(dict.fromkeys(taps)))
 
 
-def spec_of(options: ExtractOptions) -> BackboneSpec:
-    """Return the entry of the catalog, or what a file of ONNX says of its network.
+class Network(NamedTuple):
+    """What the section `extract` names, before its weights are looked for.
+
+    Attributes:
+        spec: The entry of the catalog, or what a file of ONNX says of its network.
+        file: That file; None for a backbone of the catalog.
+        fed: How its network is fed.
+        layer: Where it is cut. Whether a backbone of the catalog has a layer of that name is known
+            only once the model is built.
+        image_size: (height, width) in pixels.
+    """
+
+    spec: BackboneSpec
+    file: OnnxFile | None
+    fed: OnnxOptions | None
+    layer: str
+    image_size: tuple[int, int]
+
+
+def network_of(options: ExtractOptions) -> Network:
+    """Return what the section `extract` names; nothing is downloaded.
 
     Raises:
-        InputError: there is no such backbone, or the file cannot be used.
+        InputError: there is no such backbone, it has no such pooling or image size, or a file
+            cannot be used.
     """
-    return _network(options)[0]
+    if options.backbone != onnx.NAME:
+        if options.weights.endswith(onnx.SUFFIX):
+            raise InputError(
+                f"backbone: expected {onnx.NAME} with weights {options.weights}, received "
+                f"{options.backbone}"
+            )
+        spec = catalog.get(options.backbone)
+        layer = _resolve_layer(spec, options.layer)
+        _check_pooling(spec, layer, options.pooling)
+        return Network(spec, None, None, layer, spec.image_size(options.image_size))
+    file = onnx_network.open_file(options.weights)
+    fed = onnx_network.resolved(file, options.onnx or OnnxOptions())
+    size = onnx_network.image_size(file, fed, options.image_size)
+    layer = onnx_network.resolve_layer(file, options.layer)
+    return Network(onnx_network.spec_of(file, fed, size), file, fed, layer, size)
 
 
 def recover_spec(identity: FeatureIdentity) -> BackboneSpec:
@@ -105,17 +140,14 @@ def identify(options: ExtractOptions, engine: EngineName) -> Bottleneck:
     Raises:
         InputError: no such backbone, image size or weights.
     """
-    spec, file, fed = _network(options)
+    spec, file, fed, layer, size = network_of(options)
     own = None
     if file is None:
         weights = resolve(spec, options.weights, options.seed)
         published, spec = spec.preprocessing, weights.adapt(spec)
         own = None if spec.preprocessing == published else spec.preprocessing.as_json()
-        layer, size = _resolve_layer(spec, options.layer), spec.image_size(options.image_size)
-        _check_pooling(spec, layer, options.pooling)
     else:
         weights = onnx_network.weights_of(file)
-        layer, size = onnx_network.resolve_layer(file, options.layer), spec.default_size
     tap = FeatureIdentity(
         backbone=spec.name,
         # The seed is part of the name, so that the identity alone leads back to the weights.
@@ -176,23 +208,6 @@ def _check_pooling(spec: BackboneSpec, layer: str, pooling: Pooling) -> None:
             "extract.pooling: last4 takes the last four blocks, normalized: expected extract.layer "
             f"norm, received {layer}"
         )
-
-
-def _network(
-    options: ExtractOptions,
-) -> tuple[BackboneSpec, OnnxFile | None, OnnxOptions | None]:
-    """Return an entry of the catalog, or what a file holds and how it is fed."""
-    if options.backbone != onnx.NAME:
-        if options.weights.endswith(onnx.SUFFIX):
-            raise InputError(
-                f"backbone: expected {onnx.NAME} with weights {options.weights}, received "
-                f"{options.backbone}"
-            )
-        return catalog.get(options.backbone), None, None
-    file = onnx_network.open_file(options.weights)
-    fed = onnx_network.resolved(file, options.onnx or OnnxOptions())
-    size = onnx_network.image_size(file, fed, options.image_size)
-    return onnx_network.spec_of(file, fed, size), file, fed
 
 
 def _fed(identity: FeatureIdentity) -> OnnxOptions | None:

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 from headstart.catalog import cuts
 from headstart.catalog.cuts import Cut
-from headstart.common.errors import InputError
 from headstart.common.tensorflow_runtime import keras
+from headstart.finetuning.options import WORDS
 
 
 def block_starts(backbone: keras.Model) -> tuple[Cut, ...]:
@@ -76,13 +76,16 @@ def block_of_layers(backbone: keras.Model) -> dict[str, int]:
     return {name: sum(place <= start for start in starts) for name, place in position.items()}
 
 
-def resolve_unfreeze(backbone: keras.Model, unfreeze: str | float) -> Cut | None:
+def resolve_unfreeze(
+    backbone: keras.Model, unfreeze: str | float, key: str = "finetune.unfreeze"
+) -> Cut | None:
     """Return the cut above which everything learns.
 
     Args:
         backbone: Up to the layer that the features are taken from.
         unfreeze: "last_block", "all", "scratch", the name of a cut, or a share of the backbone's
             parameters that at most may learn (one layer learns if a single one has more).
+        key: Where in params.yaml that stands, for an error.
 
     Returns:
         The cut; None when the whole backbone learns.
@@ -96,10 +99,7 @@ def resolve_unfreeze(backbone: keras.Model, unfreeze: str | float) -> Cut | None
         starts = block_starts(backbone)
         return starts[0] if starts else None
     if isinstance(unfreeze, str):
-        try:
-            return cuts.get_cut(backbone, unfreeze)
-        except InputError as error:
-            raise InputError(f"finetune.unfreeze: {error}") from None
+        return cuts.get_cut(backbone, unfreeze, key, WORDS)
     found = cuts.find_cuts(backbone)
     largest = unfreeze * (found[-1].parameters_below + found[-1].parameters_above)
     # Above the others lies no kernel, at most a normalization.

@@ -10,6 +10,9 @@ from headstart.common.vocabulary import Where
 from headstart.features.identity import FeatureIdentity
 from headstart.heads.options import OptimizerOptions
 
+WORDS = ("none", "last_block", "all", "scratch")
+"""What `unfreeze` may be besides a share and the name of a cut."""
+
 
 class UnfreezeStep(Section):
     """One step of staged unfreezing."""
@@ -52,9 +55,21 @@ class FinetuneOptions(OptimizerOptions):
             InputError: it shall, and is that of an ONNX file, which holds no more than its way
                 forward.
         """
-        if self.start is not None and identity.onnx is not None:
+        if identity.onnx is not None:
+            self.check_file(identity.weights)
+
+    def check_file(self, weights: str) -> None:
+        """Check that nothing shall learn of the network of an ONNX file.
+
+        Args:
+            weights: The file.
+
+        Raises:
+            InputError: something shall.
+        """
+        if self.start is not None:
             raise InputError(
                 f"params.yaml: finetune.unfreeze: expected none, since the features come from "
-                f"{identity.weights}, and the network of an ONNX file cannot be trained; received "
+                f"{weights}, and the network of an ONNX file cannot be trained; received "
                 f"{self.unfreeze}. Heads on its features can: section train"
             )

@@ -37,13 +37,16 @@ def plan_steps(backbone: keras.Model, options: FinetuneOptions) -> tuple[Step, .
         InputError: a cut does not exist, or a step unfreezes less than the one before.
     """
     order = [cut.name for cut in cuts.find_cuts(backbone)]
-    wanted: list[tuple[str | float, int]] = [
-        *((step.unfreeze, step.epochs) for step in options.stages),
-        (options.unfreeze, options.epochs),
+    wanted: list[tuple[str, str | float, int]] = [
+        *(
+            (f"finetune.stages.{number}.unfreeze", step.unfreeze, step.epochs)
+            for number, step in enumerate(options.stages)
+        ),
+        ("finetune.unfreeze", options.unfreeze, options.epochs),
     ]
     steps: list[Step] = []
-    for unfreeze, epochs in wanted:
-        cut = resolve_unfreeze(backbone, unfreeze)
+    for key, unfreeze, epochs in wanted:
+        cut = resolve_unfreeze(backbone, unfreeze, key)
         name = None if cut is None else cut.name
         if steps and name is not None:
             above = steps[-1].cut

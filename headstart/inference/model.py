@@ -3,6 +3,7 @@
 What decides that is the model's own card: params.yaml may have been edited since.
 """
 
+import difflib
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
@@ -18,6 +19,7 @@ from headstart.catalog.weights import FILE_SUFFIXES
 from headstart.common import places
 from headstart.common.errors import InputError
 from headstart.common.files import read_json
+from headstart.common.project import missing
 from headstart.common.vocabulary import Where
 from headstart.evaluation.novelty import Novelty
 from headstart.extraction import engines
@@ -37,6 +39,8 @@ from headstart.heads.finetuned_card import is_present, read_finetuned_card
 from headstart.images.options import AugmentOptions
 from headstart.inference import finetuned
 from headstart.scoring.calibration import softmax
+
+_FIRST = "there is no finished run yet; run `dvc repro`, or name a model elsewhere with --model"
 
 
 class ModelOutput(NamedTuple):
@@ -109,6 +113,11 @@ def model_folder(head: str | None, folder: Path | None, project: Path = Path()) 
         InputError: no model has that name, or none is named and no run has selected one.
     """
     if folder is not None:
+        if not folder.is_dir():
+            raise InputError(
+                f"--model {folder}: no such folder; expected that of a model, such as "
+                f"{places.HEADS}/logistic"
+            )
         return folder
     finetuned_folder = project / places.FINETUNED
     if head is not None:
@@ -116,19 +125,23 @@ def model_folder(head: str | None, folder: Path | None, project: Path = Path()) 
         folders = {FINETUNED: finetuned_folder} if is_present(finetuned_folder) else {}
         folders |= {name: heads / name for name in trained_heads(heads)}
         if head not in folders:
+            if not folders:
+                raise missing(heads, _FIRST)
+            near = difflib.get_close_matches(head, folders, n=1)
             raise InputError(
                 f"--head: expected one of {', '.join(sorted(folders))}, received {head}"
-                if folders
-                else f"{heads}: expected trained heads, received none: run `dvc repro` first"
+                + (f"; did you mean {near[0]}?" if near else "")
             )
         return folders[head]
     metrics = project / places.TEST_METRICS
     try:
         selected = str(read_json(metrics)["selected"]["head"])
-    except (FileNotFoundError, KeyError, TypeError, ValueError):
+    except FileNotFoundError:
+        raise missing(metrics, _FIRST) from None
+    except (KeyError, TypeError, ValueError):
         raise InputError(
             f"{metrics}: expected the scores of a finished run, which name the selected head; run "
-            "`dvc repro` first, or name a model with --head or --model"
+            "`dvc repro` to write them again, or name a model with --head or --model"
         ) from None
     return finetuned_folder if selected == FINETUNED_NAME else project / places.HEADS / selected
 

@@ -1,10 +1,11 @@
 """Options of pretraining: the section `pretrain`."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
+from headstart.common.errors import InputError
 from headstart.common.params import (
     ClassName,
     Count,
@@ -17,6 +18,9 @@ from headstart.common.params import (
 )
 from headstart.common.places import MANIFEST
 from headstart.images.options import AugmentOptions
+
+if TYPE_CHECKING:
+    from headstart.catalog.spec import BackboneSpec
 
 SOURCE_KEY = "pretrain.source"
 """Where params.yaml names the source, for errors."""
@@ -47,6 +51,32 @@ class PretrainRun(Section):
     batch_size: Count = 32
     epochs: Count = 50
     patience: Count = 8
+
+    def check_backbone(self, key: str) -> "tuple[BackboneSpec, tuple[int, int]]":
+        """Return the backbone, and (height, width) of its images in pixels.
+
+        Args:
+            key: Where in params.yaml the run stands.
+
+        Raises:
+            InputError: there is no such backbone, or it cannot be trained, or not at that size.
+        """
+        # Not needed without any run.
+        from headstart import catalog
+
+        try:
+            spec = catalog.get(self.backbone)
+            image_size = spec.image_size(self.image_size)
+        except InputError as error:
+            # It begins with the name of the option.
+            raise InputError(f"{key}.{error}") from None
+        if spec.network is not None:
+            raise InputError(
+                f"{key}.backbone: expected a backbone whose weights are one file, received "
+                f"{spec.name}, whose weights are a preset of KerasHub; to train it on these "
+                "images, fine-tune it: finetune.unfreeze"
+            )
+        return spec, image_size
 
 
 class PretrainOptions(Section):

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 from headstart.common.cache import Keep
 from headstart.common.code import digest_of_code
-from headstart.common.errors import InputError
 from headstart.common.files import atomic_folder, digest_of, read_json, sha256_of, write_json
 from headstart.common.places import PRETRAINED_INDEX
 from headstart.common.progress import notify
@@ -108,20 +107,7 @@ def _key(name: str) -> str:
 
 
 def _plan(name: str, run: PretrainRun, source: "Source") -> _Plan:
-    from headstart import catalog
-
-    try:
-        spec = catalog.get(run.backbone)
-        image_size = spec.image_size(run.image_size)
-    except InputError as error:
-        # It begins with the name of the option.
-        raise InputError(f"{_key(name)}.{error}") from None
-    if spec.network is not None:
-        raise InputError(
-            f"{_key(name)}.backbone: expected a backbone whose weights are one file, received "
-            f"{spec.name}, whose weights are a preset of KerasHub; to train it on these images, "
-            "fine-tune it: finetune.unfreeze"
-        )
+    spec, image_size = run.check_backbone(_key(name))
     listing = source.listing(_key(name), run)
     digest = digest_of(
         {

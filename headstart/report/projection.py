@@ -9,7 +9,6 @@ import numpy.typing as npt
 
 from headstart.common.cache import PAGES, Keep
 from headstart.common.code import digest_of_code
-from headstart.common.errors import InputError
 from headstart.common.threads import one_thread_each
 from headstart.features.file import FeatureFile
 from headstart.features.matrix import pooled
@@ -40,9 +39,6 @@ def kept_projections(
 
     Returns:
         As `project`, coordinates with four decimals.
-
-    Raises:
-        InputError: as `project`.
     """
     keep = Keep(PAGES)
     libraries = ["numpy", *(["umap-learn"] if "umap" in methods and find_spec("umap") else [])]
@@ -79,9 +75,6 @@ def project(
     Returns:
         (n, 2) points by method, and the shares of the variance along the first two principal
         components.
-
-    Raises:
-        InputError: UMAP is asked for and not installed.
     """
     # Without any difference between the vectors there is no direction to find.
     if not np.ptp(vectors, axis=0).any():
@@ -130,11 +123,6 @@ def _tsne(reduced: Points) -> Points:
 
 
 def _umap(reduced: Points, seed: int) -> Points:
-    if find_spec("umap") is None:
-        raise InputError(
-            "params.yaml: report.projections: umap needs the package umap-learn, which is not "
-            "installed: run `pip install umap-learn`, or take umap off the list"
-        )
     # umap imports TensorFlow where it finds it, with all its noise.
     from headstart.common.tensorflow_runtime import standard_error_silenced
 

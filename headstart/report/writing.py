@@ -20,8 +20,10 @@ def write_report(output: Path, options: ReportOptions, where: RunPlaces | None =
         where: Where the pipeline left its results, if not where dvc.yaml says.
 
     Raises:
-        InputError: there is no manifest, or what is there does not fit together.
+        InputError: there is no manifest, what is there does not fit together, or what draws a map
+            is not installed.
     """
+    options.check_packages()
     where = where or RunPlaces()
     # With several threads sums of products change from run to run.
     with one_thread_each():

@@ -11,9 +11,9 @@ import grimp
 import pytest
 from ruamel.yaml import YAML
 
-from headstart.commands.params import Params
 from headstart.common import places
 from headstart.common.params import Section
+from headstart.configuration.params import Params
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "dvc.yaml").read_text()

@@ -102,7 +102,7 @@ def test_features_of_downloaded_weights_are_those_of_local_ones(
     monkeypatch.setattr(catalog, "specs", lambda: (spec,))
     monkeypatch.chdir(tmp_path)
     Path("photos").symlink_to(photo_folder)
-    _configure()
+    _configure(backbone=spec.name, weights=str(local))
     prepare.main()
     assert _extract(spec.name, str(local)) == 0
     expected = headstart.read_features().X

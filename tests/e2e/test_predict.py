@@ -284,7 +284,7 @@ def test_a_model_without_its_novelty_says_so(
             ["--head", "finetuned"],
             "--head: expected one of logistic, prototype, received finetuned",
         ),
-        (["--model", "nowhere"], "nowhere/head.json: no such file: run `dvc repro train`"),
+        (["--model", "nowhere"], "--model nowhere: no such folder; expected that of a model"),
     ],
 )
 def test_missing_models_are_told(run: Run, arguments: list[str], message: str) -> None:
@@ -297,7 +297,7 @@ def test_without_a_finished_run_there_is_nothing_to_predict_with(run: Run, tmp_p
     with chdir(tmp_path):
         status, _, messages = run("x.jpg")
     assert status == 1
-    assert "metrics/test.json: expected the scores of a finished run" in messages
+    assert "metrics/test.json: no such file: run from a project's folder" in messages
 
 
 @pytest.mark.parametrize(

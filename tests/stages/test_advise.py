@@ -11,7 +11,7 @@ import pytest
 from headstart.commands import cli
 from headstart.commands.advise import strategies
 from headstart.commands.advise.pilots import Pilots
-from headstart.commands.params import load_params
+from headstart.configuration.params import load_params
 from headstart.features.file import FeatureFile
 from pipeline import extract, prepare, sample
 

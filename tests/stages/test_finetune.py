@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 from ruamel.yaml import YAML
 
-from headstart.commands.params import Params, check_params
 from headstart.common.durations import kept_seconds
 from headstart.common.errors import InputError
 from headstart.common.params import check
+from headstart.configuration.params import Params, check_params
 from headstart.dataset.leak_table import write_leaks
 from headstart.dataset.manifest import read_manifest
 from headstart.dataset.prepared import prepare

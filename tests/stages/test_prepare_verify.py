@@ -80,5 +80,6 @@ def test_a_swap_alone_is_prepared_anew(project):
 
 def test_without_a_table_there_is_nothing_to_compare(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
+    Path("params.yaml").touch()
     assert main(["verify"]) == 1
     assert "data/manifest.csv: no such file: run `dvc repro prepare`" in capsys.readouterr().err

@@ -14,8 +14,8 @@ from headstart.commands.advise.recommendation import (
 )
 from headstart.commands.advise.search import Found, search
 from headstart.commands.advise.strategies import Arm, Size, arms, full_size
-from headstart.commands.params import Params
 from headstart.common.errors import InputError
+from headstart.configuration.params import Params
 from headstart.dataset.manifest import Manifest
 from headstart.extraction.store import FeatureStore
 from headstart.features.file import FeatureFile

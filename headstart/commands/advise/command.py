@@ -16,12 +16,12 @@ from headstart.commands.advise.advice import Advice, advise
 from headstart.commands.advise.evidence import Evidence
 from headstart.commands.advise.recommendation import points
 from headstart.commands.advise.search import describe
-from headstart.commands.params import check_params, load_params
 from headstart.commands.yaml_text import changed
 from headstart.common import places
 from headstart.common.files import atomic_write
 from headstart.common.params import PARAMS_FILE
 from headstart.common.progress import notify
+from headstart.configuration.params import check_params, load_params
 from headstart.dataset.manifest import read_manifest
 from headstart.features.file import FeatureFile
 from headstart.scoring.metrics import named

@@ -1,20 +1,20 @@
 """`headstart check`: whether the scores of the last run hold what params.yaml promises."""
 
 import argparse
-from collections.abc import Collection, Sequence
+from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 
 from rich.console import Console
 
 from headstart.commands.check.figures import Figure, figures, interval_of
-from headstart.commands.check.options import CheckOptions
-from headstart.commands.check.promise import Promise
 from headstart.commands.scores import read_metrics
 from headstart.commands.tables import Column, fit, output_width
 from headstart.common.errors import InputError
 from headstart.common.params import PARAMS_FILE, load_section
 from headstart.common.places import TEST_METRICS
 from headstart.common.text import printable
+from headstart.configuration.check_options import CheckOptions
+from headstart.configuration.promise import Promise
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -101,10 +101,12 @@ def _shown(value: float) -> str:
     return f"{value:,}" if isinstance(value, int) else f"{value:.4f}"
 
 
-def _unknown(promise: Promise, known: Collection[str]) -> str:
+def _unknown(promise: Promise, known: Mapping[str, Figure]) -> str:
     place = f"{PARAMS_FILE}: check.promises: {promise.text}"
     if promise.name in known:
         return f"{place}: {TEST_METRICS} has no value for it: the test images do not define it"
+    if (images := known.get("images")) is not None and images.value == 0:
+        return f"{place}: there is no test image, so there are no scores; raise prepare.test"
     near = get_close_matches(promise.name, known, n=3, cutoff=0.4)
     return f"{place}: expected a score of {TEST_METRICS}, received {promise.name}; " + (
         f"the nearest are {', '.join(near)}" if near else "see what is there"

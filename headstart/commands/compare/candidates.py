@@ -14,10 +14,10 @@ from ruamel.yaml.error import YAMLError
 
 from headstart import catalog
 from headstart.catalog.spec import BackboneSpec
-from headstart.commands.params import Params, check_params
 from headstart.common.errors import InputError
 from headstart.common.files import digest_of
 from headstart.common.params import PARAMS_FILE
+from headstart.configuration.params import Params, check_params
 from headstart.extraction import engines
 from headstart.extraction.bottleneck import Bottleneck, identify
 from headstart.heads import require_start

@@ -32,13 +32,13 @@ from headstart.commands.compare.sandbox import (
     open_sandbox,
 )
 from headstart.commands.compare.showing import FORMATS, as_csv, as_json, as_table, notes
-from headstart.commands.params import load_params
 from headstart.commands.tables import output_width, wrapped
 from headstart.common import places
 from headstart.common.errors import InputError
 from headstart.common.files import write_json
 from headstart.common.params import PARAMS_FILE
 from headstart.common.urls import is_url
+from headstart.configuration.params import load_params
 from headstart.dataset.sources import list_files
 from headstart.dataset.tables import TABLES
 from headstart.dataset.tar_shards import expand_braces

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from headstart.commands import yaml_text
-from headstart.commands.params import Params
 from headstart.common.params import Section
+from headstart.configuration.params import Params
 
 
 def add_missing(text: str, template: str, sections: Collection[str]) -> tuple[str, list[str]]:

@@ -12,7 +12,6 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from headstart.commands import yaml_text
-from headstart.commands.params import check_params
 from headstart.commands.project.init import GIT_IGNORE, IGNORED, complete
 from headstart.commands.project.new_params import add_missing
 from headstart.commands.project.template import (
@@ -27,6 +26,7 @@ from headstart.common.errors import InputError
 from headstart.common.files import atomic_write
 from headstart.common.lock import LOCK_FILE, ProjectLock, read_lock
 from headstart.common.params import PARAMS_FILE, read_params
+from headstart.configuration.params import check_params
 
 _BESIDE = ".new"
 """Suffix of a file of the template that is written beside the one which the user has edited."""

@@ -151,7 +151,7 @@ def test_the_pipeline_and_the_transformer_share_their_vectors(
     passes: list[int], photo_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    from headstart.commands.params import load_params
+    from headstart.configuration.params import load_params
 
     params = load_params(ROOT / "params.yaml")
     prepare.run(params.prepare.model_copy(update={"source": str(photo_folder)}))

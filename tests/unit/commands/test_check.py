@@ -189,7 +189,7 @@ def test_without_a_run_or_with_other_metrics_it_says_so(
     assert "metrics/test.json: expected the metrics of a finished run" in capsys.readouterr().err
     Path("metrics/test.json").unlink()
     assert main(["check"]) == 1
-    assert "metrics/test.json not found" in capsys.readouterr().err
+    assert "metrics/test.json: no such file: there is no finished run" in capsys.readouterr().err
 
 
 def test_predictions_of_another_run_are_refused(

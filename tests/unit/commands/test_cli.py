@@ -6,8 +6,11 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
+from ruamel.yaml import YAML
 
 from headstart.commands import cli
+
+ROOT = Path(__file__).parents[3]
 
 
 def test_every_name_has_a_line_of_help() -> None:
@@ -37,11 +40,32 @@ def test_help_lists_the_commands_and_imports_none_of_them() -> None:
     assert all(command in done.stdout for command in cli.COMMANDS)
 
 
-def test_an_unknown_command_exits_with_2(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("word", "hint"),
+    [
+        ("predikt", "did you mean predict?"),
+        ("train", "train is a stage: `dvc repro train` runs it"),
+        ("zzz", "`headstart --help` lists them"),
+    ],
+)
+def test_an_unknown_command_is_answered_with_what_was_meant(
+    word: str, hint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit) as stopped:
-        cli.main(["predikt"])
+        cli.main([word, "--head", "x"])
     assert stopped.value.code == 2
-    assert "predikt" in capsys.readouterr().err
+    assert f"error: there is no command {word!r}; {hint}" in capsys.readouterr().err
+
+
+def test_no_command_at_all_shows_the_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([]) == 2
+    shown = capsys.readouterr().err
+    assert all(f"\n    {command}" in shown for command in cli.COMMANDS)
+
+
+def test_stages_that_are_named_are_those_of_the_pipeline() -> None:
+    pipeline = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))
+    assert {*cli.STAGES} == {*pipeline["stages"]} - {"sample", *cli.COMMANDS}
 
 
 def test_a_deliberate_error_is_one_message(
@@ -50,5 +74,5 @@ def test_a_deliberate_error_is_one_message(
     monkeypatch.chdir(tmp_path)
     assert cli.main(["scores"]) == 1
     told = capsys.readouterr().err
-    assert told.startswith("error: metrics/test.json not found")
-    assert "run `dvc repro` first" in told
+    assert told.startswith("error: metrics/test.json: no such file: run from a project's folder")
+    assert told.count("\n") == 1

@@ -30,6 +30,9 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     cost = {"multiply_adds": 2_000_000, "parameters": 3_000_000}
     write_json(Path("metrics/extract.json"), {"feature_dim": 1280, "cost": cost})
     write_test(finetuned=False)
+    for name in ("features/bottleneck.h5", "params.yaml"):
+        Path(name).parent.mkdir(exist_ok=True)
+        Path(name).touch()
     return tmp_path
 
 
@@ -104,6 +107,16 @@ def test_what_the_scores_say_nothing_about_is_named(
     assert "0.500" in output
 
 
+def test_a_clone_without_models_says_how_to_have_them(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("features/bottleneck.h5").unlink()
+    assert main(["scores"]) == 0
+    output = capsys.readouterr().out
+    assert "logistic *" in output
+    assert "`dvc pull` brings them where DVC has a remote, `dvc repro` makes them" in output
+
+
 def test_json_holds_the_same(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["scores", "--json"]) == 0
     content = json.loads(capsys.readouterr().out)
@@ -114,7 +127,11 @@ def test_json_holds_the_same(run: Path, capsys: pytest.CaptureFixture[str]) -> N
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("test.json", None, "metrics/test.json not found: expected the metrics of a finished run"),
+        (
+            "test.json",
+            None,
+            "metrics/test.json: no such file: there is no finished run yet; run `dvc repro`",
+        ),
         ("heads.json", "{", "metrics/heads.json: not valid JSON (Expecting"),
         ("test.json", "{}", "metrics/test.json: expected the metrics of a finished run, but"),
         ("test.json", "[]", "metrics/test.json: expected the metrics of a finished run, but"),

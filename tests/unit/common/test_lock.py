@@ -76,5 +76,7 @@ def test_a_damaged_lock(path: Path, content: str, problem: str) -> None:
 
 
 def test_no_project(path: Path) -> None:
-    with pytest.raises(InputError, match="not found: run from the folder of a project"):
+    with pytest.raises(
+        InputError, match="no such file: a project that `headstart init` made has one"
+    ):
         read_lock(path)

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from headstart.commands.params import load_params
 from headstart.common.errors import InputError
 from headstart.common.params import load_section, read_params
+from headstart.configuration.params import load_params
 from headstart.extraction.options import ExtractOptions
 from headstart.finetuning.options import FinetuneOptions
 from headstart.heads.options import DenseOptions, LinearSVCOptions, TrainOptions
@@ -121,6 +121,12 @@ def test_all_wrong_values_are_told_at_once(edited):
              "received 'big'"],
         ),
         (
+            "train", TrainOptions, {"heads": {"dense": {"learning_rate": "fast", "untis": [8]}}},
+            ["train.heads.dense.learning_rate: Input should be a valid number, received 'fast'",
+             "train.heads.dense.untis: unknown key; remove it or correct its spelling, received "
+             "[8]"],
+        ),
+        (
             "train", TrainOptions, {"heads": {"logistic": {"l2": "abc"}}},
             ["train.heads.logistic.l2: Input should be 'auto' or a valid number, received 'abc'"],
         ),
@@ -221,7 +227,7 @@ def test_a_file_without_sections_is_told(tmp_path, content):
 
 
 def test_a_missing_file_says_where_to_run(tmp_path):
-    with pytest.raises(InputError, match="params.yaml not found: run from the project's folder"):
+    with pytest.raises(InputError, match="params.yaml: no such file: run from a project's folder"):
         load_params(tmp_path / "params.yaml")
 
 
@@ -246,6 +252,20 @@ def test_text_that_is_no_yaml_in_utf_8_is_told(tmp_path, content, message):
     path.write_bytes(content)
     with pytest.raises(InputError, match=message):
         read_params(path)
+
+
+@pytest.mark.parametrize("line", ["\tsource: a", "  \tsource: a"])
+def test_a_tab_is_told_with_the_cure(tmp_path, line):
+    path = tmp_path / "params.yaml"
+    path.write_text(f"prepare:\n{line}\n  test: 0.2\n")
+    with pytest.raises(InputError, match=r"line 2, .*; indent with spaces, not with a tab$"):
+        read_params(path)
+
+
+def test_line_ends_of_windows_are_line_ends(tmp_path):
+    path = tmp_path / "params.yaml"
+    path.write_bytes(DEFAULT.replace("\n", "\r\n").encode())
+    assert load_params(path) == load_params(ROOT / "params.yaml")
 
 
 def test_a_byte_order_mark_is_no_part_of_the_first_key(tmp_path):

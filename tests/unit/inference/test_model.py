@@ -48,19 +48,29 @@ def test_a_name_that_no_model_has_is_told_with_those_there_are(tmp_path: Path, n
 
 
 def test_a_name_where_nothing_is_trained(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="heads: expected trained heads, received none: run `dvc"):
+    with pytest.raises(
+        InputError, match="heads: no such file: there is no finished run yet; run `dvc"
+    ):
         model_folder("dense", None, tmp_path)
 
 
 def test_a_folder_goes_before_a_name(tmp_path: Path) -> None:
-    assert model_folder("dense", tmp_path / "mine") == tmp_path / "mine"
+    assert model_folder("dense", tmp_path) == tmp_path
+    with pytest.raises(InputError, match=r"^--model .*mine: no such folder; expected that of a mo"):
+        model_folder("dense", tmp_path / "mine")
 
 
-@pytest.mark.parametrize("content", [None, "{", "[]", "{}", '{"selected": null}'])
-def test_scores_that_select_no_model_are_told(tmp_path: Path, content: str | None) -> None:
-    if content is not None:
-        (tmp_path / "metrics").mkdir()
-        (tmp_path / places.TEST_METRICS).write_text(content)
+def test_a_misspelled_head_is_answered_with_the_likely_one(tmp_path: Path) -> None:
+    for head in ("gap", "logistic"):
+        put(tmp_path / "models/heads" / head)
+    with pytest.raises(InputError, match=r"received logistc; did you mean logistic\?$"):
+        model_folder("logistc", None, tmp_path)
+
+
+@pytest.mark.parametrize("content", ["{", "[]", "{}", '{"selected": null}'])
+def test_scores_that_select_no_model_are_told(tmp_path: Path, content: str) -> None:
+    (tmp_path / "metrics").mkdir()
+    (tmp_path / places.TEST_METRICS).write_text(content)
     with pytest.raises(InputError, match="test.json: expected the scores of a finished run"):
         model_folder(None, None, tmp_path)
 

@@ -264,6 +264,7 @@ def test_broken_curves_are_told(copy: Path) -> None:
 
 
 def test_without_a_manifest_there_is_no_page(tmp_path: Path) -> None:
+    (tmp_path / "params.yaml").touch()
     with pytest.raises(InputError, match=r"manifest\.csv: no such file: run `dvc repro prepare`"):
         collected(tmp_path)
 

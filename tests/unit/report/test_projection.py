@@ -9,6 +9,7 @@ from sklearn.manifold import TSNE
 from headstart.common.errors import InputError
 from headstart.features.file import FeatureFile
 from headstart.report import projection, tsne
+from headstart.report.options import ReportOptions
 from headstart.report.projection import kept_projections, project
 from tests.report_run import finish_run
 
@@ -93,7 +94,8 @@ def test_few_or_equal_vectors_have_a_place_too(vectors: np.ndarray) -> None:
 
 @pytest.mark.skipif(importlib.util.find_spec("umap") is not None, reason="UMAP is installed")
 def test_umap_that_is_not_installed_is_told() -> None:
+    options = ReportOptions(seed=0, pictures=0, heat_maps=0, projections=["umap"])
     with pytest.raises(
         InputError, match=r"report\.projections: umap needs .*pip install umap-learn"
     ):
-        project(CLOUDS, ("umap",), 0)
+        options.check_packages()

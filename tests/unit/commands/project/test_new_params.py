@@ -3,8 +3,8 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from headstart.commands.params import Params
 from headstart.commands.project.new_params import add_missing
+from headstart.configuration.params import Params
 
 TEMPLATE = (Path(__file__).parents[4] / "params.yaml").read_text()
 ALL = set(Params.model_fields)

@@ -216,7 +216,7 @@ def test_a_dry_run_tells_the_same_and_writes_nothing(
 
 def test_no_project(tmp_path: Path, upgrade: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert "headstart.lock not found: run from the folder of a project" in upgrade(status=1)
+    assert "headstart.lock: no such file: run from a project's folder" in upgrade(status=1)
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Any
 
 from headstart.audit.options import AuditOptions
-from headstart.commands.check.options import CheckOptions
 from headstart.common.params import PARAMS_FILE, Section, check, read_params
+from headstart.configuration.check_options import CheckOptions
 from headstart.dataset.options import PrepareOptions
 from headstart.evaluation.options import EvaluateOptions, NoveltyOptions
 from headstart.extraction.options import ExtractOptions

@@ -4,8 +4,8 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator
 
-from headstart.commands.check.promise import Promise
 from headstart.common.params import Section
+from headstart.configuration.promise import Promise
 
 
 def _check_promise(text: str) -> str:
