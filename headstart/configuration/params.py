@@ -1,5 +1,6 @@
 """The whole of params.yaml, for commands that look at several sections."""
 
+import difflib
 from pathlib import Path
 from typing import Any
 
@@ -36,9 +37,23 @@ def load_params(path: Path = PARAMS_FILE) -> Params:
     Raises:
         InputError: see `headstart.common.params.load_section`.
     """
-    return check(read_params(path), Params, path)
+    return check_params(read_params(path), path)
 
 
 def check_params(content: Any, source: Path | str = PARAMS_FILE) -> Params:
-    """Check the content of params.yaml; see `headstart.common.params.check`."""
+    """Check the content of params.yaml.
+
+    Sections of other names belong to stages of the user's own, and are left alone, unless they look
+    like a section that is spelled wrong.
+
+    Raises:
+        InputError: see `headstart.common.params.check`.
+    """
+    known = list(Params.model_fields)
+    if isinstance(content, dict):
+        content = {
+            name: section
+            for name, section in content.items()
+            if name in known or difflib.get_close_matches(str(name), known, cutoff=0.75)
+        }
     return check(content, Params, source)

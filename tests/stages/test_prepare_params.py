@@ -119,3 +119,19 @@ def test_without_a_named_layer_no_network_is_built(mistaken: Any) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_sections_of_the_user_s_own_stages_are_left_alone(mistaken: Any) -> None:
+    mistaken({})
+    with Path("params.yaml").open("a") as file:
+        file.write("plotting:\n  width: 3\n")
+    prepare.main()
+    assert Path("data/manifest.csv").is_file()
+
+
+def test_a_section_whose_name_is_misspelled_is_not(mistaken: Any) -> None:
+    mistaken({})
+    text = Path("params.yaml").read_text()
+    Path("params.yaml").write_text(text + "\nfintune:\n  epochs: 3\n")
+    with pytest.raises(InputError, match="params.yaml: fintune"):
+        prepare.main()
