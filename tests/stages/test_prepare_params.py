@@ -127,11 +127,3 @@ def test_sections_of_the_user_s_own_stages_are_left_alone(mistaken: Any) -> None
         file.write("plotting:\n  width: 3\n")
     prepare.main()
     assert Path("data/manifest.csv").is_file()
-
-
-def test_a_section_whose_name_is_misspelled_is_not(mistaken: Any) -> None:
-    mistaken({})
-    text = Path("params.yaml").read_text()
-    Path("params.yaml").write_text(text + "\nfintune:\n  epochs: 3\n")
-    with pytest.raises(InputError, match="params.yaml: fintune"):
-        prepare.main()
