@@ -1,4 +1,4 @@
-"""`headstart scores`: every head's validation and test scores, the chosen one, where things lie."""
+"""`headstart scores`: scores of every head, the chosen one, where to find things."""
 
 import argparse
 import json
@@ -73,9 +73,11 @@ def run(args: argparse.Namespace) -> int:
         f"multiply-adds and {cost['parameters'] / 1e6:,.1f} M parameters",
         highlight=False,
     )
-    for line in (*_gaps(models), *_repeats(models)):
+    for line in (*_held_out(models), *_gaps(models), *_repeats(models)):
         console.print(line, highlight=False)
-    chosen = f"Selected on validation: {selected['head']}"
+    counted = selected.get("held_out_images")
+    chosen = f"Selected on {f'{counted:,} held-out images' if counted else 'validation'}"
+    chosen += f": {selected['head']}"
     if selected.get("selected_by") == "default":
         chosen = (
             f"Selected: {selected['head']}, the first in params.yaml, since no image could be held "
@@ -99,6 +101,20 @@ def run(args: argparse.Namespace) -> int:
         highlight=False,
     )
     return 0
+
+
+def _held_out(models: _Models) -> list[str]:
+    """Say what is called validation: where its images are few, it is a cross-validation."""
+    names: dict[str, list[str]] = {}
+    for name, (validation, _) in models.items():
+        if validation and validation.get("images"):
+            told = f"{validation['images']:,} images"
+            if folds := validation.get("folds"):
+                told = f"{folds}-fold, {told}"
+            names.setdefault(told, []).append(name)
+    if len(names) == 1:
+        return [f"Validation: {told}" for told in names]
+    return [f"Validation of {', '.join(own)}: {told}" for told, own in names.items()]
 
 
 def _gaps(models: _Models) -> list[str]:

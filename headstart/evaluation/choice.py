@@ -30,7 +30,8 @@ def select(
     Models are compared on the images that every one of them has held out. A lead over the second
     that the images cannot distinguish from zero is called a tie. Where nothing could be held out,
     it is `first`. The best of several looks better than it is on the images that chose it:
-    `validation_accuracy` is what the choice is worth on images that had no say in it.
+    `validation_accuracy` is what the choice is worth on images that had no say in it, and
+    `held_out_images` says how many they are.
 
     Args:
         held_out: What each model said of images that it was not fitted to.
@@ -87,7 +88,11 @@ def select(
     fair = np.empty(len(common))
     for own, others in judges.splits():
         fair[own] = right[best(held_out, others)][own]
-    result: dict[str, Any] = {"head": winner, "validation_accuracy": float(fair.mean())}
+    result: dict[str, Any] = {
+        "head": winner,
+        "held_out_images": len(common),
+        "validation_accuracy": float(fair.mean()),
+    }
     if rivals := [name for name in held_out if name != winner]:
         result["runner_up"] = runner_up = best(rivals, every)
         low, high = paired_interval(right[winner] - right[runner_up], groups)

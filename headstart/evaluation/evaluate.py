@@ -205,7 +205,7 @@ def evaluate(
     folders = {name: heads / name for name in names} | {finetuned_card.NAME: finetuned}
     write_points(operating, points, folders)
     _write_predictions(predictions, found, origins)
-    write_test_plots(plots, labels, found, file.header.class_names)
+    write_test_plots(plots, labels, found, file.header.class_names, selected["head"])
     write_joint_curves(curves, fit_of)
 
 

@@ -96,6 +96,7 @@ class FitReport:
             that others of them choose.
         temperatures: (n_held_out, 1) that others of them make likely.
         calibrated: Whether they gave the temperature, which is 1 otherwise.
+        folds: Into how many folds they fall; 1 where they are the validation images, or none.
         history: One entry per epoch of a head that is trained in epochs.
     """
 
@@ -103,6 +104,7 @@ class FitReport:
     logits: npt.NDArray[np.floating[Any]]
     temperatures: npt.NDArray[np.float64]
     calibrated: bool = True
+    folds: int = 1
     history: list[dict[str, float]] = field(default_factory=list)
 
     @property

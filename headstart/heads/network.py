@@ -143,6 +143,7 @@ class NetworkHead(Head):
             logits=fair,
             temperatures=temperatures_across(fair, held_out, temperature),
             calibrated=temperature is not None,
+            folds=max(1, len(folds)),
             history=history,
         )
 

@@ -307,6 +307,7 @@ class PathHead(Head):
             logits=choice.logits,
             temperatures=choice.temperatures,
             calibrated=choice.temperature is not None,
+            folds=max(1, len(folds)),
         )
 
     def _default_choice(

@@ -246,11 +246,13 @@ class _HeldOut(NamedTuple):
         rows: (n_images,) of the feature file.
         probabilities: (n_images, n_classes), calibrated.
         uncalibrated: (n_images, n_classes).
+        folds: Into how many folds of a cross-validation they fall; 1 for none.
     """
 
     rows: npt.NDArray[np.int64]
     probabilities: npt.NDArray[np.float64]
     uncalibrated: npt.NDArray[np.float64]
+    folds: int
 
 
 def held_out_images(head: Head, report: FitReport, data: TrainingData) -> _HeldOut:
@@ -259,9 +261,9 @@ def held_out_images(head: Head, report: FitReport, data: TrainingData) -> _HeldO
     Of a few shots nothing was held out for good; but the validation images taught nothing at all.
     """
     if data.shots is None or not len(data.validation):
-        return _HeldOut(report.held_out, report.probabilities, softmax(report.logits))
+        return _HeldOut(report.held_out, report.probabilities, softmax(report.logits), report.folds)
     logits = head.predict_logits(data.features, data.validation)
-    return _HeldOut(data.validation, softmax(logits, head.card.temperature), softmax(logits))
+    return _HeldOut(data.validation, softmax(logits, head.card.temperature), softmax(logits), 1)
 
 
 def _scores(head: Head, report: FitReport, data: TrainingData) -> dict[str, Any]:
@@ -276,7 +278,9 @@ def _scores(head: Head, report: FitReport, data: TrainingData) -> dict[str, Any]
         **({} if report.calibrated else {"calibrated": False}),
         "parameters": card.parameters,
         "train": scores(data.label[rows], softmax(logits, card.temperature), card.class_names),
-        "validation": scores(
+        # Without `folds` they are the validation images.
+        "validation": ({"folds": held_out.folds} if held_out.folds > 1 else {})
+        | scores(
             data.label[held_out.rows],
             held_out.probabilities,
             card.class_names,

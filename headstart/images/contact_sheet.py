@@ -1,6 +1,6 @@
 """A picture of images and their augmented views, for judging a recipe by eye."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,9 +11,11 @@ from headstart.common.vocabulary import Sizing
 from headstart.images import lettering
 from headstart.images.augmentation import views
 from headstart.images.options import AugmentOptions
+from headstart.images.resizing import resize
 
 _TILE = 160  # longer side of a picture on the sheet, in pixels
 _COLUMNS = 9  # the image itself and eight views fill a line
+_COLUMNS_WITHOUT_VIEWS = 6
 _MARGIN = 20
 _GAP = 8
 _GAP_BETWEEN = 14  # above the next image's label
@@ -45,6 +47,8 @@ def contact_sheet(
 ) -> Image.Image:
     """Draw each image, as the backbone sees it, and its first views beside it.
 
+    Without views the images themselves stand side by side.
+
     Args:
         images: Taken one by one; only their small pictures are kept.
         recipe: What the views are made with; its number of views is ignored.
@@ -58,23 +62,42 @@ def contact_sheet(
     height, width = sizing.image_size
     scale = _TILE / max(height, width)
     tile = (max(1, round(height * scale)), max(1, round(width * scale)))
-    columns = min(1 + n_views, _COLUMNS)
+    columns = min(1 + n_views, _COLUMNS) if n_views else _COLUMNS_WITHOUT_VIEWS
     # Room for the words even when the pictures are few.
     inner = max(columns * (tile[1] + _GAP) - _GAP, 4 * _TILE)
-    title = f"{n_views} view{'' if n_views == 1 else 's'} at {height} × {width} pixels"
-    strips = [_text(title, inner, _INK), *_wrapped(_describe(recipe), inner)]
-    for image in images:
-        pictures = views(image.pixels, image.sha256, range(1 + n_views), recipe, sizing)
+    if n_views:
+        title = f"{n_views} view{'' if n_views == 1 else 's'} at {height} × {width} pixels"
+        notes = _describe(recipe)
+    else:
+        title = f"What the backbone sees: {height} × {width} pixels, resize {sizing.resize}"
+        notes = ["no augmented views"]
+    strips = [_text(title, inner, _INK), *_wrapped(notes, inner)]
+    if n_views:
+        for image in images:
+            pictures = views(image.pixels, image.sha256, range(1 + n_views), recipe, sizing)
+            strips.append(_blank(_GAP_BETWEEN, inner))
+            strips.append(_text(_label(image, inner), inner, _INK))
+            captions = ["image", *(f"view {number}" for number in range(1, 1 + n_views))]
+            shown = [_shown(picture, tile) for picture in pictures]
+            strips.extend(_lines_of_tiles(shown, captions, columns, inner))
+    else:
+        small = [
+            (_shown(resize(image.pixels, sizing), tile), _label(image, tile[1])) for image in images
+        ]
         strips.append(_blank(_GAP_BETWEEN, inner))
-        label = lettering.fitted(lettering.legible(image.label), inner, _TEXT)
-        strips.append(_text(label, inner, _INK))
-        for start in range(0, len(pictures), columns):
-            line = [_shown(picture, tile) for picture in pictures[start : start + columns]]
-            strips.extend(_line_of_tiles(line, start, inner))
+        strips.extend(
+            _lines_of_tiles(
+                [one for one, _ in small], [label for _, label in small], columns, inner
+            )
+        )
     sheet = np.concatenate(strips)
     return Image.fromarray(
         np.pad(sheet, ((_MARGIN, _MARGIN), (_MARGIN, _MARGIN), (0, 0)), constant_values=255)
     )
+
+
+def _label(image: SheetImage, width: int) -> str:
+    return lettering.fitted(lettering.legible(image.label), width, _TEXT)
 
 
 def _describe(recipe: AugmentOptions) -> list[str]:
@@ -91,17 +114,19 @@ def _shown(picture: NDArray[np.uint8], tile: tuple[int, int]) -> NDArray[np.uint
     return np.array(Image.fromarray(picture).resize((tile[1], tile[0]), method))
 
 
-def _line_of_tiles(
-    pictures: list[NDArray[np.uint8]], first: int, width: int
-) -> list[NDArray[np.uint8]]:
-    height, tile_width = pictures[0].shape[:2]
-    row, captions = _blank(height, width), _blank(_LINE, width)
-    for column, picture in enumerate(pictures):
-        left = column * (tile_width + _GAP)
-        row[:, left : left + tile_width] = picture
-        number = first + column
-        _write(captions, f"view {number}" if number else "image", left, _GRAY)
-    return [row, captions]
+def _lines_of_tiles(
+    pictures: list[NDArray[np.uint8]], captions: list[str], columns: int, width: int
+) -> Iterator[NDArray[np.uint8]]:
+    for start in range(0, len(pictures), columns):
+        line = pictures[start : start + columns]
+        height, tile_width = line[0].shape[:2]
+        row, below = _blank(height, width), _blank(_LINE, width)
+        for column, picture in enumerate(line):
+            left = column * (tile_width + _GAP)
+            row[:, left : left + tile_width] = picture
+            _write(below, captions[start + column], left, _GRAY)
+        yield row
+        yield below
 
 
 def _blank(height: int, width: int) -> NDArray[np.uint8]:

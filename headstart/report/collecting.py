@@ -1,9 +1,11 @@
 """From what the pipeline left to what stands on the page."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Literal
 
+from headstart.common.files import sha256_of
 from headstart.common.progress import notify
 from headstart.common.vocabulary import SPLITS
 from headstart.dataset.file_states import state_of
@@ -22,6 +24,7 @@ from headstart.report.features import (
     numbered,
 )
 from headstart.report.groups import cluster_images, groups_part, operating_part
+from headstart.report.naming import shown_params, shown_source
 from headstart.report.options import ReportOptions
 from headstart.report.picking import Album, drawn_evenly, pick, samples
 from headstart.report.pictures import thumbnails
@@ -40,7 +43,11 @@ NoHeat = Literal["class_token", "vector"] | None
 
 
 def collect(
-    places: RunPlaces, results: Results, options: ReportOptions, spatial: SpatialMaps
+    places: RunPlaces,
+    results: Results,
+    options: ReportOptions,
+    spatial: SpatialMaps,
+    stamp: Mapping[str, str] | None = None,
 ) -> Report:
     """Fill the page.
 
@@ -49,6 +56,7 @@ def collect(
         results: The same, read.
         options: How much the page may hold.
         spatial: Gives the activations before the pooling, for heat maps; called at most once.
+        stamp: What else the head of the page says, by name.
     """
     manifest, file = results.manifest, results.features
     judged = [head.predictions for head in _selected_first(results) if head.predictions is not None]
@@ -80,15 +88,17 @@ def collect(
             if explainer is not None:
                 heat = _heat(explainer, file, results, album, explained, spatial)
         pictures = _pictures(results, album)
-    labels, n_classes = manifest.labels, len(manifest.class_names)
+    labels, names = manifest.labels, manifest.class_names
+    n_validation = 0 if file is None else len(file.rows("validation"))
     return Report(
         class_names=manifest.class_names,
         pictures=pictures,
         data=_data_part(results, album, options.pictures),
         steps=steps(results),
-        heads=tuple(head_part(head, labels, n_classes, album) for head in results.heads),
+        heads=tuple(head_part(head, labels, names, album, n_validation) for head in results.heads),
         selected=results.selected,
         by_default=results.test.get("selected", {}).get("selected_by") == "default",
+        held_out=results.test.get("selected", {}).get("held_out_images", 0),
         ties=_ties(results),
         gaps=score_gaps(results.heads),
         look=look_part(results, album),
@@ -99,7 +109,13 @@ def collect(
         heat=heat if isinstance(heat, HeatPart) else None,
         no_heat=None if isinstance(heat, HeatPart) else heat,
         comparison=comparison_part(results.comparison, places.comparison),
-        facts=_facts(file, album, len(manifest.in_use)),
+        used=results.used,
+        run=_run(results) | dict(stamp or {}),
+        # The one section that no stage reads: its edit does not make the page anew.
+        params=shown_params(
+            {name: results.params[name] for name in results.params if name != "check"}
+        ),
+        facts=_facts(places, file, album, len(manifest.in_use)),
     )
 
 
@@ -167,7 +183,7 @@ def _pictures(results: Results, album: Album) -> tuple[Picture, ...]:
         notify(f"warning: {gone} of {len(rows)} photos can no longer be read; the page lacks them")
     return tuple(
         Picture(
-            path=row.path,
+            path=results.shown(row.path),
             label=int(manifest.labels[image]),
             split=row.split,
             thumbnail=uri,
@@ -188,7 +204,7 @@ def _data_part(results: Results, album: Album, limit: int) -> DataPart:
     if results.leaks is not None:
         leaks = tuple(
             ShownLeak(
-                paths=(pair["path"], pair["other_path"]),
+                paths=(results.shown(pair["path"]), results.shown(pair["other_path"])),
                 splits=(pair["split"], pair["other_split"]),
                 how=pair["kind"],
                 pictures=(
@@ -201,7 +217,9 @@ def _data_part(results: Results, album: Album, limit: int) -> DataPart:
     return DataPart(
         counts=tuple((row[0], row[1], row[2]) for row in counts),
         samples=tuple(album.numbers(members) for members in samples(manifest, limit)),
-        quarantine=tuple((row["path"], row["reason"]) for row in results.quarantine[:_MOST_LISTED]),
+        quarantine=tuple(
+            (results.shown(row["path"]), row["reason"]) for row in results.quarantine[:_MOST_LISTED]
+        ),
         n_quarantine=len(results.quarantine),
         leaks=leaks,
         n_leaks=len(results.leaks or ()),
@@ -227,12 +245,25 @@ def _ties(results: Results) -> tuple[str, ...]:
     return (str(chosen["runner_up"]),) if chosen.get("tie") and "runner_up" in chosen else ()
 
 
-def _facts(file: FeatureFile | None, album: Album, n_images: int) -> dict[str, str]:
-    facts = {}
+def _run(results: Results) -> dict[str, str]:
+    told = {}
+    if source := results.params.get("prepare", {}).get("source"):
+        told["source"] = shown_source(source)
+    if results.features is not None:
+        identity = results.features.header.identity
+        weights = Path(identity.weights).name
+        told["backbone"] = f"{identity.backbone} ({weights}), {identity.layer}, {identity.pooling}"
+    return told
+
+
+def _facts(
+    places: RunPlaces, file: FeatureFile | None, album: Album, n_images: int
+) -> dict[str, str]:
+    facts = {"manifest_sha256": sha256_of(places.manifest)}
     if file is not None:
         identity = file.header.identity
+        facts["features_digest"] = file.digest
         facts["weights_sha256"] = identity.weights_sha256
-        facts["feature_digest"] = identity.feature_digest
         facts.update(file.header.versions)
     facts["pictures"] = f"{len(album):,} / {n_images:,}"
     return facts

@@ -16,7 +16,7 @@ class Picture:
     """An image that the page holds a thumbnail of.
 
     Attributes:
-        path: As in the manifest.
+        path: As `ShownPaths` tells it, as all paths on the page.
         label: Class index.
         split: "train", "validation" or "test".
         thumbnail: `data:` URI of a small JPEG or WebP; empty when the file is gone.
@@ -122,11 +122,13 @@ class Line:
         name: Key of the text table, or a head's name where there is no such key.
         x: Positions.
         y: Values; None leaves a gap.
+        counts: Images behind each point, written beside it; None for no numbers.
     """
 
     name: str
     x: Series
     y: Series
+    counts: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,6 +144,7 @@ class Chart:
         mark: The x that was chosen; None for none.
         diagonal: Whether x = y is drawn, on which a perfect (reliability) or a guessing (ROC)
             classifier lies.
+        basis: Which images it is of, or which classes; None where the title says it.
     """
 
     title: str
@@ -151,6 +154,7 @@ class Chart:
     x_log: bool = False
     mark: float | None = None
     diagonal: bool = False
+    basis: Fact | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,7 +180,8 @@ class HeadPart:
         name: As in params.yaml.
         kind: Which class of head, such as "logistic".
         settings: What was chosen or set, by name.
-        scores: By split, then by metric.
+        scores: By split, then by metric; among them `images`, and `folds` where validation is a
+            cross-validation.
         charts: Learning curves, selection path.
         confusion: True class, predicted class and number of test images, where there are any;
             None when it was not evaluated.
@@ -269,7 +274,7 @@ class ComparedCandidate:
         multiply_adds: Of one image through the backbone.
         parameters: Of the backbone.
         megabytes: Of its weights.
-        on_front: Whether no other scores as high at less time, or higher at as little.
+        on_front: Whether nothing else is at least as accurate and faster.
         standing: What the test images say of it and the winner: "winner", "tie", "better",
             "worse", or empty.
     """
@@ -330,6 +335,7 @@ class Report:
         heads: As in params.yaml.
         selected: Name of the head chosen on validation; None without heads.
         by_default: Whether no image could be held out to choose it by.
+        held_out: How many images it was chosen by.
         ties: Heads that the validation images cannot distinguish from it.
         gaps: Per split that lacks classes.
         look: Suspects and corrections.
@@ -341,6 +347,9 @@ class Report:
         no_heat: What the features are instead: "class_token" or "vector"; None where there are
             heat maps, or nothing to make them of.
         comparison: None where none was made or is not asked for.
+        used: How many images have features; None for all.
+        run: What sets this run apart, for the head of the page, by name.
+        params: params.yaml, without comments and folders; empty without one.
         facts: Digests and versions, by name.
     """
 
@@ -351,6 +360,7 @@ class Report:
     heads: tuple[HeadPart, ...]
     selected: str | None
     by_default: bool = False
+    held_out: int = 0
     ties: tuple[str, ...] = ()
     gaps: tuple[ScoreGap, ...] = ()
     look: LookPart = field(default_factory=LookPart)
@@ -361,4 +371,7 @@ class Report:
     heat: HeatPart | None = None
     no_heat: Literal["class_token", "vector"] | None = None
     comparison: ComparisonPart | None = None
+    used: int | None = None
+    run: dict[str, str] = field(default_factory=dict)
+    params: str = ""
     facts: dict[str, str] = field(default_factory=dict)

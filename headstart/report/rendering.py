@@ -9,7 +9,7 @@ import jinja2
 from markupsafe import Markup, escape
 
 from headstart.report.charts_library import compressed_plotly, digest_for_policy
-from headstart.report.content import HeadPart, Report
+from headstart.report.content import Fact, HeadPart, Report
 from headstart.scoring.metrics import named
 
 SPLITS = ("train", "validation", "test")
@@ -72,6 +72,14 @@ class Texts:
         arguments = Markup(' data-a="{}"').format(_json(values)) if values else ""
         return Markup('<span data-t="{}"{}>{}</span>').format(key, arguments, content)
 
+    def fact(self, fact: Fact) -> Markup:
+        """Return a line of text, its numbers as people write them."""
+        values = {
+            name: _number(value) if isinstance(value, int) else value
+            for name, value in fact.values.items()
+        }
+        return self(fact.text, **values)
+
     def plain(self, key: str, **values: Any) -> str:
         """Return a text in English, for an attribute."""
         text = self.table[key]["en"]
@@ -83,7 +91,7 @@ class Texts:
         """Return a metric's name."""
         return self(f"metric.{name}")
 
-    def fact(self, name: str) -> Markup:
+    def about(self, name: str) -> Markup:
         """Return the name of a fact about the run; libraries go by their own."""
         key = f"about.{name}"
         return self(key) if key in self.table else escape(name)

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from headstart.common import places
 from headstart.common.errors import InputError
+from headstart.common.params import PARAMS_FILE, read_params
 from headstart.common.vocabulary import SPLITS
 from headstart.dataset.manifest import Manifest, read_manifest
 from headstart.features.file import FeatureFile
@@ -19,6 +20,7 @@ from headstart.heads import trained_heads
 from headstart.heads.base import CARD_FILE, origin_of_predictions, read_card
 from headstart.heads.finetuned_card import NAME as FINETUNED
 from headstart.heads.finetuned_card import is_present
+from headstart.report.naming import ShownPaths
 from headstart.scoring.predictions import Predictions
 
 TEST_CURVES = ("reliability", "roc", "precision_recall")
@@ -55,6 +57,7 @@ class RunPlaces:
     finetuned_plots: Path = places.FINETUNED_PLOTS
     test_plots: Path = places.TEST_PLOTS
     predictions: Path = places.PREDICTIONS
+    params: Path = PARAMS_FILE
     comparison: Path | None = None
 
 
@@ -103,6 +106,8 @@ class Results:
         extract: metrics/extract.json.
         test: metrics/test.json.
         comparison: What `headstart compare` wrote; empty without it.
+        params: The sections of params.yaml; empty without it.
+        shown: Says what the page calls a file.
         heads: Those that were trained, by name, and the fine-tuned model.
     """
 
@@ -119,7 +124,17 @@ class Results:
     extract: dict[str, Any]
     test: dict[str, Any]
     comparison: dict[str, Any]
+    params: dict[str, Any]
+    shown: ShownPaths
     heads: tuple[HeadResults, ...] = field(default=())
+
+    @property
+    def used(self) -> int | None:
+        """How many images have features; None where all have, or nothing has yet."""
+        if self.features is None:
+            return None
+        used = len(self.features.rows())
+        return used if used < len(self.manifest.in_use) else None
 
     @property
     def selected(self) -> str | None:
@@ -141,10 +156,12 @@ def read_results(where: RunPlaces) -> Results:
         _check_same_images(features, manifest, where)
     test = _json(where.test_metrics)
     audits = [path for path in (where.leaks, where.feature_leaks) if path.is_file()]
+    quarantine = _table(where.quarantine)
+    files = (*manifest.columns.path.tolist(), *(row["path"] for row in quarantine))
     return Results(
         manifest=manifest,
         features=features,
-        quarantine=_table(where.quarantine),
+        quarantine=quarantine,
         leaks=[row for path in audits for row in _table(path)] if audits else None,
         corrections=_table(where.corrections),
         audit=_table(where.audit),
@@ -155,6 +172,8 @@ def read_results(where: RunPlaces) -> Results:
         extract=_json(where.extract_metrics),
         test=test,
         comparison={} if where.comparison is None else _json(where.comparison),
+        params=read_params(where.params) if where.params.is_file() else {},
+        shown=ShownPaths(files),
         heads=tuple(_read_models(where, test, manifest)),
     )
 

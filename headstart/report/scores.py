@@ -7,8 +7,10 @@ import numpy as np
 import numpy.typing as npt
 
 from headstart.common.vocabulary import SPLITS
+from headstart.heads.finetuned_card import NAME as FINETUNED
 from headstart.report.content import (
     Chart,
+    Fact,
     HeadPart,
     Line,
     ScoreGap,
@@ -26,46 +28,72 @@ MOST_CLASSES = 5
 # Settings that are tried over decades; others are counted.
 _ON_A_LOG_SCALE = ("c", "l2")
 _DIAGONAL = ("reliability", "roc")
+_OF_CLASSES = ("roc", "precision_recall")
 
 
 def head_part(
-    head: HeadResults, labels: npt.NDArray[np.int64], n_classes: int, album: Album
+    head: HeadResults,
+    labels: npt.NDArray[np.int64],
+    class_names: tuple[str, ...],
+    album: Album,
+    n_validation: int,
 ) -> HeadPart:
     """Bring one head's results into the form of the page.
 
     Args:
         head: Its results.
         labels: (n_images,) class indices of the whole manifest.
-        n_classes: Number of classes.
+        class_names: By class index.
         album: The images that have a picture.
+        n_validation: How many validation images have features.
     """
     confusion = None
     shown: tuple[ShownPrediction, ...] = ()
     if head.predictions is not None and len(head.predictions.image):
         truth = labels[head.predictions.image]
-        counts = confusion_matrix(truth, called(head.predictions), n_classes)
+        counts = confusion_matrix(truth, called(head.predictions), len(class_names))
         confusion = tuple(
             (int(true), int(guess), int(counts[true, guess])) for true, guess in np.argwhere(counts)
         )
         shown = _predictions(head.predictions, labels, album)
+    validation = head.scores.get("validation", {})
     return HeadPart(
         name=head.name,
         kind=str(head.card.get("kind", "")),
-        settings=dict(head.card.get("setting", {})),
+        settings=_settings(head),
         scores={
             split: _scores(content)
             for split, content in (*head.scores.items(), *_uncorrected(head))
             if content.get("images") != 0
         },
         charts=(
-            *_history_charts(head.history),
-            *_path_charts(head.path, head.card),
-            *_learning_charts(head.learning),
-            *_test_charts(head.test_curves),
+            *_history_charts(head.history, validation),
+            *_path_charts(head.path, head.card, validation),
+            *_learning_charts(head.learning, n_validation),
+            *_test_charts(head.test_curves, class_names),
         ),
         confusion=confusion,
         predictions=shown,
     )
+
+
+def _settings(head: HeadResults) -> dict[str, Any]:
+    settings = dict(head.card.get("setting", {}))
+    if head.name != FINETUNED:
+        return settings
+    # Of its epochs the best one is kept, which is none where the start was better than all.
+    best, ran = settings["epochs"], len(head.history)
+    return {"best epoch": f"{best} of {ran}"} if best else {"weights": "of its start"}
+
+
+def _basis(validation: dict[str, Any]) -> Fact | None:
+    """Tell which images a validation score is of."""
+    if not validation.get("images"):
+        return None
+    counted = {"n": validation["images"]}
+    if "folds" in validation:
+        return Fact(text="basis.folds", values=counted | {"folds": validation["folds"]})
+    return Fact(text="basis.validation", values=counted)
 
 
 def _uncorrected(head: HeadResults) -> list[tuple[str, dict[str, Any]]]:
@@ -119,22 +147,31 @@ def _predictions(
     return tuple(shown)
 
 
-def _history_charts(history: list[dict[str, float]]) -> list[Chart]:
+def _history_charts(history: list[dict[str, float]], validation: dict[str, Any]) -> list[Chart]:
     charts = []
+    names = {"train": "train", "validation": "folds" if "folds" in validation else "validation"}
     for quantity in ("loss", "accuracy"):
         lines = [
-            _line(split, history, "epoch", f"{split}_{quantity}")
+            _line(names[split], history, "epoch", f"{split}_{quantity}")
             for split in ("train", "validation")
             if history and f"{split}_{quantity}" in history[0]
         ]
         if lines:
             charts.append(
-                Chart(title=quantity, x_title="epoch", y_title=quantity, lines=tuple(lines))
+                Chart(
+                    title=quantity,
+                    x_title="epoch",
+                    y_title=quantity,
+                    lines=tuple(lines),
+                    basis=_basis(validation),
+                )
             )
     return charts
 
 
-def _path_charts(path: list[dict[str, float]], card: dict[str, Any]) -> list[Chart]:
+def _path_charts(
+    path: list[dict[str, float]], card: dict[str, Any], validation: dict[str, Any]
+) -> list[Chart]:
     """Draw the validation scores along the settings, named by the first column."""
     # One that params.yaml gives leaves a single point, which draws as an empty chart.
     if len(path) < 2:
@@ -142,45 +179,69 @@ def _path_charts(path: list[dict[str, float]], card: dict[str, Any]) -> list[Cha
     setting = next(iter(path[0]))
     return [
         Chart(
-            title=f"path_{score}",
+            title=f"path_{score}{'_folds' if 'folds' in validation else ''}",
             x_title=setting,
             y_title=score,
             lines=(_line("validation", path, setting, score),),
             x_log=setting in _ON_A_LOG_SCALE,
             mark=card.get("setting", {}).get(setting),
+            basis=_basis(validation),
         )
         for score in ("accuracy", "log_loss")
         if score in path[0]
     ]
 
 
-def _learning_charts(learning: list[dict[str, float]]) -> list[Chart]:
-    """Draw the validation accuracy over the number of training images."""
+def _learning_charts(learning: list[dict[str, float]], n_validation: int) -> list[Chart]:
+    """Draw the validation accuracy over the number of training images.
+
+    Whatever chose the head's setting, these fits are scored on the validation images.
+    """
     if not learning:
         return []
     line = _line("validation", learning, "images_per_class", "accuracy")
     chart = Chart(
-        title="learning", x_title="images_per_class", y_title="accuracy", lines=(line,), x_log=True
+        title="learning",
+        x_title="images_per_class",
+        y_title="accuracy",
+        lines=(line,),
+        x_log=True,
+        basis=_basis({"images": n_validation}),
     )
     return [chart]
 
 
 def _line(name: str, points: list[dict[str, float]], x: str, y: str) -> Line:
+    counts = tuple(int(point["images"]) for point in points if "images" in point)
     return Line(
         name=name,
         x=tuple(point[x] for point in points),
         y=tuple(round(point[y], 6) for point in points),
+        counts=counts or None,
     )
 
 
-def _test_charts(curves: dict[str, list[dict[str, float]]]) -> list[Chart]:
+def _test_charts(
+    curves: dict[str, list[dict[str, float]]], class_names: tuple[str, ...]
+) -> list[Chart]:
     """Draw each curve of the test images, named by its first two columns."""
     charts = []
+    if len(class_names) == 2:
+        basis = Fact(text="basis.two", values={"other": class_names[0], "name": class_names[1]})
+    else:
+        basis = Fact(text="basis.mean", values={"n": len(class_names)})
     for title, points in curves.items():
         if points:
             x, y = list(points[0])[:2]
             line = _line("test", points, x, y)
             charts.append(
-                Chart(title=title, x_title=x, y_title=y, lines=(line,), diagonal=title in _DIAGONAL)
+                Chart(
+                    title=title,
+                    x_title=x,
+                    y_title=y,
+                    lines=(line,),
+                    diagonal=title in _DIAGONAL,
+                    basis=basis if title in _OF_CLASSES else None,
+                )
             )
     return charts

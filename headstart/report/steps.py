@@ -60,6 +60,10 @@ def _extract(results: Results) -> StageStep | None:
         ),
         Fact(text="fact.features", values={"rows": len(file), "dim": file.header.feature_dim}),
     ]
+    if results.used is not None:
+        share = results.params.get("extract", {}).get("share")
+        values = {"used": results.used, "n": len(results.manifest.in_use), "share": share}
+        facts.append(Fact(text="fact.share", values=values))
     if cost := results.extract.get("cost"):
         millions = {name: f"{cost[name] / 1e6:,.1f}" for name in ("multiply_adds", "parameters")}
         facts.append(Fact(text="fact.cost", values=millions))
@@ -99,14 +103,16 @@ def _train(results: Results) -> StageStep | None:
 def _finetune(results: Results) -> StageStep | None:
     for head in results.heads:
         if head.name == FINETUNED:
-            card = head.card
+            card, best = head.card, head.card.get("setting", {}).get("epochs")
             start, cut = card.get("start", {}).get("name", ""), card.get("cut")
             facts = [
                 Fact(text="fact.cut_above", values={"cut": cut})
                 if cut
                 else Fact(text="fact.cut_nowhere"),
                 Fact(text="fact.start", values={"name": start}),
-                Fact(text="fact.epochs", values={"n": len(head.history)}),
+                Fact(text="fact.epochs", values={"n": len(head.history), "best": best})
+                if best
+                else Fact(text="fact.epochs_none", values={"n": len(head.history)}),
             ]
             return StageStep(stage="finetune", facts=tuple(facts))
     return None
@@ -115,7 +121,9 @@ def _finetune(results: Results) -> StageStep | None:
 def _evaluate(results: Results) -> StageStep | None:
     if results.selected is None:
         return None
-    n_test = int((results.manifest.split == "test").sum())
+    file = results.features
+    split = results.manifest.split if file is None else file.split[file.rows()]
+    n_test = int((split == "test").sum())
     return StageStep(
         stage="evaluate",
         facts=(

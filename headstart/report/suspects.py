@@ -60,7 +60,7 @@ def look_part(results: Results, album: Album) -> LookPart:
         run=digest_of([results.audit, results.corrections]),
         audited=bool(results.audited),
         suspects=tuple(one for one in suspects if one.sha256),
-        large=_large(suspects),
+        large=_large(suspects, results.manifest, album),
         classes=tuple(one for one in suspects if not one.sha256),
         corrections=tuple(_corrections(results, album)),
         counts={name: int(count) for name, count in counts.items() if count},
@@ -84,13 +84,13 @@ def _suspects(results: Results, album: Album) -> Iterator[ShownSuspect]:
             given=row["given"],
             suggested=row["suggested"],
             sha256=row["sha256"],
-            path=row["path"],
+            path=results.shown(row["path"]),
             picture=numbers.get(row["path"]),
             # What stands beside a suspect says little where the suspect itself cannot be seen.
             evidence=tuple(
                 ShownEvidence(
                     role=one["role"],
-                    path=one["other_path"],
+                    path=results.shown(one["other_path"]),
                     label=one["other_label"],
                     similarity=_number(one["similarity"]),
                     picture=numbers.get(one["other_path"]),
@@ -101,9 +101,11 @@ def _suspects(results: Results, album: Album) -> Iterator[ShownSuspect]:
         )
 
 
-def _large(suspects: Iterable[ShownSuspect]) -> dict[int, str]:
-    pictured = {one.picture: one.path for one in suspects if one.picture is not None}
-    made = zip(pictured, thumbnails(list(pictured.values()), LARGE_SIDE), strict=True)
+def _large(suspects: Iterable[ShownSuspect], manifest: Manifest, album: Album) -> dict[int, str]:
+    pictured = list(dict.fromkeys(one.picture for one in suspects if one.picture is not None))
+    images = album.images
+    paths = [manifest.rows[images[number]].path for number in pictured]
+    made = zip(pictured, thumbnails(paths, LARGE_SIDE), strict=True)
     return {number: uri for number, uri in made if uri}
 
 
@@ -125,7 +127,7 @@ def _corrections(results: Results, album: Album) -> Iterator[ShownCorrection]:
             action=row["action"],
             label=row["label"],
             note=row["note"],
-            path="" if found is None else results.manifest.rows[found].path,
+            path="" if found is None else results.shown(results.manifest.rows[found].path),
             picture=None if found is None else album.number(found),
         )
 

@@ -95,18 +95,21 @@ def write_test_plots(
     labels: Labels,
     predictions: Mapping[str, Predictions],
     class_names: tuple[str, ...],
+    selected: str,
 ) -> None:
     """Write what the heads made of the test images.
 
-    confusion.csv (head, actual, predicted, images, share of the actual class), roc.csv (head,
-    false_positive_rate, true_positive_rate), precision_recall.csv (head, recall, precision) and
-    reliability.csv (head, confidence, accuracy, images); a header alone without a test image.
+    confusion.csv (head, actual, predicted, images, share of the actual class) of the selected head
+    alone, and of all heads roc.csv (head, false_positive_rate, true_positive_rate),
+    precision_recall.csv (head, recall, precision) and reliability.csv (head, confidence, accuracy,
+    images); a header alone without a test image.
 
     Args:
         folder: Made when missing.
         labels: (n_samples,) true classes.
         predictions: Of the same test images, by head.
         class_names: By class index.
+        selected: The head whose confusions are written; one of `predictions`.
     """
     cells: list[tuple[Any, ...]] = []
     roc: list[tuple[Any, ...]] = []
@@ -114,7 +117,8 @@ def write_test_plots(
     bins: list[tuple[Any, ...]] = []
     for head, one in predictions.items() if len(labels) else ():
         probabilities = one.probabilities
-        cells += [(head, *cell) for cell in _cells(labels, probabilities, class_names)]
+        if head == selected:
+            cells += [(head, *cell) for cell in _cells(labels, probabilities, class_names)]
         curves = mean_curves(labels, probabilities)
         for table, values in zip((roc, precision_recall), curves, strict=True):
             table += [(head, x, y) for x, y in zip(_GRID.tolist(), values.tolist(), strict=False)]

@@ -3,10 +3,13 @@
 import json
 import os
 import shutil
+import subprocess
 from contextlib import chdir
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from ruamel.yaml import YAML
 
 from headstart.commands import cli
@@ -14,7 +17,7 @@ from headstart.common.errors import InputError
 from headstart.common.files import write_json
 from headstart.dataset.manifest import read_manifest
 from headstart.heads.finetuned_card import NAME as FINETUNED
-from pipeline import evaluate, extract, finetune, novelty, prepare, report, train
+from pipeline import audit, evaluate, extract, finetune, novelty, prepare, report, train
 from tests.report_run import COMPARISON
 
 ROOT = Path(__file__).parents[2]
@@ -100,7 +103,73 @@ def test_the_command_writes_the_same_page_and_shows_it(
     assert cli.main(["report", "--output", "other/page.html", "--open"]) == 0
     assert shown == [Path("other/page.html").resolve().as_uri()]
     assert capsys.readouterr().out.startswith("other/page.html (")
-    assert Path("other/page.html").read_bytes() == Path("report/index.html").read_bytes()
+    other, own = content(Path("other/page.html")), content(Path("report/index.html"))
+    stamp = {name: other["run"].pop(name) for name in set(other["run"]) - set(own["run"])}
+    assert other == own
+    written = datetime.strptime(stamp.pop("written"), "%Y-%m-%d %H:%M %z")
+    assert abs(datetime.now(UTC) - written) < timedelta(minutes=5)
+    assert stamp == {}, "there is no git repository"
+
+
+def test_a_page_to_pass_on_names_the_commit_and_the_pipelines_own_does_not(here: Path) -> None:
+    git = ["git", "-c", "user.name=a", "-c", "user.email=a@b"]
+    try:
+        for command in (["init", "-q"], ["add", "params.yaml"], ["commit", "-qm", "one"]):
+            subprocess.run([*git, *command], check=True)
+        head = subprocess.run(
+            [*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True
+        )
+        assert cli.main(["report", "--output", "clean.html"]) == 0
+        params = Path("params.yaml").read_text()
+        Path("params.yaml").write_text(params + "\n# later\n")
+        assert cli.main(["report", "--output", "edited.html"]) == 0
+        Path("params.yaml").write_text(params)
+        before = Path("report/index.html").read_bytes()
+        assert cli.main(["report"]) == 0
+    finally:
+        shutil.rmtree(".git")
+    assert content(Path("clean.html"))["run"]["commit"] == head.stdout[:12]
+    assert content(Path("edited.html"))["run"]["commit"] == f"{head.stdout[:12]} + changes"
+    assert Path("report/index.html").read_bytes() == before
+
+
+def test_the_page_tells_source_and_parameters_without_anybodys_folders(
+    here: Path, tmp_path: Path, photo_folder: Path
+) -> None:
+    for name in ("data", "features", "models", "metrics", "plots", "predictions"):
+        shutil.copytree(name, tmp_path / name)
+    params = Path("params.yaml").read_text()
+    assert "source: photos" in params
+    source = tmp_path / "photos"
+    shutil.copytree("photos", source)
+    (source / "warm" / "broken.jpg").write_bytes(b"broken")
+    Image.new("RGB", (64, 64)).save(source / "warm" / "blank.png")
+    params = params.replace("source: photos", f"source: {source}")
+    params = params.replace("max_unreadable: 0.05", "max_unreadable: 0.5").replace(
+        "share: 1.0", "share: 0.5"
+    )
+    params = params.replace("suspects: 0", "suspects: 5")
+    with chdir(tmp_path):
+        Path("params.yaml").write_text(params)
+        for stage in (prepare, extract, train, audit, evaluate, report):
+            stage.main()
+        text, told = Path("report/index.html").read_text(), content(Path("report/index.html"))
+    assert str(tmp_path) not in text
+    assert str(Path.home()) + "/" not in text
+    assert told["run"]["source"] == "photos"
+    assert "  source: …/photos\n" in told["params"]
+    assert {one["path"].split("/")[0] for one in told["pictures"]} == {"cold", "warm"}
+    assert "\ncheck:" not in told["params"], "no stage reads it, so it may change unseen"
+    assert told["data"]["quarantine"][0][0] == "warm/broken.jpg"
+    suspects = {one["path"]: one["picture"] for one in told["look"]["suspects"]}
+    assert {path.split("/")[0] for path in suspects} <= {"cold", "warm"}
+    assert told["look"]["large"].keys() == set(map(str, suspects.values())), "from the real paths"
+    assert suspects
+    used = json.loads((tmp_path / "metrics/extract.json").read_text())["images"]
+    assert told["used"] == used < 25
+    facts = [one for step in told["steps"] for one in step["facts"]]
+    assert {"text": "fact.share", "values": {"used": used, "n": 41, "share": 0.5}} in facts
+    assert {"text": "fact.test_images", "values": {"n": 4}} in facts
 
 
 def test_the_command_adds_the_last_comparison(here: Path) -> None:

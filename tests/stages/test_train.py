@@ -90,6 +90,7 @@ def test_a_head_is_written_with_scores_and_curve(file: FeatureFile, tmp_path: Pa
     head = heads.load(tmp_path / "models" / "logistic")
     rows = file.rows("validation")
     assert content["validation"]["images"] == len(rows)
+    assert "folds" not in content["validation"]
     assert content["train"]["images"] == len(file.rows("train"))
     assert content["setting"] == head.card.setting
     assert content["selected_by"] == "validation"
@@ -137,6 +138,7 @@ def test_scores_of_folds_are_of_all_images_that_they_hold_out(
     content = _run(tmp_path, file, {"logistic": {}})["logistic"]
     assert content["selected_by"] == "cross-validation"
     assert content["validation"]["images"] == len(file.rows("train", "validation"))
+    assert content["validation"]["folds"] == 5
     held_out = Predictions.read(tmp_path / "models" / "logistic" / "held_out.h5")
     assert sorted(held_out.image) == sorted(file.image[file.rows("train", "validation")])
 

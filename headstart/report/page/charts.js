@@ -136,12 +136,17 @@ function drawCurves(chosen) {
   drawHeadChoice(select, names, name, drawCurves);
   const charts = HEADS.get(name).charts;
   const places = charts.map((chart) => element("div", { class: "chart", role: "img", "aria-label": text("chart." + chart.title) }));
-  fill(byId("charts-curves"), ...charts.map((chart, index) => element("figure", {}, element("h3", {}, text("chart." + chart.title)), places[index],
-    has("chart_help." + chart.title) ? element("figcaption", {}, text("chart_help." + chart.title)) : null)));
+  fill(byId("charts-curves"), ...charts.map((chart, index) => {
+    const title = chart.title.replace("_folds", "");
+    const told = [chart.basis ? factText(chart.basis) : "", has("chart_help." + title) ? text("chart_help." + title) : ""].filter(Boolean);
+    return element("figure", {}, element("h3", {}, text("chart." + chart.title)), places[index], element("figcaption", {}, told.join(" ")));
+  }));
   charts.forEach((chart, index) => plot(places[index], chart.lines.map((line, rank) => ({
-    type: "scatter", mode: line.x.length > 60 ? "lines" : "lines+markers", name: lineName(line.name), x: line.x, y: line.y, connectgaps: false,
+    type: "scatter", mode: line.x.length > 60 ? "lines" : line.counts ? "lines+markers+text" : "lines+markers", name: lineName(line.name), x: line.x, y: line.y, connectgaps: false,
     line: { color: COLORS[rank % COLORS.length], width: 2, dash: ["solid", "dash", "dot", "dashdot"][rank % 4] },
     marker: { size: 6, symbol: SYMBOLS[rank % SYMBOLS.length] },
+    // Towards the middle, where there is room.
+    ...(line.counts ? { text: line.counts.map(number), cliponaxis: false, textposition: line.y.map((value) => `${value > 0.5 ? "bottom" : "top"} center`) } : {}),
   })), {
     showlegend: chart.lines.length > 1,
     xaxis: { title: { text: text("axis." + chart.x_title) }, type: chart.x_log ? "log" : "linear", ...(ofShares(chart) ? SHARES : {}), ...logTicks(chart) },

@@ -33,6 +33,11 @@ function percent(share, digits = 1) {
   return new Intl.NumberFormat(language, options).format(share);
 }
 
+function factText({ text: key, values }) {
+  const written = Object.entries(values).map(([name, value]) => [name, typeof value === "number" ? number(value) : value]);
+  return text(key, Object.fromEntries(written));
+}
+
 function metricName(metric) {
   return has("metric." + metric) ? text("metric." + metric) : metric;
 }
@@ -77,7 +82,7 @@ function coded(told) {
 
 function translatePage() {
   document.documentElement.lang = language;
-  document.title = text("title");
+  document.title = (REPORT.run.source ? `${REPORT.run.source} – ` : "") + text("title");
   for (const place of document.querySelectorAll("[data-t]")) {
     const told = text(place.dataset.t, JSON.parse(place.dataset.a || "{}"));
     // What is filled in comes from the data and keeps its backquotes.

@@ -60,6 +60,27 @@ def test_every_head_has_a_line_and_the_choice_is_named(
     assert "models/heads/logistic/" in output
 
 
+def test_what_is_called_validation_is_told(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    held_out = {
+        "logistic": {"accuracy": 0.9, "images": 1171, "folds": 5},
+        "selected": {"accuracy": 0.9, "images": 42},
+    }
+    content = {name: {"validation": one} for name, one in held_out.items()}
+    write_json(Path("metrics/heads.json"), content)
+    test = json.loads(Path("metrics/test.json").read_text())
+    test["selected"]["held_out_images"] = 42
+    write_json(Path("metrics/test.json"), test)
+    assert main(["scores"]) == 0
+    output = capsys.readouterr().out
+    assert "Validation of logistic: 5-fold, 1,171 images\n" in output
+    assert "Validation of selected: 42 images\n" in output
+    assert "Selected on 42 held-out images: logistic, a tie with x" in output
+    content["selected"] = content["logistic"]
+    write_json(Path("metrics/heads.json"), content)
+    assert main(["scores"]) == 0
+    assert "Validation: 5-fold, 1,171 images\n" in capsys.readouterr().out
+
+
 def test_the_spread_over_draws_of_shots_is_told(
     run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -139,6 +139,7 @@ def test_one_held_out_unit_decides_nothing() -> None:
 def test_one_head_has_no_runner_up(manifest: Manifest) -> None:
     assert _select({"a": _predictions(range(6))}, manifest) == {
         "head": "a",
+        "held_out_images": N,
         "validation_accuracy": pytest.approx(194 / 200),
     }
 

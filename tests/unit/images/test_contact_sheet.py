@@ -42,6 +42,16 @@ def test_shows_the_image_and_its_views_side_by_side(photo):
     assert [left for _, left in places] == sorted(left for _, left in places)
 
 
+def test_without_views_the_images_stand_side_by_side_as_the_backbone_sees_them(photo):
+    images = [SheetImage(f"cat/{n}.jpg", photo(n, 60, 80), SHA) for n in range(7)]
+    sheet = np.asarray(contact_sheet(images, RECIPE, 0, Sizing((160, 160))))
+    places = [find(sheet, resize(image.pixels, Sizing((160, 160)))) for image in images]
+    assert None not in places
+    assert len({top for top, _ in places[:6]}) == 1
+    assert places[6][0] > places[5][0]
+    assert places[6][1] == places[0][1]
+
+
 def test_small_views_are_enlarged_pixel_by_pixel(photo):
     sheet = sheet_of(photo, size=(16, 16))
     enlarged = np.kron(resize(photo(1, 60, 80), Sizing((16, 16))), np.ones((10, 10, 1), np.uint8))

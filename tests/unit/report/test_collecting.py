@@ -16,7 +16,7 @@ from headstart.common.seal import write_checksum
 from headstart.dataset.manifest import write_manifest
 from headstart.heads.base import origin_of_predictions
 from headstart.report.collecting import collect
-from headstart.report.content import Report
+from headstart.report.content import Fact, Report
 from headstart.report.options import ReportOptions
 from headstart.report.picking import Album, drawn_evenly, surest_mistakes
 from headstart.report.pictures import SIDE, thumbnails
@@ -107,10 +107,15 @@ def test_the_path_of_settings_is_drawn_with_the_chosen_one(run: Path, report: Re
     logistic = next(head for head in report.heads if head.name == "logistic")
     charts = {chart.title: chart for chart in logistic.charts}
     assert list(charts) == [
-        "path_accuracy", "path_log_loss", "learning", "reliability", "roc", "precision_recall",
+        "path_accuracy_folds", "path_log_loss_folds", "learning", "reliability", "roc",
+        "precision_recall",
     ]  # fmt: skip
     card = json.loads((run / "models/heads/logistic/head.json").read_text())
-    path = charts["path_accuracy"]
+    path = charts["path_accuracy_folds"]
+    assert path.basis == Fact(text="basis.folds", values={"n": 54, "folds": 5})
+    assert charts["learning"].basis == Fact(text="basis.validation", values={"n": 18})
+    assert charts["roc"].basis == Fact(text="basis.mean", values={"n": 3})
+    assert sum(charts["reliability"].lines[0].counts) == 18
     assert path.mark == card["setting"]["l2"]
     assert path.lines[0].x == tuple(point["l2"] for point in card["curve"])
     assert path.x_log
@@ -311,5 +316,5 @@ def test_thumbnails_of_what_is_no_image_are_empty(tmp_path: Path) -> None:
 def test_a_setting_that_was_given_draws_no_path() -> None:
     path = [{"c": 0.01, "accuracy": 0.9, "log_loss": 0.3}, {"c": 0.1, "accuracy": 1, "log_loss": 1}]
     card = {"setting": {"c": 0.01}}
-    assert len(_path_charts(path, card)) == 2
-    assert _path_charts(path[:1], card) == []
+    assert len(_path_charts(path, card, {})) == 2
+    assert _path_charts(path[:1], card, {}) == []

@@ -23,6 +23,11 @@ from headstart.report.content import (
 from headstart.report.rendering import HEADLINE, Texts, render
 
 PAGE = Path(rendering.__file__).parent / "page"
+TOLD: dict[str, Any] = {
+    "held_out": 1480,
+    "run": {"source": "photos <b>", "backbone": "LeNet5 (random), c5, avg"},
+    "params": "prepare:\n  source: …/photos <b>\n",
+}
 NASTY = ("<img src=x onerror=alert(1)>", "고양이", "a\"b'c", "</script><script>alert(2)</script>")
 
 
@@ -92,7 +97,9 @@ def head(name: str, n_classes: int) -> HeadPart:
 
 @pytest.fixture(scope="module")
 def nasty() -> str:
-    return render(report(NASTY, heads=(head("knn", 4),), selected="knn", ties=("logistic",)))
+    return render(
+        report(NASTY, heads=(head("knn", 4),), selected="knn", ties=("logistic",), **TOLD)
+    )
 
 
 def test_names_from_the_data_stay_text(nasty: str) -> None:
@@ -133,8 +140,8 @@ def test_names_no_address_outside_itself(nasty: str) -> None:
 
 
 def test_the_same_report_gives_the_same_bytes(nasty: str) -> None:
-    again = render(report(NASTY, heads=(head("knn", 4),), selected="knn", ties=("logistic",)))
-    assert again == nasty
+    again = report(NASTY, heads=(head("knn", 4),), selected="knn", ties=("logistic",), **TOLD)
+    assert render(again) == nasty
 
 
 def test_holds_little_more_than_what_it_shows(nasty: str) -> None:
@@ -157,7 +164,30 @@ def test_scores_come_with_their_interval(nasty: str) -> None:
     texts = Elements(nasty).texts
     assert "95% interval 50.0% to 100.0%" in texts
     assert "50.0% – 100.0%" in texts
-    assert "tied on validation with logistic" in texts
+    assert "tied with logistic on 1,480 held-out images" in texts
+    assert "A tie: these images cannot tell knn from logistic." in texts
+
+
+def test_a_validation_score_says_what_it_is_of() -> None:
+    part = head("knn", 2)
+    held_out = {"images": ShownScore(value=1171), "folds": ShownScore(value=5)}
+    part.scores["validation"].update(held_out)
+    part.scores["test"]["images"] = ShownScore(value=42)
+    texts = Elements(render(report(heads=(part,), selected="knn"))).texts
+    assert {"5-fold, 1,171 images", "42 images"} <= set(texts)
+    del part.scores["validation"]["folds"]
+    texts = Elements(render(report(heads=(part,), selected="knn"))).texts
+    assert "1,171 images" in texts
+    assert not [text for text in texts if "-fold" in text]
+
+
+def test_the_head_of_the_page_says_which_run_it_is_about(nasty: str) -> None:
+    page = Elements(nasty)
+    start = page.texts[: page.texts.index("Selected head")]
+    assert {"photos <b>", "LeNet5 (random), c5, avg", "params.yaml of this run"} <= set(start)
+    assert page.texts[page.texts.index("photos <b> – Headstart report")]
+    assert "prepare:\n  source: …/photos <b>\n" in page.texts
+    assert ("a", {"href": "#params"}) in page.tags
 
 
 TABLE = Texts().table
@@ -180,7 +210,7 @@ def _asked_for() -> tuple[set[str], set[str]]:
     for choice in re.findall(r"text\([^()\"]*\? ((?:\"[\w.]+\"|[: ]|\w+ === \w+ \?)+)", code):
         named |= set(re.findall(r'"([\w.]+)"', choice))
     for module in (steps, scores):
-        named |= set(re.findall(r'"(fact\.[\w.]+)"', Path(module.__file__).read_text()))
+        named |= set(re.findall(r'"((?:fact|basis)\.[\w.]+)"', Path(module.__file__).read_text()))
     return named, begun | {"metric.", "about."}
 
 

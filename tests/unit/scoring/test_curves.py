@@ -36,7 +36,8 @@ def _case(n_classes: int, n: int = 300) -> tuple[np.ndarray, np.ndarray]:
 def test_confusion_counts_and_shares(tmp_path: Path) -> None:
     labels, probabilities = _case(3)
     names = ("개", "cat", "dog")
-    write_test_plots(tmp_path, labels, {"gap": Predictions(np.arange(300), probabilities)}, names)
+    one = Predictions(np.arange(300), probabilities)
+    write_test_plots(tmp_path, labels, {"gap": one, "knn": one}, names, "gap")
     rows = _read(tmp_path / "confusion.csv")
     assert {row["head"] for row in rows} == {"gap"}
     expected = confusion_matrix(labels, probabilities.argmax(axis=1))
@@ -53,7 +54,7 @@ def test_of_many_classes_only_the_cells_with_images_are_written(tmp_path: Path) 
     labels = np.arange(60)
     probabilities = np.full((60, 60), 0.001) + np.eye(60)
     names = tuple(f"{index:02}" for index in range(60))
-    write_test_plots(tmp_path, labels, {"a": Predictions(np.arange(60), probabilities)}, names)
+    write_test_plots(tmp_path, labels, {"a": Predictions(np.arange(60), probabilities)}, names, "a")
     assert len(_read(tmp_path / "confusion.csv")) == 60
 
 
@@ -73,7 +74,7 @@ def test_curves_enclose_the_areas_that_are_scored(n_classes: int) -> None:
 
 def test_a_curve_that_the_data_cannot_define_is_left_out(tmp_path: Path) -> None:
     predictions = {"a": Predictions(np.arange(4), np.full((4, 2), 0.5))}
-    write_test_plots(tmp_path, np.zeros(4, int), predictions, ("x", "y"))
+    write_test_plots(tmp_path, np.zeros(4, int), predictions, ("x", "y"), "gap")
     assert _read(tmp_path / "roc.csv") == []
     assert _read(tmp_path / "precision_recall.csv") == []
 
@@ -81,7 +82,7 @@ def test_a_curve_that_the_data_cannot_define_is_left_out(tmp_path: Path) -> None
 def test_reliability_counts_every_image_once(tmp_path: Path) -> None:
     labels, probabilities = _case(3)
     predictions = {"gap": Predictions(np.arange(300), probabilities)}
-    write_test_plots(tmp_path, labels, predictions, ("a", "b", "c"))
+    write_test_plots(tmp_path, labels, predictions, ("a", "b", "c"), "gap")
     rows = _read(tmp_path / "reliability.csv")
     assert sum(int(row["images"]) for row in rows) == 300
     right = sum(float(row["accuracy"]) * int(row["images"]) for row in rows)
@@ -119,7 +120,7 @@ def test_declared_plots_have_titles_axes_and_columns_that_exist(tmp_path: Path) 
     labels, probabilities = _case(3)
     root = tmp_path / "plots"
     predictions = {"gap": Predictions(np.arange(300), probabilities)}
-    write_test_plots(root / "test", labels, predictions, ("a", "b", "c"))
+    write_test_plots(root / "test", labels, predictions, ("a", "b", "c"), "gap")
     write_joint_curves(root / "curves", {})
     declared = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text())["plots"]
     drawn = [next(iter(plot.items())) for plot in declared if isinstance(plot, dict)]
