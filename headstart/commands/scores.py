@@ -68,12 +68,14 @@ def run(args: argparse.Namespace) -> int:
         "Accuracy on validation and test images, with its 95 % interval; the rest on test images.",
         style="dim",
     )
+    for line in _held_out(models):
+        console.print(line, highlight=False)
     console.print(
         f"Features: {cost['feature_dim']:,} per image, from {cost['multiply_adds'] / 1e6:,.1f} M "
         f"multiply-adds and {cost['parameters'] / 1e6:,.1f} M parameters",
         highlight=False,
     )
-    for line in (*_held_out(models), *_gaps(models), *_repeats(models)):
+    for line in (*_gaps(models), *_repeats(models)):
         console.print(line, highlight=False)
     counted = selected.get("held_out_images")
     chosen = f"Selected on {f'{counted:,} held-out images' if counted else 'validation'}"

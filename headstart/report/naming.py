@@ -50,7 +50,7 @@ def shown_params(params: Mapping[str, Any]) -> str:
         return ""
     yaml = YAML(typ="safe", pure=True)
     yaml.default_flow_style = False
-    yaml.sort_base_mapping_type_on_output = False
+    yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]  # declared as None
     yaml.width = 100
     text = io.StringIO()
     yaml.dump(_without_folders(params), text)

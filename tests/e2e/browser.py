@@ -37,6 +37,14 @@ NAMES = ("<img src=x onerror=alert(1)>", "고양이", "</script><script>alert(2)
 WIDE, NARROW = 1280, 390
 
 
+TOUCH = (
+    ("Emulation.setTouchEmulationEnabled", {"enabled": True, "maxTouchPoints": 1}),
+    ("Emulation.setEmulatedMedia", {"features": [
+        {"name": "pointer", "value": "coarse"}, {"name": "hover", "value": "none"},
+    ]}),
+)  # fmt: skip
+
+
 def write_page(root: Path, name: str = "index.html") -> Path:
     """Write the page about a finished run."""
     with chdir(root):
@@ -94,6 +102,30 @@ def requests(browser: WebDriver) -> set[str]:
 
 def wait(browser: WebDriver, condition: Callable[[], Any]) -> Any:
     return WebDriverWait(browser, 30, 0.1).until(lambda _: condition())
+
+
+@contextmanager
+def touched(browser: WebDriver) -> Iterator[None]:
+    """Let the open page be that of a phone, on which a finger taps and nothing hovers."""
+    for command, arguments in TOUCH:
+        browser.execute_cdp_cmd(command, arguments)
+    browser.refresh()
+    wait(browser, lambda: not browser.find_elements(By.CSS_SELECTOR, ".chart:not(.drawn)"))
+    yield
+    browser.execute_cdp_cmd("Emulation.setTouchEmulationEnabled", {"enabled": False})
+
+
+def tap(browser: WebDriver, element: WebElement) -> None:
+    bring_up(browser, element)
+    box = "const { x, y, width, height } = arguments[0].getBoundingClientRect();"
+    middle = f"{box} return {{ x: x + width / 2, y: y + height / 2 }}"
+    where = {
+        **browser.execute_script(middle, element),
+        "duration": 60,
+        "tapCount": 1,
+        "gestureSourceType": "touch",
+    }
+    browser.execute_cdp_cmd("Input.synthesizeTapGesture", where)
 
 
 def find(browser: WebDriver, selector: str) -> WebElement:

@@ -22,6 +22,8 @@ from tests.e2e.browser import (
     needs_chromium,
     opened,
     press,
+    tap,
+    touched,
     wait,
     write_page,
 )
@@ -66,6 +68,50 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     finish_run(root, NAMES, per_class=20, spread=0.4)
     take_care(root)
     return write_page(root)
+
+
+def test_the_head_of_the_page_leads_to_the_parameters(browser: WebDriver, page: Path) -> None:
+    with opened(browser, page):
+        assert find(browser, "#overview .run dd").text == "data/samples/faces"
+        assert browser.title == "data/samples/faces – Headstart report"
+        params = find(browser, "#params")
+        assert not params.is_displayed()
+        click(browser, find(browser, "#overview .run a"))
+        wait(browser, params.is_displayed)
+        assert "min_validation: 1\n" in params.text
+
+
+def test_on_a_phone_a_tap_does_what_pointing_does(browser: WebDriver, page: Path) -> None:
+    with opened(browser, page, width=NARROW), touched(browser):
+        tap(browser, find(browser, "#chart-map .scatterlayer .point"))
+        wait(browser, find(browser, "#picture-dialog").is_displayed)
+        press(browser, Keys.ESCAPE)
+        tap(browser, find(browser, "#chart-scores .scatterlayer .point"))
+        wait(browser, lambda: find(browser, "#chart-scores .hoverlayer").text)
+        keys = browser.find_elements(By.TAG_NAME, "kbd")
+        assert keys
+        assert not any(key.is_displayed() for key in keys), "there is no keyboard"
+
+
+def test_on_a_phone_tables_scroll_and_break_no_word(browser: WebDriver, tmp_path: Path) -> None:
+    """A word that is broken leaves boxes on several lines."""
+    names = ("Labrador", "Dachshund", "Chihuahua", "닥스훈트 강아지", "Pomeranian")
+    finish_run(tmp_path, names, per_class=8)
+    with opened(browser, write_page(tmp_path), width=NARROW):
+        table = find(browser, "#scores .scroll")
+        wider = "return arguments[0].scrollWidth - arguments[0].clientWidth"
+        assert browser.execute_script(wider, table) > 0
+        style = browser.execute_script("return getComputedStyle(arguments[0]).background", table)
+        assert style.count("gradient") >= 4, "shadows say that there is more"
+        lines = """
+        const range = document.createRange();
+        range.selectNodeContents(arguments[0]);
+        return new Set([...range.getClientRects()].map((box) => Math.round(box.top))).size
+        """
+        shown = browser.find_elements(By.CSS_SELECTOR, ".matrix th.name > span, #data th.name")
+        assert len(shown) == 15
+        for one in shown:
+            assert browser.execute_script(lines, one) <= len(one.text.split()), one.text
 
 
 def test_draws_everything_and_asks_nothing_of_the_network(browser: WebDriver, page: Path) -> None:
@@ -186,7 +232,7 @@ def test_everything_is_korean_at_a_click(browser: WebDriver, page: Path) -> None
         find(browser, "#language").click()
         assert find(browser, "html").get_attribute("lang") == "ko"
         assert find(browser, "#data h2").text == "데이터"
-        assert browser.title == "Headstart 보고서"
+        assert browser.title == "data/samples/faces – Headstart 보고서"
         wait(browser, lambda: "주성분" in find(browser, "#chart-map").text)
         text = find(browser, "main").text
         for english in ("Predicted", "images", "Show", "Class", "selected"):

@@ -15,6 +15,7 @@ from headstart.common.errors import InputError
 from headstart.common.files import atomic_write, write_table
 from headstart.common.text import printable
 from headstart.common.urls import is_url
+from headstart.report.naming import ShownPaths
 from headstart.report.thumbnails import each, thumbnail
 
 SHOWN = 1000
@@ -132,6 +133,7 @@ def write_page(page: Path, table: Path, suggestions: Sequence[Suggestion], files
         total=len(suggestions),
         cards=zip(shown, (base64.b64encode(one).decode() for one in pictures), strict=True),
         shown=len(shown),
+        name=ShownPaths(one.path for one in suggestions),
     )
     with atomic_write(page) as temporary:
         temporary.write_text(html, encoding="utf-8")

@@ -82,6 +82,12 @@ function drawCounts() {
   });
 }
 
+// What stands under the name of validation may be a cross-validation, of some heads or of all.
+function validationName(heads) {
+  const names = heads.filter((head) => head.scores.validation).map((head) => (head.scores.validation.folds ? text("line.folds") : splitName("validation")));
+  return [...new Set(names)].join(" / ");
+}
+
 function drawScores() {
   const select = byId("metric");
   if (!select) return;
@@ -94,7 +100,7 @@ function drawScores() {
   const share = PERCENT_METRICS.has(metric);
   const traces = [["validation", "circle-open", -0.12, 1], ["test", "diamond", 0.12, 0]].map(([split, symbol, shift, color]) => {
     const found = heads.map((head, index) => ({ index, name: head.name, score: head.scores[split] && head.scores[split][metric] })).filter((one) => one.score);
-    return { type: "scatter", mode: "markers", name: splitName(split), x: found.map((one) => one.score.value), y: found.map((one) => one.index - shift),
+    return { type: "scatter", mode: "markers", name: split === "validation" ? validationName(heads) : splitName(split), x: found.map((one) => one.score.value), y: found.map((one) => one.index - shift),
       marker: { symbol, size: 11, color: COLORS[color], line: { width: 2, color: COLORS[color] } },
       error_x: { visible: found.some((one) => one.score.low !== null), type: "data", symmetric: false, thickness: 2, width: 5, color: COLORS[color],
         array: found.map((one) => one.score.high === null ? 0 : one.score.high - one.score.value),
