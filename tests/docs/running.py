@@ -16,7 +16,7 @@ def pages(folder: str) -> list[str]:
 def complaints(path: Path, folder: Path) -> list[str]:
     """Run a page in an empty home folder, and return what is not as it shows."""
     page = path.read_text(encoding="utf-8")
-    home = Home(folder / "kim")
+    home = Home(folder / "kim", folder.parent / "networks")
     home.furnish(state(page))
     found = []
     for outcome in home.run(page):
