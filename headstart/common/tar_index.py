@@ -9,7 +9,7 @@ import os
 import tarfile
 from collections import OrderedDict
 from collections.abc import Callable
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from threading import Lock
 from typing import Any, NamedTuple
 
@@ -23,7 +23,7 @@ TEXTS = (".cls", ".json")
 
 _TEXT_BYTES = 2**20
 _BLOCK_BYTES = 2**20
-_VERSION = 1
+_VERSION = 2
 # Indices of so many tars stay in memory: readers go through one after the other.
 _HELD = 32
 
@@ -39,7 +39,7 @@ class TarIndex(NamedTuple):
     """What a tar holds.
 
     Attributes:
-        members: Its ordinary files by their names, in the tar's order.
+        members: Its ordinary files by their names, without a leading ./ or /, in the tar's order.
         texts: What those that end in one of `TEXTS` hold.
     """
 
@@ -145,17 +145,23 @@ def _walk(tar: str) -> dict[str, Any]:
                     continue
                 if info.issparse():
                     raise UnusableTar(f"{tar}: {info.name!r} is a sparse file; pack it plainly")
-                if info.name in members:
-                    raise UnusableTar(f"{tar}: holds {info.name!r} twice; pack it anew")
-                members[info.name] = info.offset_data, info.size
-                if info.name.lower().endswith(TEXTS):
-                    texts[info.name] = _text(tar, file, info)
+                name = _as_path(info.name)
+                if name in members:
+                    raise UnusableTar(f"{tar}: holds {name!r} twice; pack it anew")
+                members[name] = info.offset_data, info.size
+                if name.lower().endswith(TEXTS):
+                    texts[name] = _text(tar, file, info)
     except (tarfile.TarError, EOFError, ValueError) as error:
         raise _why_no_tar(tar, error) from None
     return {
         "members": [[name, offset, size] for name, (offset, size) in members.items()],
         "texts": texts,
     }
+
+
+def _as_path(name: str) -> str:
+    """Return a member's name as a path through the tar has it; `tar -C folder .` writes ./1.jpg."""
+    return PurePosixPath(name.lstrip("/")).as_posix()
 
 
 def _text(tar: str, file: io.BufferedIOBase, info: tarfile.TarInfo) -> str:

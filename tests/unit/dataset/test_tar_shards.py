@@ -71,6 +71,17 @@ def test_samples_become_rows(tmp_path: Path) -> None:
     assert [decoding.read(file.path) for file in listing.files] == [b"two", b"one", b"three"]
 
 
+def test_names_as_tar_writes_those_of_a_folder(tmp_path: Path) -> None:
+    members: dict[str, bytes | str] = {"./a/1.jpg": b"one", "./a/1.cls": "cat"}
+    members |= {"/b//2.jpg": b"two", "/b//2.json": '{"label": "dog"}'}
+    listing = list_files(str(pack(tmp_path / "0.tar", members)))
+    assert listing.files == (
+        SourceFile(f"{tmp_path}/0.tar/a/1.jpg", "cat", None, "", True),
+        SourceFile(f"{tmp_path}/0.tar/b/2.jpg", "dog", None, "", True),
+    )
+    assert [decoding.read(file.path) for file in listing.files] == [b"one", b"two"]
+
+
 def test_states_change_with_the_tar(tmp_path: Path) -> None:
     path = pack(tmp_path / "a.tar", {"1.jpg": b"1", "2.jpg": b"2"})
     one, two = state_of(f"{path}/1.jpg"), state_of(f"{path}/2.jpg")
