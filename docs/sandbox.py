@@ -238,7 +238,9 @@ def _check_out(folder: Path) -> None:
     """Copy what git tracks, as a clone has it, with the environment that `make` has made."""
     subprocess.run(["git", "clone", "--quiet", str(ROOT), str(folder)], check=True)
     (folder / ".venv").mkdir()
-    (folder / ".venv" / "bin").symlink_to(Path(sys.executable).parent)
+    for path in Path(sys.prefix).iterdir():
+        if path.name != ".ready":
+            (folder / ".venv" / path.name).symlink_to(path)
     (folder / ".venv" / ".ready").touch()
 
 
