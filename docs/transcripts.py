@@ -10,7 +10,7 @@ _FENCE = re.compile(
     re.DOTALL | re.MULTILINE,
 )
 _STATE = re.compile(r"\A<!-- state: ([^\n]*?) -->")
-_NAMED = re.compile(r"\A# ([\w./-]+\.\w+)\n")
+_NAMED = re.compile(r"\A(?:# |<!-- )([\w./-]+\.\w+)(?: -->)?\n")
 _NUMBER = re.compile(r"(?<![\w.])[-+]?\d[\d,]*(?:\.\d+)?(?:e[-+]?\d+)?(?![\w.]*\w)")
 _UNIT = re.compile(r"\s*(?:s|ms|min|minutes?|hours?|[kMG]?B)\b")
 

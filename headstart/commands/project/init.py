@@ -20,6 +20,7 @@ from headstart.common.lock import LOCK_FILE
 from headstart.common.params import PARAMS_FILE
 from headstart.common.temporaries import TEMPORARY_PATTERN
 from headstart.common.urls import check_url, is_url
+from headstart.dataset.tar_shards import expand_braces
 
 GIT_IGNORE = Path(".gitignore")
 
@@ -65,8 +66,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--source",
         metavar="PHOTOS",
-        help="the folder of photos, or the .csv, to learn from, or its URL such as "
-        "s3://bucket/photos (default: a small sample of faces)",
+        help="the folder of photos, the .csv or the tar shards such as 'photos/{000..009}.tar' to "
+        "learn from, or the URL such as s3://bucket/photos (default: a small sample of faces)",
     )
     parser.add_argument("--backbone", metavar="NAME", help="as `headstart backbones` lists them")
     parser.add_argument(
@@ -173,10 +174,11 @@ def _source(named: str, folder: Path) -> str:
     if is_url(named):
         return check_url(named, "--source")
     photos = Path(named)
-    if not photos.exists():
+    missing = next((one for one in expand_braces(named) if not Path(one).exists()), None)
+    if missing is not None:
         raise InputError(
-            f"--source {photos}: there is no such folder or file; expected a folder with one "
-            "sub-folder per class, or a .csv with the columns path,label"
+            f"--source {missing}: there is no such folder or file; expected a folder with one "
+            "sub-folder per class, a .csv with the columns path,label, or tar shards"
         )
     if folder.resolve().is_relative_to(photos.resolve()):
         raise InputError(

@@ -83,6 +83,15 @@ def test_photos_elsewhere_keep_their_url(work: Path, run: Run) -> None:
     assert not (work / "others").exists()
 
 
+def test_shards_are_named_by_a_range(work: Path, run: Run) -> None:
+    (work / "0.tar").touch()
+    run("pets", "--source", "{0..1}.tar", status=1)
+    assert not (work / "pets").exists()
+    (work / "1.tar").touch()
+    run("pets", "--source", "{0..1}.tar")
+    assert read_params(work / "pets/params.yaml")["prepare"]["source"] == str(work / "{0..1}.tar")
+
+
 def test_without_git_it_says_what_is_missed(work: Path, run: Run) -> None:
     printed = run()
     assert "no_scm = true" in Path(".dvc/config").read_text()
