@@ -11,6 +11,7 @@ myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 4
 suppress_warnings = ["myst.header", "misc.highlighting_failure"]
 templates_path = ["theme"]
+locale_dirs = [str(Path(__file__).parent / "theme" / "locale")]
 html_static_path = ["theme/static"]
 html_theme = "furo"
 html_title = "Headstart"

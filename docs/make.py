@@ -7,7 +7,7 @@ import tempfile
 from itertools import groupby
 from pathlib import Path
 
-from docs import reference
+from docs import figures, reference
 from docs.sandbox import ROOT, Home, Outcome
 from docs.transcripts import agrees, blocks, state, written
 
@@ -16,8 +16,8 @@ LANGUAGES = {"en": "English", "ko": "한국어"}
 BUILT = DOCS / "_build"
 
 
-def html() -> int:
-    """Build the pages of both languages into docs/_build/<language>/; return the exit status."""
+def html(target: Path = BUILT) -> int:
+    """Build the pages of both languages into target/<language>/; return the exit status."""
     # Here, because renewing pages needs no Sphinx.
     from sphinx.cmd.build import main as build
 
@@ -25,9 +25,10 @@ def html() -> int:
     for language in LANGUAGES:
         status |= build([
             "-q", "-W", "--keep-going", "-c", str(DOCS), "-D", f"language={language}",
-            "-d", str(BUILT / ".doctrees" / language), str(DOCS / language), str(BUILT / language),
+            "-d", str(target / ".doctrees" / language), str(DOCS / language),
+            str(target / language),
         ])  # fmt: skip
-    shutil.copy2(DOCS / "theme" / "index.html", BUILT / "index.html")
+    shutil.copy2(DOCS / "theme" / "index.html", target / "index.html")
     return status
 
 
@@ -97,7 +98,9 @@ def main() -> int:
     """Read the arguments, and do what they say."""
     parser = argparse.ArgumentParser(description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("html", help="build the pages into docs/_build/")
+    built = commands.add_parser("html", help="build the pages")
+    built.add_argument("folder", nargs="?", type=Path, default=BUILT, help="(default: docs/_build)")
+    commands.add_parser("figures", help="draw the figures of the course")
     commands.add_parser("reference", help="write the pages that are generated from the code")
     renew = commands.add_parser("refresh", help="run English pages and renew the output they show")
     renew.add_argument("pages", nargs="+", type=Path)
@@ -105,7 +108,10 @@ def main() -> int:
     if args.command == "reference":
         reference.write()
         return 0
-    return html() if args.command == "html" else refresh(args.pages)
+    if args.command == "figures":
+        figures.write()
+        return 0
+    return html(args.folder) if args.command == "html" else refresh(args.pages)
 
 
 if __name__ == "__main__":
