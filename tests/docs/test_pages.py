@@ -47,7 +47,7 @@ def test_a_korean_page_says_what_the_english_one_does(path: Path) -> None:
     assert _headings(korean) == _headings(english)
     for link in _links(english):
         # A picture that holds words is another one in each language.
-        link = link.replace("-en.png", "-ko.png").replace("docs/en/", "docs/ko/")
+        link = re.sub(r"-en\.(png|svg)", r"-ko.\1", link).replace("docs/en/", "docs/ko/")
         link = "README.md" if link == "README.ko.md" else link
         assert "#" in link or link in _links(korean), f"{translation(path)}: lacks the link {link}"
     syllables = re.findall(r"[가-힣]", _outside_fences(korean))
