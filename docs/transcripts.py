@@ -172,7 +172,8 @@ def _near(want: re.Match[str], have: re.Match[str], unit: bool) -> bool:
 
 
 def _plain(line: str) -> str:
-    """Return a line without what draws tables, and with single spaces."""
+    """Return a line without what draws tables and commits' hashes, and with single spaces."""
+    line = re.sub(r"\b(?=[0-9a-f]*[a-f])(?=[0-9a-f]*\d)[0-9a-f]{6,7}\b", "HASH", line)
     return " ".join(re.sub(r"[─━│┃┏┓┗┛┡┩└┘┌┐├┤┬┴┼╇┳┻]+|-{4,}", " ", line).split())
 
 
