@@ -128,8 +128,10 @@ def agrees(shown: str, printed: str, *, as_shown: bool = True) -> bool:
         as_shown: Whether it ran on the photos and weights that the page was written with. If not,
             numbers, files, the heads that do best and the order of lines may differ, too.
     """
-    want = [_plain(line) for line in shown.splitlines() if line.strip()]
-    have = [_plain(line) for line in printed.splitlines() if line.strip()]
+    want, have = (
+        [plain for line in text.splitlines() if (plain := _plain(line))]
+        for text in (shown, printed)
+    )
     if not as_shown:
         want, have = ([_loose(line) for line in lines] for lines in (want, have))
         cut = [line.removesuffix("...") for line in want if line != "..."]
