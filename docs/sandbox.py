@@ -29,8 +29,8 @@ ROOT = Path(__file__).parents[1]
 PHOTOS_PER_CLASS = 300
 READER = "/home/kim"
 _MARK = "\x01"
-_OF_NETWORKS = ("models", "costs", "cuts")
-"""What a cache folder holds of networks that ran before."""
+_UNSEEN = ("models", "costs", "cuts", "inspections", "pictures", "pages")
+"""What a cache folder keeps that saves time, and that commands say nothing of."""
 
 
 @dataclass(frozen=True)
@@ -63,17 +63,17 @@ class Home:
         as_shown: Whether photos and weights are those that pages are written with.
     """
 
-    def __init__(self, folder: Path, networks: Path | None = None) -> None:
+    def __init__(self, folder: Path, shared: Path | None = None) -> None:
         """Make it.
 
         Args:
             folder: Where.
-            networks: Keeps converted networks from one home to the next, which saves time and
-                shows nowhere but in what `headstart cache` prints.
+            shared: Keeps converted networks and the like from one home to the next, which saves
+                time and shows nowhere but in what `headstart cache` prints.
         """
         self.folder = folder
         self.as_shown = True
-        self._networks = networks
+        self._shared = shared
         self.folder.mkdir(parents=True)
 
     def furnish(self, names: list[str]) -> None:
@@ -99,12 +99,12 @@ class Home:
     def run(self, page: str) -> list[Outcome]:
         """Run a page's blocks in order."""
         cache = self.folder / ".cache" / "headstart"
-        shared = self._networks if "headstart cache" not in page else None
+        shared = self._shared if "headstart cache" not in page else None
         if shared is not None and shared.is_dir():
             shutil.copytree(shared, cache)
         found = self._run(page)
         if shared is not None and cache.is_dir():
-            for name in _OF_NETWORKS:
+            for name in _UNSEEN:
                 if (cache / name).is_dir():
                     shutil.copytree(cache / name, shared / name, dirs_exist_ok=True)
             shutil.copy2(cache / "CACHEDIR.TAG", shared)

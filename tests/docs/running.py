@@ -1,5 +1,6 @@
 """What all tests of pages share: a page run from top to bottom, and what of it does not hold."""
 
+import shutil
 from pathlib import Path
 
 from docs.sandbox import ROOT, Home
@@ -16,10 +17,13 @@ def pages(folder: str) -> list[str]:
 def complaints(path: Path, folder: Path) -> list[str]:
     """Run a page in an empty home folder, and return what is not as it shows."""
     page = path.read_text(encoding="utf-8")
-    home = Home(folder / "kim", folder.parent / "networks")
+    home = Home(folder / "kim", folder.parent / "shared")
     home.furnish(state(page))
     found = []
-    for outcome in home.run(page):
+    outcomes = home.run(page)
+    # A hundred megabytes, times the number of pages.
+    shutil.rmtree(home.folder)
+    for outcome in outcomes:
         block, shown, printed = outcome.block, outcome.step.shown, outcome.printed
         where = f"{path.name}: `{outcome.step.source}`"
         if not outcome.as_told:
