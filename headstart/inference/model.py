@@ -40,7 +40,7 @@ from headstart.images.options import AugmentOptions
 from headstart.inference import finetuned
 from headstart.scoring.calibration import softmax
 
-_FIRST = "there is no finished run yet; run `dvc repro`, or name a model elsewhere with --model"
+_FIRST = "there is no finished run yet; run `dvc repro`, or name a model with --head or --model"
 
 
 class ModelOutput(NamedTuple):
