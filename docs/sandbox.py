@@ -4,7 +4,7 @@ What a page starts from stands in its first line, `<!-- state: photos, VGG16 -->
 of cats and dogs in ~/photos, `checkout` is this repository in ~/headstart, and a backbone's name
 stands for its published weights. $HEADSTART_PHOTOS names a folder of such photos,
 $HEADSTART_WEIGHTS one of weights under the names that Keras gives them; where these are not at
-hand, made-up pictures and random weights stand in, and only what does not depend on them is
+hand, fewer made-up pictures and random weights stand in, and only what does not depend on them is
 compared.
 """
 
@@ -26,7 +26,8 @@ from ruamel.yaml import YAML
 from docs.transcripts import Block, Step, blocks, state, steps
 
 ROOT = Path(__file__).parents[1]
-PHOTOS_PER_CLASS = 300
+PICTURES_PER_CLASS = 100
+"""Made-up ones; fewer than photos, since the tests wait for them."""
 READER = "/home/kim"
 _MARK = "\x01"
 _UNSEEN = ("models", "costs", "cuts", "inspections", "pictures", "pages")
@@ -200,7 +201,7 @@ class Home:
         self.as_shown = False
         for label in ("cat", "dog"):
             (target / label).mkdir(parents=True)
-            for index in range(PHOTOS_PER_CLASS):
+            for index in range(PICTURES_PER_CLASS):
                 _drawn(label, index).save(target / label / f"{label}.{index}.jpg", quality=80)
 
     def _weights(self, name: str) -> None:
