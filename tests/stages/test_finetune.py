@@ -513,7 +513,7 @@ def test_a_head_that_is_no_layer_is_refused(pretrained: Project, tmp_path: Path)
 
 
 def test_a_cut_that_does_not_exist_is_refused(small: Project, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="finetune.unfreeze: layer: there is no layer 's9'"):
+    with pytest.raises(InputError, match="finetune.unfreeze: there is no layer 's9'"):
         small.finetune(tmp_path, unfreeze="s9")
 
 
