@@ -26,7 +26,7 @@ from ruamel.yaml import YAML
 from docs.transcripts import Block, Step, blocks, state, steps
 
 ROOT = Path(__file__).parents[1]
-PICTURES_PER_CLASS = 100
+PICTURES_PER_CLASS = 120
 """Made-up ones; fewer than photos, since the tests wait for them."""
 READER = "/home/kim"
 _MARK = "\x01"
