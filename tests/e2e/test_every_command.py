@@ -137,7 +137,7 @@ class Kind:
 KINDS = {
     "heads": Kind(
         {"train.heads": {**HEADS, "gap": {"epochs": 2}, "linear_svc": {}, "knn": {}, "ridge": {}}},
-        shows=r"linear_svc.*\n(.*\n)*Selected on validation",
+        shows=r"linear_svc.*\n(.*\n)*Selected on",
     ),
     "last block": Kind({"finetune": {"unfreeze": "last_block"}}, shows="fine-tuned model"),
     "all, selected": Kind(
