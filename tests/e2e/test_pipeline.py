@@ -34,10 +34,16 @@ def _names(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()}
 
 
+QUICK = {"train", "evaluate"}
+"""Stages that DVC's run cache leaves out: their fits are taken over, the rest takes a second."""
+
+
 def _bring_back(project: Project) -> None:
-    """Undo edits of tracked files, and bring back what belongs to them without running a stage."""
+    """Undo edits of tracked files, and bring back what belongs to them without computing it."""
     project.run("git", "checkout", "--quiet", ".")
-    assert project.repro() == []
+    printed = project.run("dvc", "repro").stdout
+    assert set(stages_in(printed)) <= QUICK
+    assert "fitted in" not in printed
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +107,9 @@ def test_an_edit_runs_only_what_depends_on_it_and_the_way_back_is_cached(project
     assert "selected.log_loss" in difference["metrics/summary.json"]
 
     project.run("git", "checkout", "--quiet", "params.yaml")
-    assert project.repro() == []
+    printed = project.run("dvc", "repro").stdout
+    assert set(stages_in(printed)) <= QUICK
+    assert "fitted in" not in printed
     assert project.run("dvc", "metrics", "diff").stdout.strip() == ""
 
 

@@ -109,7 +109,7 @@ def test_a_split_needs_a_run(
             capsys, "--split", "test", "--model", project / "models/heads/logistic"
         )
     assert status == 1
-    assert "data/manifest.csv: no such file: run `dvc repro prepare`" in messages
+    assert "data/manifest.csv: no such file: run from a project's folder" in messages
 
 
 @pytest.mark.parametrize(
