@@ -163,7 +163,8 @@ def test_saved_and_loaded_it_says_the_same(file: FeatureFile, tmp_path: Path) ->
     assert (tmp_path / "a.h5").read_bytes() == (tmp_path / "b.h5").read_bytes()
     loaded = Novelty.load(tmp_path / "a.h5")
     probe = familiar(20, 4).astype(np.float32)
-    assert np.array_equal(loaded.score(probe), fitted.score(probe))
+    # What lies elsewhere in memory is added up in another order on some processors.
+    np.testing.assert_allclose(loaded.score(probe), fitted.score(probe), rtol=1e-5)
     assert replace(loaded, gaussians=fitted.gaussians) == fitted
 
 

@@ -132,7 +132,7 @@ def test_new_params_come_with_default_and_comment(
         file.write("# paper\n")
     printed = upgrade()
     assert "params.yaml: added report.paper\n" in printed
-    assert "  report  code: headstart/report; new in params.yaml: report.paper\n" in printed
+    assert "  report   code: headstart/report; new in params.yaml: report.paper\n" in printed
     text = Path("params.yaml").read_text()
     assert "  paper: a4                 # a4 | letter\n  pictures: 60    # few" in text
 
