@@ -3,6 +3,7 @@
 import os
 import shutil
 from pathlib import Path
+from unittest import mock
 
 from headstart.catalog import weights
 from headstart.common.files import sha256_of
@@ -18,5 +19,4 @@ def _any(path: Path, digest: str | None) -> str:
     return sha256_of(path)
 
 
-setattr(weights, "download", _fetch)  # noqa: B010 - it is imported there, not exported
-setattr(weights, "checked_sha256", _any)  # noqa: B010 - as above
+mock.patch.multiple(weights, download=_fetch, checked_sha256=_any).start()

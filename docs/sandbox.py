@@ -285,7 +285,8 @@ def _run_examples(texts: list[str]) -> None:
         with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
             try:
                 exec(compile(example.source, "<page>", "single"), names)
-            except Exception as error:  # what a page may show
+            # An error of any kind may be what a page shows, and the page goes on after it.
+            except Exception as error:
                 status = 1
                 output.write("".join(traceback.format_exception_only(error)))
         print(f"{_MARK}{status}{output.getvalue()}", end="")

@@ -18,6 +18,7 @@ from headstart.common.places import (
     HEADS,
     HEADS_METRICS,
     REPORT,
+    SUMMARY_METRICS,
     TEST_METRICS,
 )
 from headstart.common.places import FINETUNED as FINETUNED_FOLDER
@@ -89,14 +90,6 @@ def run(args: argparse.Namespace) -> int:
         chosen += f", a tie with {selected['runner_up']}"
     console.print(chosen, highlight=False)
     folder = FINETUNED_FOLDER if selected["head"] == FINETUNED else HEADS / selected["head"]
-    if not FEATURES.is_file():
-        # A clone has the metrics, which git keeps, and nothing of what DVC keeps.
-        console.print(
-            "These are the scores that came with the project; its models are not here: `dvc pull` "
-            "brings them where DVC has a remote, `dvc repro` makes them",
-            highlight=False,
-        )
-        return 0
     console.print(
         f"{FEATURES}  {folder}/  metrics/  plots/ (`dvc plots show`)"
         + (f"  {REPORT}" if REPORT.is_file() else ""),
@@ -181,4 +174,11 @@ def read_metrics(path: Path) -> Any:
             f"{path}: not valid JSON ({error}): run `dvc repro` to write it again"
         ) from None
     except FileNotFoundError:
-        raise missing(path, "there is no finished run yet; run `dvc repro`") from None
+        remedy = "there is no finished run yet; run `dvc repro`"
+        if SUMMARY_METRICS.is_file():
+            # A clone has what git keeps, and nothing of what DVC keeps.
+            remedy = (
+                "`dvc metrics show` prints the scores that came with the project; run `dvc repro` "
+                "to have them all, or `dvc pull` where DVC has a remote"
+            )
+        raise missing(path, remedy) from None

@@ -1,6 +1,5 @@
 """Photos that changed without a trace are found by reading them, and prepared anew."""
 
-import os
 import shutil
 from pathlib import Path
 
@@ -22,7 +21,7 @@ def project(tmp_path: Path, photo_folder: Path, monkeypatch: pytest.MonkeyPatch)
 
     def state_of(path: str) -> FileState | None:
         try:
-            return FileState(1, hash(path), os.stat(path).st_size, 5, 5)  # noqa: PTH116 - as the real one
+            return FileState(1, hash(path), Path(path).stat().st_size, 5, 5)
         except OSError:
             return None
 

@@ -90,7 +90,7 @@ class Result(Outcome):
         time: Of one pass.
         computed: Images that went through the backbone in this run.
         seconds: How long this run took.
-        on_front: Whether no other scores as high at less cost, or higher at as little.
+        on_front: Whether nothing else is at least as accurate and cheaper.
         against_winner: What the test images say of it and the winner.
     """
 

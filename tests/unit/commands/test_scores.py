@@ -131,11 +131,13 @@ def test_what_the_scores_say_nothing_about_is_named(
 def test_a_clone_without_models_says_how_to_have_them(
     run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    Path("features/bottleneck.h5").unlink()
-    assert main(["scores"]) == 0
-    output = capsys.readouterr().out
-    assert "logistic *" in output
-    assert "`dvc pull` brings them where DVC has a remote, `dvc repro` makes them" in output
+    Path("metrics/test.json").unlink()
+    write_json(Path("metrics/summary.json"), {"selected": {"accuracy": 1.0}})
+    assert main(["scores"]) == 1
+    assert capsys.readouterr().err == (
+        "error: metrics/test.json: no such file: `dvc metrics show` prints the scores that came with "
+        "the project; run `dvc repro` to have them all, or `dvc pull` where DVC has a remote\n"
+    )
 
 
 def test_json_holds_the_same(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
