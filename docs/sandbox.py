@@ -219,10 +219,15 @@ class Home:
             shutil.copy2(given, mirror / source.file)
             return
         self.as_shown = False
-        subprocess.run(
-            [sys.executable, "-c", _RANDOM_WEIGHTS, name, str(mirror / source.file)],
-            env=self.environment, check=True, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
+        made = (self._shared.with_name("weights") if self._shared else mirror) / source.file
+        if not made.is_file():
+            made.parent.mkdir(exist_ok=True)
+            subprocess.run(
+                [sys.executable, "-c", _RANDOM_WEIGHTS, name, str(made)],
+                env=self.environment, check=True, stderr=subprocess.DEVNULL,
+            )  # fmt: skip
+        if made.parent != mirror:
+            shutil.copy2(made, mirror)
 
 
 _RANDOM_WEIGHTS = """

@@ -135,8 +135,8 @@ def test_a_clone_without_models_says_how_to_have_them(
     write_json(Path("metrics/summary.json"), {"selected": {"accuracy": 1.0}})
     assert main(["scores"]) == 1
     assert capsys.readouterr().err == (
-        "error: metrics/test.json: no such file: `dvc metrics show` prints the scores that came with "
-        "the project; run `dvc repro` to have them all, or `dvc pull` where DVC has a remote\n"
+        "error: metrics/test.json: no such file: `dvc metrics show` prints the scores that came "
+        "with the project; run `dvc repro` to have them all, or `dvc pull` where DVC has a remote\n"
     )
 
 
