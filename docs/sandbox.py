@@ -32,6 +32,8 @@ READER = "/home/kim"
 _MARK = "\x01"
 _UNSEEN = ("models", "costs", "cuts", "inspections", "pictures", "pages")
 """What a cache folder keeps that saves time, and that commands say nothing of."""
+_OWN = ("HEADSTART_", "DVC_", "GIT_", "XDG_", "PYTEST_", "MAKE", "MFLAGS")
+"""Beginnings of variables that no reader has set; `make` hands its own on to a `make` on a page."""
 
 
 @dataclass(frozen=True)
@@ -134,11 +136,7 @@ class Home:
     @property
     def environment(self) -> dict[str, str]:
         """What commands find: this checkout's code, and nothing of the machine's owner."""
-        kept = {
-            name: value
-            for name, value in os.environ.items()
-            if not name.startswith(("HEADSTART_", "DVC_", "GIT_", "XDG_", "PYTEST_"))
-        }
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(_OWN)}
         author = {"NAME": "Kim", "EMAIL": "kim@example.org"}
         git = {f"GIT_{who}_{key}": author[key] for who in ("AUTHOR", "COMMITTER") for key in author}
         return kept | {

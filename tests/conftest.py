@@ -14,6 +14,8 @@ from ruamel.yaml import YAML
 ROOT = Path(__file__).parents[1]
 
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
+# How wide the window is from which the tests are started is not theirs: tables would be cut to it.
+os.environ.pop("COLUMNS", None)
 
 
 def pytest_runtest_setup() -> None:

@@ -53,11 +53,13 @@ def compare(project: Project, *arguments: str) -> tuple[dict[str, Any], str]:
 
 
 def scored(project: Project, experiment: str, name: str) -> dict[str, Any]:
-    """Return a file of metrics of an experiment."""
-    listed = project.run("git", "for-each-ref", "--format=%(refname)", "refs/exps").stdout.split()
-    (reference,) = [one for one in listed if one.endswith(f"/{experiment}")]
-    shown = project.run("git", "show", f"{reference}:metrics/{name}.json").stdout
-    return dict(json.loads(shown))
+    """Return a file of scores of an experiment, as DVC keeps it."""
+    got = project.root / ".git" / "scores.json"
+    project.run(
+        "dvc", "get", ".", f"metrics/{name}.json",
+        "--rev", experiment, "--out", str(got), "--force",
+    )  # fmt: skip
+    return dict(json.loads(got.read_text()))
 
 
 def test_each_strategy_is_scored_by_its_own_model(project: Project) -> None:
