@@ -24,6 +24,11 @@ def printable_lines(text: str) -> str:
     return "\n".join(map(printable, text.split("\n")))
 
 
+def counted(count: int, noun: str) -> str:
+    """Return how many of what: "1 epoch", "1,200 epochs"."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
 def _escape(found: re.Match[str]) -> str:
     letter = found.group()
     # Bytes of a name that are no UTF-8 arrive as the surrogates U+DC80 to U+DCFF.

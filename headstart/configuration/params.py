@@ -1,4 +1,4 @@
-"""The whole of params.yaml, for commands that look at several sections."""
+"""The whole of params.yaml, for what looks at several sections: commands and prepare."""
 
 import difflib
 from pathlib import Path

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from headstart.common.errors import InputError
 from headstart.common.files import write_json, write_table
 from headstart.common.progress import notify
-from headstart.common.text import printable
+from headstart.common.text import counted, printable
 from headstart.common.vocabulary import DROPPED, SPLITS
 from headstart.dataset import duplicates
 from headstart.dataset.corrections import (
@@ -204,7 +204,9 @@ def _check_readable(
 def _check_classes(rows: Sequence[ManifestRow], options: PrepareOptions) -> None:
     labels = Counter(row.label for row in rows)
     if len(labels) < 2:
-        named = "".join(f" only ({label!r}, {count} images)" for label, count in labels.items())
+        named = "".join(
+            f" only ({label!r}, {counted(count, 'image')})" for label, count in labels.items()
+        )
         corrected = f", corrected by {options.corrections}," if options.corrections else ""
         raise InputError(
             f"prepare.source: {options.named_source}{corrected} has {'one' if labels else 'no'} "
@@ -233,7 +235,7 @@ def _tell_remarks(photos: Iterable[Photo]) -> None:
         if photo.found.remark:
             remarked[photo.found.remark].append(photo.file.path)
     for remark, paths in sorted(remarked.items()):
-        notify(f"warning: {len(paths)} images: {remark}: {_some(paths)}")
+        notify(f"warning: {counted(len(paths), 'image')}: {remark}: {_some(paths)}")
 
 
 def _count_duplicates(n_photos: int, pairs: Pairs) -> dict[str, int]:
@@ -257,8 +259,8 @@ def _tell_conflicts(photos: Sequence[Photo], pairs: Pairs, decided: Container[st
     ]
     if conflicts:
         notify(
-            f"warning: {len(conflicts)} files have the content of one with another label; at most "
-            f"one of the two is right: {_some(conflicts)}"
+            f"warning: {counted(len(conflicts), 'file')} with the content of one with another "
+            f"label; at most one of the two is right: {_some(conflicts)}"
         )
     return len(conflicts)
 

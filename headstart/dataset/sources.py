@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
 from headstart.common.errors import InputError
+from headstart.common.text import counted
 from headstart.common.urls import check_url, is_url, suffix_of, within
 from headstart.common.vocabulary import Split
 from headstart.dataset.file_states import look_at
@@ -103,7 +104,7 @@ def _list_url(url: str, key: str, labels: bool) -> Listing:
 def _list_folder(root: Folder, key: str, labels: bool) -> Listing:
     folders, loose = _listed(root)
     if not folders and (labels or not loose):
-        found = f"{len(loose)} files but no sub-folder" if loose else "an empty folder"
+        found = f"{counted(len(loose), 'file')} but no sub-folder" if loose else "an empty folder"
         raise InputError(f"{key}: {root.path} is {found}. Expected {_LAYOUT}.")
     files = [SourceFile(path, "") for path in loose]
     empty = []

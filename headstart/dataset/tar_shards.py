@@ -17,6 +17,7 @@ from headstart.common.errors import InputError
 from headstart.common.progress import progress
 from headstart.common.remote import RemoteError
 from headstart.common.tar_index import TEXTS, TarIndex, index_of
+from headstart.common.text import counted
 from headstart.common.urls import is_url, suffix_of
 from headstart.dataset.file_states import look_at
 from headstart.dataset.listing import Listing, SourceFile
@@ -120,8 +121,8 @@ def _listing(tar: str, index: TarIndex, key: str, labels: bool) -> Listing:
             found += [(photo, sample) for photo in photos]
     if not found:
         raise InputError(
-            f"{key}: {tar}: no photo among its {len(index.members)} files. Expected samples such "
-            "as 000.jpg with 000.cls."
+            f"{key}: {tar}: no photo among its {counted(len(index.members), 'file')}. Expected "
+            "samples such as 000.jpg with 000.cls."
         )
     given = list(dict.fromkeys(name for _, sample in found for name in sample.others))
     names = column_names(tar, given)

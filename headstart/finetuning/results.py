@@ -8,6 +8,7 @@ import numpy as np
 
 from headstart.common.durations import keep_seconds
 from headstart.common.files import write_json
+from headstart.common.text import counted
 from headstart.dataset.manifest import Manifest
 from headstart.extraction.store import FeatureStore
 from headstart.features.file import FeatureFile
@@ -76,7 +77,7 @@ def fine_tune(
     write_fit_plots(plots, [], result.history)
     if result.history:
         seconds = result.seconds / len(result.history)
-        print(f"{len(result.history)} epochs, {seconds:.1f} s each")
+        print(f"{counted(len(result.history), 'epoch')}, {seconds:.1f} s each")
 
 
 def _content(

@@ -34,4 +34,4 @@ def test_dvc_repro_on_a_bucket(make_project: Callable[[str], Project], photo_fol
         assert store.requests == {"LIST": 1}
         shared = f"{url.rpartition('/')[0]}/shared"
         said = project.run("headstart", "cache", "push", shared).stdout
-        assert "1 shards pushed" in said
+        assert "1 shard pushed" in said

@@ -237,7 +237,7 @@ def test_one_content_under_two_labels_is_told(run, photos, capsys):
     run()
     assert metrics()["conflicting_labels"] == 1
     told = capsys.readouterr().err
-    assert "1 files have the content of one with another label" in told
+    assert "1 file with the content of one with another label" in told
     assert "photos/cold/same.jpg and photos/warm/03.jpg" in told
 
 

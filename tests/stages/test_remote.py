@@ -166,7 +166,7 @@ def test_layouts_are_those_of_folders(run: Run, store: Store, photo_folder: Path
     [
         (f"s3://{BUCKET}/nowhere", "does not exist: its store holds no name that begins so"),
         ("s3://no-such-bucket/x", "s3://no-such-bucket/x/: no such file; check the name"),
-        (f"s3://{BUCKET}/flat", "s3://photos/flat is 1 files but no sub-folder"),
+        (f"s3://{BUCKET}/flat", "s3://photos/flat is 1 file but no sub-folder"),
         ("s3://me:secret@bucket/x", "prepare.source: a s3:// URL holds a password"),
         ("s3://", "prepare.source: expected a URL such as s3://bucket/folder, received 's3://'"),
         ("ftp://host/x", "expected a URL that begins with one of s3://.*received ftp://"),

@@ -26,6 +26,7 @@ from headstart.commands.tables import Column, Table, fit, output_width
 from headstart.common.cache import ENVIRONMENT_VARIABLE, FEATURES, KINDS, UNSEALED, open_cache
 from headstart.common.params import load_section
 from headstart.common.progress import progress
+from headstart.common.text import counted
 
 _DAY = 86_400.0
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
@@ -240,8 +241,9 @@ def _share(cache: Path, action: str, url: str, *, every: bool) -> int:
         cache, url, None if every else [_fingerprint()]
     )
     print(
-        f"{moved.shards:,} shards {action}ed, {_size(moved.size)}; {moved.present:,} were there "
-        "already" + (f"; {moved.damaged:,} left out, as told above" if moved.damaged else "")
+        f"{counted(moved.shards, 'shard')} {action}ed, {_size(moved.size)}; "
+        f"{moved.present:,} there already"
+        + (f"; {moved.damaged:,} left out, as told above" if moved.damaged else "")
     )
     return 1 if moved.damaged else 0
 

@@ -3,7 +3,7 @@ import os
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headstart.common.text import printable, printable_lines
+from headstart.common.text import counted, printable, printable_lines
 
 
 def test_what_a_terminal_would_obey_is_shown() -> None:
@@ -18,6 +18,10 @@ def test_what_a_terminal_would_obey_is_shown() -> None:
 def test_what_people_write_stays() -> None:
     for text in ("고양이 사진.jpg", "Grüße, naïve", "نمونه‌ها", "👩‍🔬", "C:\\x1b", "a\u00a0b"):
         assert printable(text) == text
+
+
+def test_one_is_counted_as_one() -> None:
+    assert [counted(n, "epoch") for n in (0, 1, 1200)] == ["0 epochs", "1 epoch", "1,200 epochs"]
 
 
 def test_a_message_keeps_its_lines() -> None:

@@ -118,7 +118,7 @@ def test_a_member_that_is_gone(tmp_path: Path) -> None:
     ("members", "message"),
     [
         ({"1.jpg": b"1"}, "the sample '1' has no label. Expected 1.cls, or 1.json"),
-        ({"1.cls": "x"}, "no photo among its 1 files"),
+        ({"1.cls": "x"}, "no photo among its 1 file"),
         ({"1.jpg": b"1", "1.json": "{"}, "1.json: no JSON"),
         ({"1.jpg": b"1", "1.json": "[1]"}, "1.json: expected an object, received list"),
         ({"1.jpg": b"1", "1.json": '{"label": 1.5}'}, "expected a text or a whole number"),

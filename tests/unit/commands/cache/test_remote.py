@@ -82,7 +82,7 @@ def test_what_one_has_the_other_gets(
     assert run(mine, "push", "--all", url, monkeypatch=monkeypatch) == 0
     assert capsys.readouterr().out.startswith("4 shards pushed, ")
     assert run(mine, "push", "--all", url, monkeypatch=monkeypatch) == 0
-    assert capsys.readouterr().out == "0 shards pushed, 0 B; 4 were there already\n"
+    assert capsys.readouterr().out == "0 shards pushed, 0 B; 4 there already\n"
     if kind == "s3":
         assert bucket.requests == {"LIST": 2, "PUT": 4}
 
@@ -90,7 +90,7 @@ def test_what_one_has_the_other_gets(
     fill(yours.collection(IDENTITY), 30, 2)
     assert run(yours, "pull", "--all", url, monkeypatch=monkeypatch) == 0
     assert "3 shards pulled, " in (said := capsys.readouterr().out)
-    assert said.endswith("; 1 were there already\n")
+    assert said.endswith("; 1 there already\n")
     assert shards(mine).items() <= shards(yours).items()
     assert yours.collection(IDENTITY).contains(keys_for(0, 4)).all()
     assert yours.collection(IDENTITY).contains(keys_for(30, 2)).all()
@@ -114,7 +114,7 @@ def test_only_the_extractor_of_the_project(
     (mine.features / IDENTITY.fingerprint).rename(folder)
     assert run(mine, "push", f"s3://{BUCKET}/one", monkeypatch=monkeypatch) == 1
     # They are of another, so that they count as damaged: what matters is which were looked at.
-    assert "0 shards pushed, 0 B; 0 were there already; 3 left out" in capsys.readouterr().out
+    assert "0 shards pushed, 0 B; 0 there already; 3 left out" in capsys.readouterr().out
 
 
 def test_damaged_shards_are_told_and_left_out(
