@@ -24,9 +24,15 @@ def printable_lines(text: str) -> str:
     return "\n".join(map(printable, text.split("\n")))
 
 
-def counted(count: int, noun: str) -> str:
-    """Return how many of what: "1 epoch", "1,200 epochs"."""
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+def counted(count: int, noun: str, several: str = "") -> str:
+    """Return how many of what: "1 epoch", "1,200 epochs".
+
+    Args:
+        count: How many.
+        noun: For one.
+        several: For any other number; the noun with an s when empty.
+    """
+    return f"{count:,} {noun if count == 1 else several or noun + 's'}"
 
 
 def _escape(found: re.Match[str]) -> str:

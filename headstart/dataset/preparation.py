@@ -155,6 +155,7 @@ def check_and_split(
     listed = [row for position, row in enumerate(rows) if position not in out]
     write_manifest(manifest, Manifest(listed, listing.column_names))
     write_leaks(leaks, leaking)
+    _tell_leaks(leaking, leaks)
     write_corrections(corrections, decisions)
     applied = {
         "kept": sum(row.correction == "keep" for row in in_use),
@@ -327,6 +328,15 @@ def _tell_unused(
             f"no image of {options.named_source}: {_some(unused)}"
         )
     return len(unused)
+
+
+def _tell_leaks(found: Sequence[Leak], table: Path) -> None:
+    """Warn of pictures that lie in two splits: scores on them are no scores of unseen images."""
+    if found:
+        named = _some(
+            [f"{one.path} ({one.split}) and {one.other_path} ({one.other_split})" for one in found]
+        )
+        notify(f"warning: {counted(len(found), 'copy', 'copies')} in two splits: {named}; see {table}")
 
 
 def _summary(

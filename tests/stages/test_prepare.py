@@ -264,8 +264,9 @@ def _splits_of_pairs(manifest: Manifest) -> list[set[str]]:
     ]
 
 
-def test_near_duplicates_together(run, with_near_duplicates):
+def test_near_duplicates_together(run, with_near_duplicates, capsys):
     manifest = run()
+    assert "in two splits" not in capsys.readouterr().err
     assert all(len(splits) == 1 for splits in _splits_of_pairs(manifest))
     assert metrics()["near_duplicates"] == 20
     assert table("leaks") == []
@@ -273,11 +274,13 @@ def test_near_duplicates_together(run, with_near_duplicates):
     np.testing.assert_array_equal(np.bincount(groups), np.full(20, 2))
 
 
-def test_near_duplicates_kept_are_listed_as_leaks(run, with_near_duplicates):
+def test_near_duplicates_kept_are_listed_as_leaks(run, with_near_duplicates, capsys):
     manifest = run(near_duplicates="keep")
     leaks = table("leaks")
     torn = [splits for splits in _splits_of_pairs(manifest) if len(splits) == 2]
     assert len(leaks) == len(torn) > 3
+    first = "{path} ({split}) and {other_path} ({other_split})".format(**leaks[0])
+    assert f"warning: {len(leaks)} copies in two splits: {first}; " in capsys.readouterr().err
     assert {leak["kind"] for leak in leaks} == {"near", "mirrored"}
     split = {row.path: row.split for row in manifest}
     for leak in leaks:

@@ -33,6 +33,9 @@ weights, all of it from random ones."""
 # What a fit of the head alone depends on as well.
 _OF_THE_HEAD = (UNFREEZE, "finetune.head")
 
+_LAST_WORDS = {"extract.pooling": "pooling", "extract.image_size": "image_size"}
+"""What a backbone may not be able to take of params.yaml, and its short name."""
+
 Override = tuple[str, Any]
 
 
@@ -175,7 +178,8 @@ def make_candidates(
 
     A cut and a weights file belong to one backbone. Where params.yaml names such for its own
     backbone, the others are run with `layer: auto` and `weights: pretrained`; those that have not
-    its pooling or cannot take its image size, with `pooling: avg` and `image_size: auto`.
+    its pooling or cannot take its image size, with `pooling: avg` and `image_size: auto`, which
+    their labels say.
 
     Args:
         names: Backbones, each with or without weights (`LeNet5:random`); none means that of
@@ -209,6 +213,8 @@ def make_candidates(
                 ]
                 content = _apply([*own, *chosen_values], params)
             words = [name] if name else []
+            # What it cannot take of params.yaml makes it another candidate than its name says.
+            words += [_phrase(key, value, _LAST_WORDS) for key, value in own if key in _LAST_WORDS]
             words += [_phrase(key, value, short) for key, value in chosen_values]
             label = ", ".join(words)
             # Several that are frozen may be left the same.

@@ -22,6 +22,7 @@ def test_what_people_write_stays() -> None:
 
 def test_one_is_counted_as_one() -> None:
     assert [counted(n, "epoch") for n in (0, 1, 1200)] == ["0 epochs", "1 epoch", "1,200 epochs"]
+    assert [counted(n, "copy", "copies") for n in (1, 2)] == ["1 copy", "2 copies"]
 
 
 def test_a_message_keeps_its_lines() -> None:

@@ -94,6 +94,12 @@ def test_what_a_backbone_cannot_have_of_another_is_its_own() -> None:
     ]
     # DINOv3 takes multiples of 16.
     assert chosen == [("cls+avg", 56), ("avg", 56), ("cls+avg", "auto"), ("cls+avg", "auto")]
+    assert [one.label for one in candidates] == [
+        "DINOv2Small",
+        "EfficientNetLite0, pooling=avg",
+        "DeiTTiny, image_size=auto",
+        "DINOv3Small, image_size=auto",
+    ]
 
 
 def test_weights_may_stand_beside_their_backbone() -> None:
