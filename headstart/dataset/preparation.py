@@ -336,7 +336,9 @@ def _tell_leaks(found: Sequence[Leak], table: Path) -> None:
         named = _some(
             [f"{one.path} ({one.split}) and {one.other_path} ({one.other_split})" for one in found]
         )
-        notify(f"warning: {counted(len(found), 'copy', 'copies')} in two splits: {named}; see {table}")
+        notify(
+            f"warning: {counted(len(found), 'copy', 'copies')} in two splits: {named}; see {table}"
+        )
 
 
 def _summary(
