@@ -16,6 +16,8 @@ ROOT = Path(__file__).parents[1]
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 # How wide the window is from which the tests are started is not theirs: tables would be cut to it.
 os.environ.pop("COLUMNS", None)
+# Else each of some thousand processes that tests start would compile the library once more.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 
 def pytest_runtest_setup() -> None:
