@@ -10,6 +10,7 @@ from headstart.commands import arguments
 from headstart.common.errors import InputError
 from headstart.common.files import atomic_write
 from headstart.common.progress import notify
+from headstart.common.text import counted
 from headstart.common.vocabulary import Sizing
 from headstart.configuration.params import load_params
 from headstart.dataset.walking import Unlistable, files_below
@@ -90,7 +91,7 @@ def run(args: argparse.Namespace) -> int:
     with atomic_write(args.output) as temporary:
         sheet.save(temporary)
     print(
-        f"{args.output}: {n_views} views of {shown} image{'' if shown == 1 else 's'} "
+        f"{args.output}: {counted(n_views, 'view')} of {counted(shown, 'image')} "
         f"at {image_size[0]} x {image_size[1]} pixels"
     )
     return 0

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from headstart.common.errors import InputError
 from headstart.common.progress import notify
+from headstart.common.text import counted
 from headstart.common.vocabulary import SPLITS
 from headstart.dataset.manifest import ManifestRow
 from headstart.dataset.options import PrepareOptions
@@ -59,8 +60,8 @@ def check_coverage(rows: Sequence[ManifestRow], options: PrepareOptions) -> None
         follows = [_UNTESTED if split == "test" else unjudged for split in missing]
         if missing:
             lines.append(
-                f"warning: class {label!r} has {_count(images[label], 'image')} in "
-                f"{_count(units[label], 'unit')} ({_TOGETHER}), none for {' and '.join(missing)}: "
+                f"warning: class {label!r} has {counted(images[label], 'image')} in "
+                f"{counted(units[label], 'unit')} ({_TOGETHER}), none for {' and '.join(missing)}: "
                 f"{'; '.join(follows)}"
             )
     for line in lines[:_TOLD]:
@@ -70,10 +71,6 @@ def check_coverage(rows: Sequence[ManifestRow], options: PrepareOptions) -> None
             f"warning: {len(lines) - _TOLD} more classes are too small for every split; "
             "metrics/data.json has the images and units of each"
         )
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def _check_units(rows: Sequence[ManifestRow], options: PrepareOptions) -> None:

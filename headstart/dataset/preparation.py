@@ -1,21 +1,25 @@
 """From the files of a source to the table of usable images, each with its split."""
 
-import re
-import unicodedata
-from collections import Counter, defaultdict
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from headstart.common.errors import InputError
 from headstart.common.files import write_json, write_table
-from headstart.common.progress import notify
-from headstart.common.text import counted, printable
 from headstart.common.vocabulary import DROPPED, SPLITS
 from headstart.dataset import duplicates
+from headstart.dataset.complaints import (
+    check_classes,
+    check_readable,
+    tell_conflicts,
+    tell_empty,
+    tell_leaks,
+    tell_remarks,
+    tell_unused,
+)
 from headstart.dataset.corrections import (
     Correction,
     check_trained,
@@ -32,9 +36,7 @@ from headstart.dataset.manifest import Manifest, ManifestRow, write_manifest
 from headstart.dataset.options import PrepareOptions
 from headstart.dataset.photos import Photo, Reject, read_photos
 from headstart.dataset.rows import rows_of
-from headstart.images import decoding
 
-_NAMED = 5
 _TAKEN = np.empty(0, np.float16)
 
 
@@ -104,7 +106,7 @@ def check_and_split(
     # Before anything may stop the run: it is the list of what to mend.
     _write_quarantine(quarantine, rejects)
     unreadable = [reject for reject in rejects if reject.image_like]
-    _check_readable(unreadable, len(photos), options, quarantine)
+    check_readable(unreadable, len(photos), options, quarantine)
 
     descriptions = pictures.of(usable)
     all_pairs = duplicates.find([photo.sha256 for photo in photos], descriptions)
@@ -130,7 +132,7 @@ def check_and_split(
         decided &= {row.sha256 for row in given if row.split == "test"}
     rows, out = _correct(given, by_content, options)
     n_dropped = sum(row.split == DROPPED and bool(row.label) for row in rows)
-    counts["conflicting_labels"] = _tell_conflicts(photos, all_pairs, decided)
+    counts["conflicting_labels"] = tell_conflicts(photos, all_pairs, decided)
     counts["dropped"] = len(equal)
     if options.near_duplicates == "drop" and any(row.correction == "relabel" for row in rows):
         # Those that the source gave another label are no longer of two opinions.
@@ -145,23 +147,22 @@ def check_and_split(
         ]
     _write_quarantine(quarantine, [*rejects, *equal.values(), *out.values()])
     in_use = [row for row in rows if row.split != DROPPED]
-    _check_classes(in_use, options)
-    _tell_remarks(kept)
-    if listing.empty_classes:
-        notify(f"warning: no file in {_some(listing.empty_classes)}; these are no classes")
+    check_classes(in_use, options)
+    tell_remarks(kept)
+    tell_empty(listing.empty_classes)
     check_trained(in_use)
     check_coverage(in_use, options)
     leaking = duplicates.leaks(rows, pairs)
     listed = [row for position, row in enumerate(rows) if position not in out]
     write_manifest(manifest, Manifest(listed, listing.column_names))
     write_leaks(leaks, leaking)
-    _tell_leaks(leaking, leaks)
+    tell_leaks(leaking, leaks)
     write_corrections(corrections, decisions)
     applied = {
         "kept": sum(row.correction == "keep" for row in in_use),
         "relabelled": sum(row.correction == "relabel" for row in in_use),
         "dropped": n_dropped,
-        "unused": _tell_unused(decisions, found, options),
+        "unused": tell_unused(decisions, found, options),
     }
     write_json(metrics, _summary(in_use, counts, leaking, applied))
     return all(reject.lasting for reject in rejects)
@@ -172,73 +173,6 @@ def _write_quarantine(path: Path, rejects: Iterable[Reject]) -> None:
     write_table(path, ("path", "reason"), lines)
 
 
-def _check_readable(
-    unreadable: Sequence[Reject], n_photos: int, options: PrepareOptions, quarantine: Path
-) -> None:
-    n_images, most = n_photos + len(unreadable), options.max_unreadable
-    if n_images == 0:
-        raise InputError(
-            f"prepare.source: no image among its files; {quarantine} says what they are. Images "
-            f"are recognized by endings such as {', '.join(sorted(decoding.SUFFIXES)[:_NAMED])}."
-        )
-    if len(unreadable) > most * n_images:
-        named = "".join(f"\n  {printable(one.path)}: {one.reason}" for one in unreadable[:_NAMED])
-        more = f"\n  ... all are listed in {quarantine}" if len(unreadable) > _NAMED else ""
-        raise InputError(
-            f"prepare.max_unreadable: {len(unreadable)} of {n_images} images cannot be read "
-            f"({len(unreadable) / n_images:.1%}), expected at most {most:.1%}. Mend or remove "
-            f"them, or raise the limit in params.yaml:{named}{more}"
-        )
-    if n_photos == 0:
-        raise InputError(
-            f"prepare.source: none of the {n_images} images of {options.named_source} can be read; "
-            f"{quarantine} says why. Mend them, or name another source."
-        )
-    if unreadable:
-        named = _some([f"{one.path}: {one.reason}" for one in unreadable])
-        notify(
-            f"warning: {len(unreadable)} of {n_images} images cannot be read and are left out: "
-            f"{named} ({quarantine})"
-        )
-
-
-def _check_classes(rows: Sequence[ManifestRow], options: PrepareOptions) -> None:
-    labels = Counter(row.label for row in rows)
-    if len(labels) < 2:
-        named = "".join(
-            f" only ({label!r}, {counted(count, 'image')})" for label, count in labels.items()
-        )
-        corrected = f", corrected by {options.corrections}," if options.corrections else ""
-        raise InputError(
-            f"prepare.source: {options.named_source}{corrected} has {'one' if labels else 'no'} "
-            f"class{named}. Expected two or more; if the class folders lie one level down, name "
-            "that folder."
-        )
-    for alike in _alike(labels):
-        notify(
-            f"warning: {' and '.join(map(repr, alike))} are different classes; if they are one, "
-            "give them one name"
-        )
-
-
-def _alike(labels: Iterable[str]) -> list[list[str]]:
-    """Return the labels that a person may have meant for one: "Cat" and "cat", "1" and "01"."""
-    meant: defaultdict[str, list[str]] = defaultdict(list)
-    for label in sorted(labels):
-        plain = re.sub(r"[\W_]+", " ", unicodedata.normalize("NFKC", label).casefold()).strip()
-        meant[re.sub(r"(?<!\d)0+(?=\d)", "", plain) or label].append(label)
-    return [names for names in meant.values() if len(names) > 1]
-
-
-def _tell_remarks(photos: Iterable[Photo]) -> None:
-    remarked: defaultdict[str, list[str]] = defaultdict(list)
-    for photo in photos:
-        if photo.found.remark:
-            remarked[photo.found.remark].append(photo.file.path)
-    for remark, paths in sorted(remarked.items()):
-        notify(f"warning: {counted(len(paths), 'image')}: {remark}: {_some(paths)}")
-
-
 def _count_duplicates(n_photos: int, pairs: Pairs) -> dict[str, int]:
     """Count the images beyond the first of each content, and of each picture."""
     exact = int(pairs.exact.sum())
@@ -247,23 +181,6 @@ def _count_duplicates(n_photos: int, pairs: Pairs) -> dict[str, int]:
         "exact_duplicates": exact,
         "near_duplicates": n_photos - exact - len(np.unique(pictures)),
     }
-
-
-def _tell_conflicts(photos: Sequence[Photo], pairs: Pairs, decided: Container[str]) -> int:
-    """Warn of equal files under two labels that no correction decides on, and count them."""
-    conflicts = [
-        f"{one.path} and {other.path}"
-        for pair in pairs.where(pairs.exact)
-        if photos[pair.first].sha256 not in decided
-        for one, other in [(photos[pair.first].file, photos[pair.second].file)]
-        if one.label and other.label and one.label != other.label
-    ]
-    if conflicts:
-        notify(
-            f"warning: {counted(len(conflicts), 'file')} with the content of one with another "
-            f"label; at most one of the two is right: {_some(conflicts)}"
-        )
-    return len(conflicts)
 
 
 def _to_drop(photos: Sequence[Photo], labels: Sequence[str], pairs: Pairs) -> dict[int, Reject]:
@@ -312,35 +229,6 @@ def _correct(
     return rows, out
 
 
-def _tell_unused(
-    decisions: Sequence[Correction], photos: Iterable[Photo], options: PrepareOptions
-) -> int:
-    """Warn of corrections that fit no image, and count them."""
-    contents = {photo.sha256 for photo in photos}
-    unused = [
-        f"line {one.line} ({one.action}, {one.sha256[:12]}...)"
-        for one in decisions
-        if one.sha256 not in contents
-    ]
-    if unused:
-        notify(
-            f"warning: {len(unused)} of {len(decisions)} corrections of {options.corrections} fit "
-            f"no image of {options.named_source}: {_some(unused)}"
-        )
-    return len(unused)
-
-
-def _tell_leaks(found: Sequence[Leak], table: Path) -> None:
-    """Warn of pictures that lie in two splits: scores on them are no scores of unseen images."""
-    if found:
-        named = _some(
-            [f"{one.path} ({one.split}) and {one.other_path} ({one.other_split})" for one in found]
-        )
-        notify(
-            f"warning: {counted(len(found), 'copy', 'copies')} in two splits: {named}; see {table}"
-        )
-
-
 def _summary(
     rows: Sequence[ManifestRow],
     counts: dict[str, int],
@@ -370,8 +258,3 @@ def _summary(
             for label in sorted({row.label for row in rows})
         },
     }
-
-
-def _some(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return "; ".join(map(printable, names[:_NAMED])) + more

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from headstart.common.text import counted
 from headstart.common.vocabulary import Sizing
 from headstart.images import lettering
 from headstart.images.augmentation import views
@@ -66,7 +67,7 @@ def contact_sheet(
     # Room for the words even when the pictures are few.
     inner = max(columns * (tile[1] + _GAP) - _GAP, 4 * _TILE)
     if n_views:
-        title = f"{n_views} view{'' if n_views == 1 else 's'} at {height} × {width} pixels"
+        title = f"{counted(n_views, 'view')} at {height} × {width} pixels"
         notes = _describe(recipe)
     else:
         title = f"What the backbone sees: {height} × {width} pixels, resize {sizing.resize}"

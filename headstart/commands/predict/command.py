@@ -21,7 +21,7 @@ from headstart.common.params import load_section
 from headstart.common.progress import notify, progress
 from headstart.common.system_errors import writing
 from headstart.common.temporaries import temporary_folder
-from headstart.common.text import printable
+from headstart.common.text import counted, printable
 from headstart.common.vocabulary import SPLITS, Where
 from headstart.dataset.manifest import read_manifest
 from headstart.evaluation.novelty import Novelty
@@ -215,7 +215,7 @@ def _conclude(review: Review, picture: Path | None, model: str) -> None:
         notify(f"{printable(picture)}: not written, since there is no mistake to show")
         return
     grid.save(grid.draw_grid(photos, review.told(), review.subtitle(model)), picture)
-    notify(f"{printable(picture)}: {len(photos)} photo{'' if len(photos) == 1 else 's'}")
+    notify(f"{printable(picture)}: {counted(len(photos), 'photo')}")
 
 
 def _total(paths: Sequence[str]) -> int | None:
